@@ -1,0 +1,44 @@
+# The two commands most people need are `make quickstart` and `make test`; this file lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+
+# PyTorch has no plain name for its CPU build: where an index or a local folder offers one, pip takes it here.
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+.PHONY: install
+install: .venv/installed ## Make .venv with the tested versions of everything
+
+.PHONY: quickstart
+quickstart: install ## Text in, distilled student out, on this machine's own docstrings (10 minutes on 2 cores)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/quickstart.sh runs/quickstart
+
+.PHONY: lint
+lint: install ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: test
+test: lint ## Check style and run the tests (10 minutes on 2 cores)
+	$(BIN)/pytest
+
+.PHONY: test-all
+test-all: lint ## The same with the slow tests
+	$(BIN)/pytest -m ""
+
+.PHONY: format
+format: install ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove .venv and runs/quickstart
+	rm -rf .venv runs/quickstart

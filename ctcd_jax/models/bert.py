@@ -1,0 +1,216 @@
+"""BERT for masked language modelling (Devlin et al. 2019) in Flax linen, parameter for parameter Hugging Face's.
+
+`apply` is pure and parameters are plain nested dicts, so one step can hold any number of models. Parameters are
+float32; `dtype` is what activations and matrix products use; softmax, LayerNorm statistics and logits are always (at
+least) float32.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ctcd_jax.ops import dropout, linear
+
+INIT = nn.initializers.normal(stddev=0.02)
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of a BERT. Raises ValueError if `hidden` is not divisible by `heads` or a size is not positive."""
+
+    vocab_size: int
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    max_positions: int
+    token_types: int = 2
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    layer_norm_eps: float = 1e-12
+
+    def __post_init__(self):
+        for name in ("vocab_size", "layers", "hidden", "heads", "intermediate", "max_positions", "token_types"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be divisible by heads ({self.heads})")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+
+
+class BertForMaskedLM(nn.Module):
+    """Post-LayerNorm BERT encoder, exact GELU, MLM head with tied embeddings.
+
+    `apply({"params": params}, input_ids, attention_mask)` gives logits float[B, L, V]; deterministic unless asked
+    (`deterministic=False, rngs={"dropout": key}`).
+    """
+
+    config: BertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        config = self.config
+        self.embeddings = Embeddings(config, self.dtype)
+        self.layer = [Layer(config, self.dtype) for _ in range(config.layers)]
+        self.head = Head(config, self.dtype)
+
+    def __call__(self, input_ids, attention_mask, segment_ids=None, token_type_ids=None, *, deterministic=True):
+        """Returns logits float[B, L, V].
+
+        Args:
+          input_ids: int[B, L].
+          attention_mask: [B, L], nonzero where the token is real.
+          segment_ids: int[B, L] or None. Attention stays within tokens of equal id and positions restart with each
+            segment, so several sentences share a row without seeing each other.
+          token_type_ids: int[B, L] or None for all zeros.
+          deterministic: False to drop out; then `rngs={"dropout": key}` is needed.
+        """
+        hidden = self.encode(input_ids, attention_mask, segment_ids, token_type_ids, deterministic=deterministic)
+        hidden, kernel, bias = self.predict(hidden)
+        return linear(hidden, kernel, bias, jnp.promote_types(self.dtype, jnp.float32))
+
+    def encode(self, input_ids, attention_mask, segment_ids=None, token_type_ids=None, *, deterministic=True):
+        """Returns the last layer's hidden states, dtype[B, L, H]; arguments as for `__call__`."""
+        length = input_ids.shape[-1]
+        if length > self.config.max_positions:
+            raise ValueError(f"rows of {length} tokens, but the model has {self.config.max_positions} positions")
+        mask = (attention_mask != 0)[:, None, None, :]
+        positions = jnp.broadcast_to(jnp.arange(length), input_ids.shape)
+        if segment_ids is not None:
+            mask &= (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+            positions -= segment_starts(segment_ids)
+        hidden = self.embeddings(input_ids, positions, token_type_ids, deterministic)
+        for layer in self.layer:
+            hidden = layer(hidden, mask, deterministic)
+        return hidden
+
+    def predict(self, hidden):
+        """Returns (transformed dtype[..., H], kernel[H, V], bias[V]); logits are transformed @ kernel + bias.
+
+        They are left apart so that a loss can apply the head to part of the positions, or in chunks.
+        """
+        transformed, bias = self.head(hidden)
+        return transformed, self.embeddings.word.T, bias
+
+    def signals(self, input_ids, attention_mask, segment_ids, positions=None, *, deterministic=True):
+        """Returns `predict` at `positions` int[B, S] of each row (at all of them if None): one forward of training."""
+        hidden = self.encode(input_ids, attention_mask, segment_ids, deterministic=deterministic)
+        if positions is not None:
+            hidden = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+        return self.predict(hidden)
+
+
+def segment_starts(segment_ids: jax.Array) -> jax.Array:
+    """Returns int[B, L]: for every token, the index at which its segment begins."""
+    index = jnp.broadcast_to(jnp.arange(segment_ids.shape[-1]), segment_ids.shape)
+    begins = jnp.concatenate(
+        [jnp.ones_like(segment_ids[:, :1], bool), segment_ids[:, 1:] != segment_ids[:, :-1]], axis=1
+    )
+    return jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+
+
+class Embeddings(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        config = self.config
+        self.word = self.param("word", INIT, (config.vocab_size, config.hidden))
+        self.position = self.param("position", INIT, (config.max_positions, config.hidden))
+        self.token_type = self.param("token_type", INIT, (config.token_types, config.hidden))
+        self.norm = layer_norm(config, self.dtype)
+        self.drop = Dropout(config.dropout)
+
+    def __call__(self, input_ids, positions, token_type_ids, deterministic):
+        types = self.token_type[0] if token_type_ids is None else self.token_type[token_type_ids]
+        return self.drop(self.norm(self.word[input_ids] + self.position[positions] + types), deterministic)
+
+
+class Layer(nn.Module):
+    """One encoder layer: attention, then feed-forward, each added to its input and normalised."""
+
+    config: BertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        config = self.config
+        self.attention = Attention(config, self.dtype)
+        self.attention_norm = layer_norm(config, self.dtype)
+        self.up = Dense(config.intermediate, self.dtype)
+        self.down = Dense(config.hidden, self.dtype)
+        self.norm = layer_norm(config, self.dtype)
+        self.drop = Dropout(config.dropout)
+
+    def __call__(self, hidden, mask, deterministic):
+        attended = self.attention(hidden, mask, deterministic)
+        hidden = self.attention_norm(hidden + self.drop(attended, deterministic))
+        expanded = nn.gelu(self.up(hidden), approximate=False)
+        return self.norm(hidden + self.drop(self.down(expanded), deterministic))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. Written out because dropout acts on the attention probabilities."""
+
+    config: BertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        self.query = Dense(self.config.hidden, self.dtype)
+        self.key = Dense(self.config.hidden, self.dtype)
+        self.value = Dense(self.config.hidden, self.dtype)
+        self.output = Dense(self.config.hidden, self.dtype)
+        self.drop = Dropout(self.config.attention_dropout)
+
+    def __call__(self, hidden, mask, deterministic):
+        heads = self.config.heads
+        split = (*hidden.shape[:2], heads, hidden.shape[-1] // heads)
+        query, key, value = (project(hidden).reshape(split) for project in (self.query, self.key, self.value))
+        accumulator = jnp.promote_types(self.dtype, jnp.float32)
+        scores = jnp.einsum("bqnd,bknd->bnqk", query, key, preferred_element_type=accumulator)
+        scores = scores / jnp.sqrt(jnp.asarray(split[-1], accumulator))
+        # A finite minimum, not -inf: a row of padding alone has no key to attend to and must not become NaN.
+        scores = jnp.where(mask, scores, jnp.finfo(accumulator).min)
+        weights = self.drop(nn.softmax(scores).astype(self.dtype), deterministic)
+        mixed = jnp.einsum("bnqk,bknd->bqnd", weights, value)
+        return self.output(mixed.reshape(hidden.shape))
+
+
+class Head(nn.Module):
+    """The MLM head up to its tied decoder: returns the transformed hidden states and the decoder's bias."""
+
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden):
+        hidden = nn.gelu(Dense(self.config.hidden, self.dtype, name="transform")(hidden), approximate=False)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.config.vocab_size,))
+        return layer_norm(self.config, self.dtype, name="norm")(hidden), bias
+
+
+class Dense(nn.Module):
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", INIT, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return linear(x, kernel, bias, self.dtype)
+
+
+class Dropout(nn.Module):
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, deterministic):
+        return x if deterministic or self.rate == 0 else dropout(self.make_rng("dropout"), x, self.rate)
+
+
+def layer_norm(config: BertConfig, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
+    # The fast variance, E[x^2] - E[x]^2, cancels; Hugging Face's does not.
+    return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name)

@@ -1,0 +1,16 @@
+"""Tests run on CPUs: eight virtual devices to shard over, no hub, and a compilation cache shared by all of them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "ctcd_jax-test-compilation-cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# The programs here run for milliseconds and compile for seconds: optimising them is more than half of the tests' time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)

@@ -1,0 +1,165 @@
+"""Parity with Hugging Face's BertForMaskedLM, in both directions, and every way a checkpoint can be unusable."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+from transformers import BertConfig as TheirConfig
+from transformers import BertForMaskedLM as TheirModel
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.models import BertConfig, BertForMaskedLM
+from ctcd_jax.models.huggingface import load_pretrained, parity, save_pretrained
+
+SHAPES = [
+    BertConfig(vocab_size=100, layers=2, hidden=32, heads=4, intermediate=64, max_positions=32),
+    BertConfig(vocab_size=103, layers=3, hidden=30, heads=5, intermediate=77, max_positions=17, token_types=1),
+    BertConfig(vocab_size=31, layers=1, hidden=7, heads=1, intermediate=5, max_positions=40, token_types=3),
+    BertConfig(vocab_size=501, layers=6, hidden=128, heads=2, intermediate=512, max_positions=64),
+]
+TOLERANCE = 1e-4
+
+
+def batch(config, seed=0):
+    """Rows of every length, padded with id 0."""
+    rng = np.random.default_rng(seed)
+    length = min(17, config.max_positions)
+    ids = rng.integers(1, config.vocab_size, (5, length))
+    for row, keep in enumerate((length, 1, 3, length - 1, length // 2)):
+        ids[row, keep:] = 0
+    return ids
+
+
+def random_params(config, seed=1):
+    """Every leaf random, biases and LayerNorms too: zeros would hide a swapped tensor."""
+    ids = jnp.ones((1, 2), jnp.int32)
+    params = BertForMaskedLM(config).init(jax.random.key(seed), ids, ids)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def their_model(config, seed=2):
+    torch.manual_seed(seed)
+    model = TheirModel(
+        TheirConfig(
+            vocab_size=config.vocab_size,
+            num_hidden_layers=config.layers,
+            hidden_size=config.hidden,
+            num_attention_heads=config.heads,
+            intermediate_size=config.intermediate,
+            max_position_embeddings=config.max_positions,
+            type_vocab_size=config.token_types,
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=lambda c: f"{c.layers}x{c.hidden}")
+def test_export_gives_the_same_logits(config, tmp_path):
+    params = random_params(config)
+    save_pretrained(tmp_path, config, params)
+    assert parity(tmp_path, config, params, batch(config), pad_id=0) <= TOLERANCE
+    params["layer_0"]["up"]["kernel"] = params["layer_0"]["up"]["kernel"].at[0, 0].add(1.0)
+    assert parity(tmp_path, config, params, batch(config), pad_id=0) > TOLERANCE
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=lambda c: f"{c.layers}x{c.hidden}")
+def test_import_gives_the_same_logits(config, tmp_path):
+    theirs = their_model(config)
+    theirs.save_pretrained(tmp_path)
+    loaded, params = load_pretrained(tmp_path)
+    assert loaded == config
+    ids = batch(config)
+    types = np.random.default_rng(3).integers(0, config.token_types, ids.shape)
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.from_numpy(ids),
+            attention_mask=torch.from_numpy(ids != 0).long(),
+            token_type_ids=torch.from_numpy(types),
+        ).logits.numpy()
+    ours = BertForMaskedLM(loaded).apply({"params": params}, ids, ids != 0, token_type_ids=types)
+    np.testing.assert_allclose(np.asarray(ours)[ids != 0], expected[ids != 0], atol=TOLERANCE)
+
+
+def test_round_trip_is_exact(tmp_path):
+    config = SHAPES[1]
+    params = random_params(config)
+    save_pretrained(tmp_path, config, params)
+    loaded_config, loaded = load_pretrained(tmp_path)
+    assert loaded_config == config
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_no_weight_is_missing_or_left_over(tmp_path):
+    save_pretrained(tmp_path, SHAPES[0], random_params(SHAPES[0]))
+    _, masked = TheirModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not masked["missing_keys"]
+    assert not masked["unexpected_keys"]
+    _, classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert {key.split(".")[0] for key in classifier["missing_keys"]} <= {"classifier", "bert"}
+    assert {key for key in classifier["missing_keys"] if key.startswith("bert")} <= {
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+    }
+
+
+def test_the_names_of_the_original_release_are_understood(tmp_path):
+    config = SHAPES[0]
+    params = random_params(config)
+    save_pretrained(tmp_path, config, params)
+    tensors = load_file(tmp_path / "model.safetensors")
+    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+           for k, v in tensors.items()}  # fmt: skip
+    save_file(old, tmp_path / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path)[1], params)
+
+
+def test_bfloat16_checkpoints_load(tmp_path):
+    their_model(SHAPES[0]).to(torch.bfloat16).save_pretrained(tmp_path)
+    _, params = load_pretrained(tmp_path)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+
+
+def _edit_config(**changes):
+    def edit(directory):
+        path = directory / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def _drop_head(directory):
+    tensors = load_file(directory / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if not k.startswith("cls")}, directory / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_edit_config(model_type="roberta"), "model_type is 'roberta'"),
+        (_edit_config(hidden_act="relu"), "hidden_act is 'relu'"),
+        (_edit_config(num_attention_heads=5), r"hidden \(32\) must be divisible by heads \(5\)"),
+        (_edit_config(vocab_size=99), r"embeddings/word has shape \(100, 32\)"),
+        (_edit_config(num_hidden_layers=3), "no tensor 'bert.encoder.layer.2"),
+        (_drop_head, "no tensor 'cls.predictions.transform.dense.weight'"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"nonsense"), "not a readable safetensors file"),
+        (lambda d: (d / "model.safetensors").unlink(), "no such file"),
+        (lambda d: (d / "config.json").unlink(), "no such file"),
+    ],
+)
+def test_an_unusable_checkpoint_is_one_line(tmp_path, damage, message):
+    save_pretrained(tmp_path, SHAPES[0], random_params(SHAPES[0]))
+    damage(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        load_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
