@@ -1,0 +1,6 @@
+"""The paper: cohorts of models that teach each other, and what they minimise. Arrays and numbers only."""
+
+from ctcd_jax.distill.cohort import Cohort, Edge, Member
+from ctcd_jax.distill.objective import Signals, cohort_loss, cohort_terms
+
+__all__ = ["Cohort", "Edge", "Member", "Signals", "cohort_loss", "cohort_terms"]

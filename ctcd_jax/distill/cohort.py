@@ -1,0 +1,123 @@
+"""A cohort: a directed graph whose members are models and whose edges say who teaches whom.
+
+Every method of Lee et al. (2023) is a cohort and nothing else:
+
+    stand-alone            one trainable member
+    one-way KD             teacher frozen       t->s           Eq. 1, 2
+    co-training & one-way  both trainable       t->s           Eq. 2
+    CTCD                   both trainable       t->s, s->t     Eq. 4 = (2) + (3)
+    reversed KD            small one frozen     s->t           Eq. 3
+    Community KD           teacher frozen       t->s1, t->s2, s1->s2, s2->s1   Eq. 5
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from ctcd_jax.errors import did_you_mean
+
+DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
+POSITIONS = ("masked", "attended")
+SIGNALS = ("logits",)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of the cohort, as the loss sees it.
+
+    Attributes:
+      trainable: False for a model that only teaches: no gradient, no hard loss, no dropout.
+      hard_weight: weight of the member's own masked-language-model loss (alpha_h, beta_h of Eq. 2, 3).
+    """
+
+    trainable: bool = True
+    hard_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`source` teaches `target`: the target fits the source's predictions, and no gradient reaches the source.
+
+    Attributes:
+      source: name of the member that teaches.
+      target: name of the (trainable) member that learns.
+      weight: of this soft loss (alpha_s, beta_s of Eq. 2, 3). An edge of weight 0 is not computed at all.
+      temperature: tau, which divides both sides' logits.
+      tau_squared: whether the loss is multiplied by tau^2, so that its gradient does not shrink with tau (Hinton 2015).
+      divergence: "forward_kl" D(p_source, p_target), Eq. 1; "reverse_kl" D(p_target, p_source), Eq. 5 as printed;
+        "jensen_shannon" (KL(p_source|m) + KL(p_target|m)) / 2 with m their mean. In nats.
+      positions: "masked" (the predicted tokens, section 3) or "attended" (every real token, DistilBERT's script).
+      signal: what is compared; "logits".
+    """
+
+    source: str
+    target: str
+    weight: float = 1.0
+    temperature: float = 1.0
+    tau_squared: bool = False
+    divergence: str = "forward_kl"
+    positions: str = "masked"
+    signal: str = "logits"
+
+    def __post_init__(self):
+        if self.source == self.target:
+            raise ValueError(f"edge {self.name}: a member cannot teach itself")
+        if not self.temperature > 0:
+            raise ValueError(f"edge {self.name}: temperature must be positive, not {self.temperature}")
+        if self.weight < 0:
+            raise ValueError(f"edge {self.name}: weight must not be negative, not {self.weight}")
+        for name, known in (("divergence", DIVERGENCES), ("positions", POSITIONS), ("signal", SIGNALS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"edge {self.name}: no {name} '{getattr(self, name)}'"
+                                 + did_you_mean(getattr(self, name), known))  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """`source->target`, as in the metrics."""
+        return f"{self.source}->{self.target}"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Members by name, and edges. Edges of weight 0 are dropped here, so nothing downstream ever sees one.
+
+    Raises ValueError, with one line that names the edge or member, for a graph that cannot be trained.
+    """
+
+    members: Mapping[str, Member]
+    edges: tuple[Edge, ...] = field(default=())
+
+    def __post_init__(self):
+        for edge in self.edges:
+            for end in ("source", "target"):
+                if getattr(edge, end) not in self.members:
+                    hint = did_you_mean(getattr(edge, end), self.members)
+                    raise ValueError(f"edge {edge.name}: no member '{getattr(edge, end)}'{hint}")
+            if not self.members[edge.target].trainable:
+                raise ValueError(f"edge {edge.name}: '{edge.target}' is frozen and cannot learn")
+        names = [edge.name for edge in self.edges]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"edge {name} is there {names.count(name)} times; give each pair one edge")
+        if not any(member.trainable for member in self.members.values()):
+            raise ValueError("no member is trainable")
+        object.__setattr__(self, "members", MappingProxyType(dict(self.members)))
+        object.__setattr__(self, "edges", tuple(edge for edge in self.edges if edge.weight != 0))
+
+    def __hash__(self):
+        return hash((tuple(self.members.items()), self.edges))
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the members that learn."""
+        return tuple(name for name, member in self.members.items() if member.trainable)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the members that only teach."""
+        return tuple(name for name, member in self.members.items() if not member.trainable)
+
+    @property
+    def positions(self) -> str:
+        """The tokens whose logits are needed: "attended" (every real one) if any edge asks for them, else "masked"."""
+        return "attended" if any(edge.positions == "attended" for edge in self.edges) else "masked"
