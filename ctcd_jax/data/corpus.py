@@ -1,0 +1,136 @@
+"""A prepared corpus, opened: its manifest, and its rows as memory maps."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ctcd_jax.data.shards import file_sha256
+from ctcd_jax.data.tokenizer import tokenizer_hash
+from ctcd_jax.errors import UserError
+
+FORMAT = 1
+MANIFEST = "corpus.json"
+
+
+def read_manifest(directory: Path) -> dict:
+    """Reads `corpus.json`.
+
+    Raises:
+      UserError: if it is not there, not JSON, or of a format this version does not know.
+    """
+    if not directory.is_dir():
+        raise UserError(f"corpus {directory}: no such directory; make it with `ctcd prepare --out {directory}`")
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise UserError(f"corpus {directory}: no {MANIFEST} in it; make it with `ctcd prepare`")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); prepare the corpus again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: format {found!r}, and this version reads {FORMAT}; prepare the corpus again")
+    return manifest
+
+
+class Corpus:
+    """A prepared corpus. Shards are mapped on first use, and again after unpickling.
+
+    Attributes:
+      directory: Where it lies.
+      manifest: `corpus.json`.
+      hash: SHA-256 of the bytes of `corpus.json`, which holds every shard's own: what a run remembers its corpus by.
+      token_frequencies: int64[vocab_size], how often each id occurs in the training rows, specials included, padding
+      not.
+    """
+
+    def __init__(self, directory: str | Path):
+        """See `open`, which checks the files, too."""
+        self.directory = Path(directory)
+        self.manifest = read_manifest(self.directory)
+        self.hash = hashlib.sha256((self.directory / MANIFEST).read_bytes()).hexdigest()
+        self.token_frequencies = np.asarray(self.manifest["token_frequencies"], np.int64)
+        self._maps: dict[str, np.memmap] = {}
+
+    @classmethod
+    def open(cls, directory: str | Path, verify: bool = True) -> "Corpus":
+        """Opens a prepared corpus; `verify` reads every file once and compares checksums.
+
+        Raises:
+          UserError: if there is none, its format is unknown, or a file is missing or has changed.
+        """
+        corpus = cls(directory)
+        for shards in corpus.manifest["shards"].values():
+            for shard in shards:
+                corpus._check_shard(shard, verify)
+        if verify and tokenizer_hash(corpus.tokenizer_directory) != corpus.tokenizer_hash:
+            raise UserError(
+                f"{corpus.tokenizer_directory}: not the tokenizer the corpus was made with; prepare the corpus again"
+            )
+        return corpus
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return self.manifest["tokenizer"]["vocab_size"]
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """The ids of `pad`, `unk`, `cls`, `sep` and `mask`."""
+        return self.manifest["tokenizer"]["special_ids"]
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        """What `transformers.AutoTokenizer.from_pretrained` reads."""
+        return self.directory / "tokenizer"
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """See `ctcd_jax.data.tokenizer.tokenizer_hash`."""
+        return self.manifest["tokenizer"]["hash"]
+
+    @property
+    def max_length(self) -> int:
+        """Ids of the longest row."""
+        return self.manifest["recipe"]["length"]
+
+    def lengths(self, split: str) -> list[int]:
+        """Returns the lengths rows of `split` have, ascending."""
+        return sorted({shard["length"] for shard in self.manifest["shards"][split]})
+
+    def rows(self, split: str, length: int | None = None) -> int:
+        """Returns how many rows `split` has, of one length or of all."""
+        return sum(shard["rows"] for shard in self.manifest["shards"][split] if length in (None, shard["length"]))
+
+    def shards(self, split: str, length: int | None = None) -> list[np.memmap]:
+        """Returns the memory-mapped shards of `split`, each uint16 or uint32[rows, length], of one length or of all."""
+        return [
+            self._map(shard["file"]) for shard in self.manifest["shards"][split] if length in (None, shard["length"])
+        ]
+
+    def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
+        """Returns int32[n, length]: the rows of this length numbered `rows`, int[n], over the shards in order."""
+        ids = np.empty((len(rows), length), np.int32)
+        first = 0
+        for shard in self.shards(split, length):
+            here = (rows >= first) & (rows < first + len(shard))
+            ids[here] = shard[rows[here] - first]
+            first += len(shard)
+        return ids
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_maps": {}}
+
+    def _map(self, file: str) -> np.memmap:
+        if file not in self._maps:
+            self._maps[file] = np.load(self.directory / file, mmap_mode="r")
+        return self._maps[file]
+
+    def _check_shard(self, shard: dict, verify: bool) -> None:
+        path = self.directory / shard["file"]
+        if not path.is_file():
+            raise UserError(f"{path}: missing; prepare the corpus again")
+        if verify and file_sha256(path) != shard["sha256"]:
+            raise UserError(f"{path}: its checksum is not the one in {MANIFEST}; prepare the corpus again")

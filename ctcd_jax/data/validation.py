@@ -1,0 +1,53 @@
+"""The held-out documents: at most so many sentences, chosen fairly however many documents there are."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class HeldOut(NamedTuple):
+    """A held-out document: where it came from, (source, file, document) by number, and its sentences."""
+
+    place: tuple[int, int, int]
+    sentences: Sequence[str]
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """The numbers of its source and its input file."""
+        return self.place[:2]
+
+
+@dataclass
+class ValidationPool:
+    """Keeps the documents with the smallest draws, up to `limit` sentences; the last of them is cut to fit.
+
+    What does not fit goes neither here nor into training. Memory: the limit and one document.
+    """
+
+    limit: int
+    _offered: int = 0
+    _total: int = 0
+    _heap: list[tuple[int, HeldOut]] = field(default_factory=list)  # by -draw: the largest draw on top
+
+    def offer(self, draw: int, document: HeldOut) -> None:
+        """Takes `document`, and gives up those of larger draws that the limit no longer has room for."""
+        heapq.heappush(self._heap, (-draw, document))
+        self._offered += len(document.sentences)
+        self._total += len(document.sentences)
+        while self._total - len(self._heap[0][1].sentences) >= self.limit:
+            _, evicted = heapq.heappop(self._heap)
+            self._total -= len(evicted.sentences)
+
+    @property
+    def surplus(self) -> int:
+        """How many sentences did not fit."""
+        return max(0, self._offered - self.limit)
+
+    def documents(self) -> list[HeldOut]:
+        """Returns what was kept, in the order of the input."""
+        kept = [document for _, document in self._heap]
+        excess = max(0, self._total - self.limit)
+        if excess:
+            kept[0] = HeldOut(kept[0].place, kept[0].sentences[:-excess])
+        return sorted(kept)

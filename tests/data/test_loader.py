@@ -1,0 +1,133 @@
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ctcd_jax.data import TrainBatches, ValidationBatches, prefetch
+from ctcd_jax.data.loader import permute
+from ctcd_jax.errors import UserError
+
+
+def rows_of(batches):
+    return [row.tobytes() for batch in batches for row in batch["input_ids"]]
+
+
+def every_row(corpus, split):
+    return [row.astype(np.int32).tobytes() for shard in corpus.shards(split) for row in shard]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 17, 64, 65, 100, 1023, 4097])
+def test_permute_is_a_bijection(size):
+    places = permute(np.arange(size), size, "key")
+    assert sorted(places.tolist()) == list(range(size))
+    if size > 1000:
+        assert (places == np.arange(size)).sum() < 10
+        assert (permute(np.arange(size), size, "other") == places).sum() < 10
+        assert abs(np.corrcoef(places, np.arange(size))[0, 1]) < 0.1
+
+
+def test_permute_reaches_beyond_32_bits():
+    size = 2**40 + 1
+    indices = np.arange(0, size, size // 1000)
+    places = permute(indices, size, 1)
+    assert len(set(places.tolist())) == len(indices)
+    assert places.max() < size
+    assert places.max() > 2**39
+
+
+def test_permute_spreads_evenly_over_keys():
+    """Chi-square of 10 cells, 9 degrees of freedom: below 33.7 with probability 0.9999."""
+    counts = Counter(int(permute(np.array([0]), 10, "seed", key)[0]) for key in range(2000))
+    assert sum((counts[cell] - 200) ** 2 / 200 for cell in range(10)) < 33.7
+
+
+@pytest.mark.parametrize("corpus", ["packed", "grouped"])
+@pytest.mark.parametrize("batch_size", [1, 4, 7])
+def test_an_epoch_visits_each_row_at_most_once(corpus, batch_size, request):
+    corpus = request.getfixturevalue(corpus)
+    batches = TrainBatches(corpus, batch_size, seed=3)
+    expected = Counter(every_row(corpus, "train"))
+    used = sum(corpus.rows("train", length) // batch_size * batch_size for length in corpus.lengths("train"))
+    assert batches.steps_per_epoch == used // batch_size
+    orders = []
+    for epoch in range(2):
+        seen = rows_of(batches[epoch * batches.steps_per_epoch + i] for i in range(batches.steps_per_epoch))
+        assert len(seen) == used
+        assert Counter(seen) <= expected
+        orders.append(seen)
+    batches_of_rows = [{frozenset(order[i : i + batch_size]) for i in range(0, used, batch_size)} for order in orders]
+    if batch_size > 1:
+        assert len(batches_of_rows[0] & batches_of_rows[1]) < 0.1 * batches.steps_per_epoch
+    elif len(corpus.lengths("train")) > 1:
+        assert [len(row) for row in orders[0]] != [len(row) for row in orders[1]]
+    assert orders[0] != orders[1]
+
+
+def test_a_batch_depends_on_corpus_seed_and_step_alone(grouped):
+    forward = [TrainBatches(grouped, 4, seed=1)[step]["input_ids"] for step in range(60)]
+    batches = pickle.loads(pickle.dumps(TrainBatches(grouped, 4, seed=1)))
+    for step in reversed(range(60)):
+        np.testing.assert_array_equal(batches[step]["input_ids"], forward[step])
+    other = TrainBatches(grouped, 4, seed=2)
+    assert any(other[step]["input_ids"].tobytes() != forward[step].tobytes() for step in range(3))
+    assert forward[0].dtype == np.int32
+    assert {ids.shape for ids in forward} == {(4, 32), (4, 48)}
+
+
+@pytest.mark.parametrize("corpus", ["packed", "grouped"])
+def test_the_parts_of_the_processes_make_the_global_batch(corpus, request):
+    corpus = request.getfixturevalue(corpus)
+    whole = TrainBatches(corpus, 8, seed=0)
+    parts = [TrainBatches(corpus, 8, seed=0, process_index=i, process_count=4) for i in range(4)]
+    for step in (0, 5, 2 * whole.steps_per_epoch + 1):
+        joined = np.concatenate([part[step]["input_ids"] for part in parts])
+        np.testing.assert_array_equal(joined, whole[step]["input_ids"])
+    whole = ValidationBatches(corpus, 8)
+    parts = [ValidationBatches(corpus, 8, process_index=i, process_count=2) for i in range(2)]
+    for i in range(len(whole)):
+        for key in ("input_ids", "rows"):
+            np.testing.assert_array_equal(np.concatenate([part[i][key] for part in parts]), whole[i][key])
+
+
+@pytest.mark.parametrize("corpus", ["packed", "grouped"])
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_validation_covers_every_row_once(corpus, batch_size, request):
+    corpus = request.getfixturevalue(corpus)
+    batches = ValidationBatches(corpus, batch_size)
+    every = every_row(corpus, "validation")
+    seen = {}
+    for i in range(len(batches)):
+        batch = batches[i]
+        assert batch["input_ids"].shape == (batch_size, batch["input_ids"].shape[1])
+        assert batch["input_ids"].dtype == batch["rows"].dtype == np.int32
+        for number, ids in zip(batch["rows"].tolist(), batch["input_ids"], strict=True):
+            if number < len(every):
+                assert number not in seen
+                seen[number] = ids.tobytes()
+            else:
+                assert not ids.any()  # [PAD] is 0 here
+    assert [seen[number] for number in range(len(every))] == every
+    with pytest.raises(IndexError):
+        batches[len(batches)]
+
+
+def test_prefetch_gives_the_batches_of_these_steps(packed):
+    batches = TrainBatches(packed, 4, seed=0)
+    fetched = list(prefetch(batches, 7, 12))
+    assert [step for step, _ in fetched] == [7, 8, 9, 10, 11]
+    for step, batch in fetched:
+        np.testing.assert_array_equal(batch["input_ids"], batches[step]["input_ids"])
+
+
+def test_a_corpus_smaller_than_a_batch_is_an_error(packed, grouped):
+    with pytest.raises(UserError, match=r"data\.batch_size 5000: .* fewer training rows \(\d+ of length 48\)"):
+        TrainBatches(packed, 5000, seed=0)
+    with pytest.raises(UserError, match=r"of length 32, \d+ of length 48"):
+        TrainBatches(grouped, 5000, seed=0)
+
+
+def test_processes_that_cannot_share_a_batch_are_an_error(packed):
+    for batches in (lambda: TrainBatches(packed, 6, seed=0, process_count=4), lambda: ValidationBatches(packed, 0)):
+        with pytest.raises(UserError, match=r"data\.batch_size \d: must be a positive multiple"):
+            batches()
