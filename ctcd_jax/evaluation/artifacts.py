@@ -1,0 +1,117 @@
+"""Finds and reads what a report is made of: runs, fine-tuning results, latency files and exports."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names, stored_parameters
+from ctcd_jax.evaluation.results import read_results
+
+FORMAT = 1
+# Large, and holding nothing that the run's own files do not say.
+SKIPPED = {"checkpoints", "frozen"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its config, the lines of metrics.jsonl and the last line of timing.jsonl (None without one)."""
+
+    config: dict
+    metrics: list[dict]
+    timing: dict | None
+
+    def lines(self, kind: str) -> list[dict]:
+        """Returns the metric lines of a kind, "train" or "validation"."""
+        return [line for line in self.metrics if line["kind"] == kind]
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported Hugging Face directory: its config.json and the size of its weights."""
+
+    config: dict
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Everything found, by the shortest end of its directory's path that is distinct among its kind."""
+
+    runs: dict[str, Run]
+    results: dict[str, list[dict]]
+    latencies: dict[str, dict]
+    exports: dict[str, Export]
+
+
+def collect(directories: Sequence[Path]) -> Artifacts:
+    """Searches `directories` and all below them, checkpoints excepted.
+
+    Raises:
+      UserError: a directory is missing or holds nothing to report, or a file is damaged or of another format.
+    """
+    found = []
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"{directory}: no such directory")
+        below = [path for path in _walk(directory) if any(_is_kind(path, kind) for kind in _KINDS)]
+        if not below:
+            raise UserError(f"{directory}: nothing to report; it holds no run, results.jsonl, latency.json or export")
+        found += below
+    # One directory may lie below another that was given too.
+    unique = list({path.resolve(): path for path in found}.values())
+    runs, results, latencies, exports = (
+        distinct_names([path for path in unique if _is_kind(path, kind)]) for kind in _KINDS
+    )
+    return Artifacts(
+        {name: _run(path) for name, path in runs.items()},
+        {name: rows for name, path in results.items() if (rows := read_results(path / "results.jsonl"))},
+        {name: _json(path / "latency.json") for name, path in latencies.items()},
+        {name: _export(path) for name, path in exports.items()},
+    )
+
+
+_KINDS = (("config.json", "metrics.jsonl"), ("results.jsonl",), ("latency.json",), ("config.json", WEIGHTS))
+
+
+def _is_kind(path: Path, files: Iterable[str]) -> bool:
+    return all((path / file).is_file() for file in files)
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for parent, children, _ in os.walk(directory):
+        children[:] = sorted(child for child in children if child not in SKIPPED and not child.startswith("."))
+        yield Path(parent)
+
+
+def _run(path: Path) -> Run:
+    timing = _json_lines(path / "timing.jsonl") if (path / "timing.jsonl").exists() else []
+    return Run(_json(path / "config.json"), _json_lines(path / "metrics.jsonl"), timing[-1] if timing else None)
+
+
+def _export(path: Path) -> Export:
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    return Export(config, stored_parameters(path), (path / WEIGHTS).stat().st_size)
+
+
+def _json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON; write the file again") from None
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}")
+    return content
+
+
+def _json_lines(path: Path) -> list[dict]:
+    """Reads whole lines only: a run that is still going, or was killed, may leave a torn last one."""
+    text = path.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError:
+        raise UserError(f"{path}: a line is not JSON; resume the run, or restore the file") from None

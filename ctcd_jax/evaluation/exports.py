@@ -1,0 +1,80 @@
+"""Exported Hugging Face directories: what they are called and what they weigh."""
+
+import contextlib
+import hashlib
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ctcd_jax.errors import UserError
+
+WEIGHTS = "model.safetensors"
+
+
+def require_torch() -> None:
+    """Raises UserError where the libraries of the `torch` extra are not installed."""
+    for module in ("torch", "transformers", "accelerate", "sklearn", "scipy"):
+        if importlib.util.find_spec(module) is None:
+            raise UserError(f"{module} is not installed; run: pip install 'ctcd-jax[torch]'")
+
+
+def named_exports(models: Sequence[Path]) -> dict[str, Path]:
+    """Returns {distinct name: directory} in the order given, each checked to hold a config and weights.
+
+    Raises:
+      UserError: a directory is given twice or is no export.
+    """
+    for directory in models:
+        for file in ("config.json", WEIGHTS):
+            if not (directory / file).is_file():
+                raise UserError(f"--model {directory}: no {file}; give a directory written by `ctcd export`")
+    return distinct_names(models)
+
+
+def distinct_names(directories: Sequence[Path]) -> dict[str, Path]:
+    """Returns {name: directory}; a name is the shortest end of the path that no other of `directories` shares.
+
+    Raises:
+      UserError: a directory is given twice.
+    """
+    parts = [directory.resolve().parts for directory in directories]
+    names = {}
+    for directory, own in zip(directories, parts, strict=True):
+        others = [other for other in parts if other is not own]
+        length = next((n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others)), None)
+        if length is None:
+            raise UserError(f"{directory}: given twice; name each directory once")
+        names["/".join(own[-length:])] = directory
+    return names
+
+
+def weights_digest(directory: Path) -> str:
+    """Returns the SHA-256 (hex) of the weight file: two exports of one name are told apart by it."""
+    with (directory / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hides what `from_pretrained` says of heads that are new or not used (here they always are), and its bar."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def stored_parameters(directory: Path) -> int:
+    """Returns the number of floating-point parameters in the weight file, where tied weights are stored once."""
+    from safetensors import safe_open
+
+    with safe_open(directory / WEIGHTS, framework="numpy") as file:
+        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
+        return sum(math.prod(part.get_shape()) for part in slices if "F" in part.get_dtype())

@@ -1,0 +1,189 @@
+"""Charts as SVG text: line charts and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 460, 290
+LEFT, RIGHT, TOP, BOTTOM = 58, 58, 14, 44
+COLOURS = 8
+MOST_POINTS = 400
+LABEL_GAP = 15
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: (x, y) points, the index of its colour, and whether it is drawn bold with its last value beside it."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: int
+    bold: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A labelled point of a scatter."""
+
+    name: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Maps data to the drawing: linear axes over [x0, x1] and [y0, y1]."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM)
+
+
+def line_chart(
+    name: str,
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    skip_start: float = 0.0,
+) -> str:
+    """Returns a chart of `series` as an <svg> element.
+
+    Args:
+      name: distinct on the page: an id and the aria label hang on it.
+      title: what is drawn, for who cannot see it.
+      skip_start: share of the x axis whose values may leave the frame at the top, so that a steep start does not
+        flatten all that follows.
+    """
+    points = [point for curve in series for point in curve.points]
+    x1 = max(x for x, _ in points)
+    x0 = min(0.0, min(x for x, _ in points))
+    framed = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
+    frame = _frame(x0, x1, min(y for _, y in points), max(framed))
+    curves = "".join(_curve(curve, frame) for curve in sorted(series, key=lambda curve: curve.bold))
+    ends = [(curve, frame.y(curve.points[-1][1])) for curve in series if curve.bold]
+    labels = "".join(
+        f'<text class="end" x="{WIDTH - RIGHT + 7}" y="{y + 4:.1f}" {_colour("fill", curve.colour)}>'
+        f"{curve.points[-1][1]:.3f}</text>"
+        for (curve, _), y in zip(ends, spread([y for _, y in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM), strict=True)
+    )
+    clip = (
+        f'<clipPath id="{escape(name)}"><rect x="{LEFT}" y="{TOP - 2}" width="{WIDTH - LEFT - RIGHT + 2}" '
+        f'height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>'
+    )
+    body = f'{clip}{_axes(frame, x_label, y_label)}<g clip-path="url(#{escape(name)})">{curves}</g>{labels}'
+    return _svg(title, body)
+
+
+def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> str:
+    """Returns a chart of labelled points as an <svg> element; x starts at 0."""
+    values = [point.y for point in points]
+    frame = _frame(0.0, 1.15 * max(point.x for point in points), min(values), max(values), padding=0.15)
+    heights = spread([frame.y(point.y) for point in points], LABEL_GAP, TOP, HEIGHT - BOTTOM)
+    marks = []
+    for index, (point, height) in enumerate(zip(points, heights, strict=True)):
+        x, y = frame.x(point.x), frame.y(point.y)
+        side, anchor = (-10, "end") if x > (LEFT + WIDTH - RIGHT) / 2 else (10, "start")
+        marks.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" {_colour("fill", index)}/><text class="mark" x="{x + side:.1f}" '
+            f'y="{height + 4:.1f}" text-anchor="{anchor}" {_colour("fill", index)}>{escape(point.name)}</text>'
+        )
+    return _svg(title, _axes(frame, x_label, y_label) + "".join(marks))
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Returns at most `most` multiples of 1, 2 or 5 x 10^n that lie in [low, high]."""
+    raw = (high - low) / most
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(
+        step
+        for step in (factor * magnitude for factor in (1, 2, 5, 10, 20))
+        if math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1 <= most
+    )
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Moves labels apart: keeps their order, at least `gap` between neighbours, within [low, high] while they fit."""
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    placed = list(positions)
+    previous = -math.inf
+    for index in order:
+        previous = placed[index] = max(placed[index], previous + gap, low)
+    following = high + gap
+    for index in reversed(order):
+        following = placed[index] = min(placed[index], following - gap)
+    return placed
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """Averages equal runs of neighbours until at most `most` points are left: more than that no screen shows."""
+    size = math.ceil(len(points) / most)
+    groups = (points[start : start + size] for start in range(0, len(points), size))
+    return [tuple(sum(values) / len(group) for values in zip(*group, strict=True)) for group in groups]
+
+
+def _frame(x0: float, x1: float, y0: float, y1: float, padding: float = 0.04) -> _Frame:
+    margin = padding * (y1 - y0) or 0.05 * (abs(y1) or 1.0)
+    return _Frame(x0, x1 if x1 > x0 else x0 + 1.0, y0 - margin, y1 + margin)
+
+
+def _curve(curve: Series, frame: _Frame) -> str:
+    points = thin(curve.points)
+    title = f"<title>{escape(curve.name)}</title>"
+    if len(points) == 1:
+        x, y = points[0]
+        at = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}"'
+        return f'<circle {at} r="3.5" {_colour("fill", curve.colour)}>{title}</circle>'
+    path = "M" + "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in points)
+    # Beyond the palette colours come round again, then dashed.
+    dashes = ' stroke-dasharray="6 3"' if curve.colour >= COLOURS else ""
+    weight = "bold" if curve.bold else "thin"
+    return f'<path class="{weight}" d="{path}" {_colour("stroke", curve.colour)}{dashes}>{title}</path>'
+
+
+def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
+    base = HEIGHT - BOTTOM
+    parts = []
+    for tick in ticks(frame.y0, frame.y1):
+        y = frame.y(tick)
+        parts.append(
+            f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        )
+    for tick in ticks(frame.x0, frame.x1, 5):
+        x = frame.x(tick)
+        parts.append(
+            f'<path class="axis" d="M{x:.1f} {base}v4"/>'
+            f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{_short(tick)}</text>'
+        )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>'
+        f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text class="label" transform="translate(12 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text>"
+    )
+    return "".join(parts)
+
+
+def _short(value: float) -> str:
+    return f"{value / 1e6:g} M" if abs(value) >= 1e6 else f"{value / 1e3:g} k" if abs(value) >= 1e4 else f"{value:g}"
+
+
+def _colour(attribute: str, index: int) -> str:
+    return f'style="{attribute}:var(--c{index % COLOURS})"'
+
+
+def _svg(title: str, body: str) -> str:
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'

@@ -1,0 +1,37 @@
+import math
+
+import pytest
+
+from ctcd_jax.evaluation.scores import majority_share, score
+
+LABELS = [1, 1, 1, 0, 0, 1, 0, 0]
+GUESSES = [1, 1, 0, 0, 1, 1, 0, 1]
+
+
+def test_classification_metrics_against_the_confusion_matrix():
+    tp, fp, fn, tn = 3, 2, 1, 2  # counted by hand from the two lists
+    values = score(("accuracy", "f1", "matthews"), LABELS, GUESSES)
+    assert values["accuracy"] == pytest.approx((tp + tn) / 8)
+    assert values["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    matthews = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert values["matthews"] == pytest.approx(matthews)
+
+
+def test_correlations_against_their_definitions():
+    labels, predictions = [1.0, 2.0, 3.0, 5.0], [1.0, 3.0, 2.0, 30.0]
+    mean_l, mean_p = 2.75, 9.0
+    covariance = sum((a - mean_l) * (b - mean_p) for a, b in zip(labels, predictions, strict=True))
+    norm = math.sqrt(sum((a - mean_l) ** 2 for a in labels) * sum((b - mean_p) ** 2 for b in predictions))
+    values = score(("pearson", "spearman"), labels, predictions)
+    assert values["pearson"] == pytest.approx(covariance / norm)
+    # Two neighbours swapped: 1 - 6 (1 + 1) / (4 (16 - 1)).
+    assert values["spearman"] == pytest.approx(1 - 12 / 60)
+
+
+def test_a_constant_prediction_scores_zero_and_not_nan():
+    assert score(("pearson", "spearman"), [1.0, 2.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert score(("f1", "matthews"), [1, 0], [0, 0]) == {"f1": 0.0, "matthews": 0.0}
+
+
+def test_majority_share():
+    assert majority_share([0, 1, 1, 2]) == 0.5
