@@ -1,0 +1,7 @@
+"""`python -m ctcd_jax VERB` is `ctcd VERB`."""
+
+import sys
+
+from ctcd_jax.cli import main
+
+sys.exit(main())

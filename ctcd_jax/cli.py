@@ -1,0 +1,232 @@
+"""The front door: `ctcd VERB`, one verb a stage. It reads arguments, calls the stage and turns errors into exit codes.
+
+0 finished, 2 the user can mend it (one line on stderr), 3 the loss is not finite, 75 stopped on request: run it again.
+"""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ctcd_jax import __version__
+from ctcd_jax.errors import UserError
+
+USER_ERROR, NON_FINITE, STOPPED = 2, 3, 75
+
+# Lines reach a log file when they are said, not when a buffer is full.
+say = functools.partial(print, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.run is not _train:
+        parser.error(f"{options.verb}: unknown argument {rest[0]}")
+    try:
+        return options.run(options, rest)
+    except UserError as error:
+        print(f"ctcd {options.verb}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except BrokenPipeError:  # `ctcd ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctcd",
+        description="Train language models together and let them teach each other (Lee et al. 2023).",
+        epilog="Exit codes: 0 finished, 2 something to mend (one line says what), 3 the loss is not finite, "
+        "75 stopped on request: run the same command again to go on.",
+    )
+    parser.add_argument("--version", action="version", version=f"ctcd {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = _verb(
+        verbs,
+        "prepare",
+        _prepare,
+        "text -> a corpus of token rows",
+        "SPEC is KIND:LOCATION, e.g. text:'wiki/*.txt.xz' (one sentence or paragraph a line, a blank line between "
+        "documents; plain, .gz, .xz, .zst) or docstrings (the English prose of this Python environment).",
+    )
+    verb.add_argument("--source", action="append", required=True, metavar="SPEC", help="may be given several times")
+    verb.add_argument("--out", required=True, metavar="DIR", help="the corpus to make")
+    verb.add_argument("--length", type=int, default=128, metavar="N", help="tokens a row (default 128)")
+    verb.add_argument(
+        "--packing",
+        default="packed",
+        metavar="MODE",
+        help="sentence (one a row), packed (several, which do not see each other; the default) or full (running text)",
+    )
+    verb.add_argument("--every", type=int, default=1, metavar="K", help="keep 1 sentence in K (the paper: 4)")
+    verb.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampling (default 0)")
+    tokenizer = verb.add_mutually_exclusive_group()
+    tokenizer.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
+    tokenizer.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
+    verb.add_argument("--validation", type=float, default=0.01, metavar="F", help="share of documents held out")
+
+    verb = _verb(
+        verbs,
+        "train",
+        _train,
+        "a corpus -> a trained cohort; resumes by itself",
+        "Every field of the config can be set on the command line: --config.optimizer.learning_rate=1e-3, "
+        "--config.edges[0].weight=4. The same command goes on with a run that was stopped or killed.",
+    )
+    verb.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny")
+    verb.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard")
+    verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
+
+    verb = _verb(verbs, "export", _export, "a member of a run -> a Hugging Face model, parity proven")
+    verb.add_argument("--workdir", required=True, metavar="DIR", help="of `ctcd train`")
+    verb.add_argument("--member", required=True, metavar="NAME", help="e.g. student")
+    verb.add_argument("--out", required=True, metavar="DIR", help="the model to write")
+    verb.add_argument("--step", type=int, metavar="N", help="a saved step (default: the newest)")
+
+    verb = _verb(
+        verbs,
+        "glue",
+        _glue,
+        "exported models -> fine-tuned scores",
+        "Tasks: cola, sst2, mrpc, rte, stsb, or any folder of --data with train.tsv and dev.tsv.",
+    )
+    _models(verb)
+    verb.add_argument("--data", required=True, metavar="DIR", help="GLUE-format TSV, one folder a task")
+    verb.add_argument("--tasks", required=True, metavar="A,B", help="e.g. cola,sst2")
+    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
+    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl and table.md")
+    verb.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
+    verb.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help="default 1e-4")
+    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
+    verb.add_argument("--max-length", type=int, default=128, metavar="N", help="tokens an example (default 128)")
+
+    verb = _verb(
+        verbs,
+        "latency",
+        _latency,
+        "exported models -> parameters, FLOPs, milliseconds",
+        "The first model is the reference of the ratios.",
+    )
+    _models(verb)
+    verb.add_argument("--out", metavar="FILE", help="also write the figures as JSON (latency.json)")
+    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
+    verb.add_argument("--length", type=int, default=128, metavar="N", help="tokens a sequence (default 128)")
+
+    verb = _verb(verbs, "report", _report, "runs and results -> one HTML page that opens without a network")
+    verb.add_argument("directories", nargs="+", metavar="DIR", help="searched for runs, exports, results")
+    verb.add_argument("--out", required=True, metavar="FILE", help="report.html")
+
+    verb = _verb(
+        verbs,
+        "bench",
+        _bench,
+        "how fast it is here, and against what",
+        "Whole steps in separate, interleaved processes; medians; ratios pair by pair.",
+    )
+    verb.add_argument("--suite", default="cpu", choices=("cpu", "data"), help="default cpu")
+    verb.add_argument("--out", metavar="DIR", help="also write bench.json")
+    return parser
+
+
+def _verb(verbs, name, run, summary, more=""):
+    verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _models(verb):
+    text = "of `ctcd export`; may be given several times"
+    verb.add_argument("--model", action="append", required=True, type=Path, metavar="DIR", help=text)
+
+
+def _prepare(options, _) -> int:
+    from ctcd_jax.data import prepare
+
+    prepare(
+        options.source,
+        options.out,
+        length=options.length,
+        packing=options.packing,
+        every=options.every,
+        seed=options.seed,
+        tokenizer=options.tokenizer,
+        vocab_size=options.vocab_size,
+        validation=options.validation,
+        log=say,
+    )
+    return 0
+
+
+def _train(options, overrides) -> int:
+    from ctcd_jax.config_file import load_config
+    from ctcd_jax.training.distributed import start_processes
+    from ctcd_jax.training.loop import NonFinite, Stopped, train
+    from ctcd_jax.training.plan import plan
+
+    config = load_config(options.config, overrides)
+    start_processes()
+    try:
+        if options.plan:
+            plan(config, log=say)
+        else:
+            train(config, options.workdir, log=say)
+    except NonFinite as error:
+        print(f"ctcd train: {error}", file=sys.stderr)
+        return NON_FINITE
+    except Stopped as stopped:
+        say(stopped)
+        return STOPPED
+    return 0
+
+
+def _export(options, _) -> int:
+    from ctcd_jax.evaluation.exports import require_torch
+    from ctcd_jax.training.export import export
+
+    require_torch()
+    export(options.workdir, options.member, options.out, options.step, log=say)
+    return 0
+
+
+def _glue(options, _) -> int:
+    from ctcd_jax.evaluation.finetune import glue
+
+    glue(
+        options.model,
+        Path(options.data),
+        options.tasks.split(","),
+        options.seeds,
+        Path(options.out),
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        log=say,
+    )
+    return 0
+
+
+def _latency(options, _) -> int:
+    from ctcd_jax.evaluation.latency import latency
+
+    out = Path(options.out) if options.out else None
+    latency(options.model, out=out, batch_size=options.batch_size, length=options.length, log=say)
+    return 0
+
+
+def _report(options, _) -> int:
+    from ctcd_jax.evaluation.report import report
+
+    report([Path(directory) for directory in options.directories], Path(options.out), log=say)
+    return 0
+
+
+def _bench(options, _) -> int:
+    from ctcd_jax.benchmarks import bench
+
+    bench(options.suite, Path(options.out) if options.out else None, log=say)
+    return 0

@@ -1,0 +1,332 @@
+"""The schema of a run: every field, its default and its check, and the typed `Experiment` the rest of the code sees.
+
+A config file starts from `experiment(preset)` and adds `member(...)` and `edge(...)`; `resolve` turns the finished
+ConfigDict and the corpus it names into an `Experiment`. Nothing below this module knows a ConfigDict.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.distill import Cohort, Edge, Member
+from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.hardware import default_dtype
+from ctcd_jax.initial import Source, parse_init, source_config
+from ctcd_jax.models import BertConfig
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SCHEDULES = ("linear", "cosine", "constant")
+SIZES = ("layers", "hidden", "heads", "intermediate", "max_positions")
+
+# layers teacher/student; hidden, heads, feed-forward, positions; rows a batch; steps or epochs; log, evaluate, save
+PRESETS = {
+    "smoke": {"layers": (2, 1), "width": (64, 2, 256, 64), "rows": 16, "steps": 60, "every": (10, 30, 30)},
+    "tiny": {"layers": (6, 4), "width": (128, 2, 512, 64), "rows": 64, "steps": 2000, "every": (50, 500, 250)},
+    "small": {"layers": (6, 4), "width": (256, 4, 1024, 128), "rows": 64, "epochs": 10.0, "every": (100, 2000, 1000)},
+    "paper": {"layers": (6, 4), "width": (768, 12, 3072, 512), "rows": 128, "epochs": 10.0, "every": (100, 5000, 2000)},
+}
+
+
+def experiment(preset: str) -> ConfigDict:
+    """Returns a run of a preset's size, without members yet: every field with its default.
+
+    Where the paper is silent the defaults are those of the DistilBERT training script, whose corpus and baseline it
+    uses (docs/REPRODUCTION.md). Raises UserError for an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"no preset '{preset}'{did_you_mean(preset, PRESETS)}")
+    size = PRESETS[preset]
+    log_every, eval_every, checkpoint_every = size["every"]
+    config = ConfigDict()
+    config.seed = 0
+    # corpus: directory of `ctcd prepare`; batch_size: rows of the global batch.
+    config.data = ConfigDict({"corpus": placeholder(str), "batch_size": size["rows"]})
+    config.train = ConfigDict(
+        {
+            "steps": placeholder(int),  # exactly one of steps and epochs
+            "epochs": placeholder(float),
+            "log_every": log_every,
+            "eval_every": eval_every,
+            "checkpoint_every": checkpoint_every,
+            "keep_checkpoints": 2,
+            "dtype": "auto",  # auto: bfloat16 on accelerators and on CPUs with AMX, else float32
+            "micro_batches": 1,
+        }
+    )
+    config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
+    config.optimizer = ConfigDict(asdict(OptimizerSettings()))
+    config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
+    config.wandb = ConfigDict({"project": placeholder(str)})  # None: no Weights & Biases
+    config.members = ConfigDict()
+    config.edges = ()
+    return config
+
+
+def member(preset: str | None = None, size: str = "student", **changes) -> ConfigDict:
+    """Returns a member of a preset's `size` ("teacher" or "student"); without a preset, of what it starts from.
+
+    Args:
+      changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
+        hard_weight, init, optimizer.
+    """
+    fresh = {name: placeholder(int) for name in SIZES}
+    config = ConfigDict(
+        fresh
+        | {
+            "dropout": 0.1,
+            "attention_dropout": 0.1,
+            "trainable": True,
+            "hard_weight": 1.0,
+            "init": placeholder(str),  # scratch | hf:DIR_OR_ID | run:WORKDIR#MEMBER | layers:MEMBER#0,2,4
+            # None: as config.optimizer says
+            "optimizer": {f.name: placeholder(f.type) for f in fields(OptimizerSettings)},
+        }
+    )
+    if preset is not None:
+        chosen = PRESETS[preset]
+        widths = zip(("hidden", "heads", "intermediate", "max_positions"), chosen["width"], strict=True)
+        config.update({"layers": chosen["layers"][("teacher", "student").index(size)]} | dict(widths))
+    return _changed(config, changes, "member")
+
+
+def edge(source: str, target: str, **changes) -> ConfigDict:
+    """Returns an edge with DistilBERT's softening, temperature 2 and tau^2; fields are those of `distill.Edge`."""
+    config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
+    return _changed(config, changes, "edge")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW of one member.
+
+    Attributes:
+      learning_rate: peak, after the warm-up.
+      warmup_fraction: share of all steps during which the rate rises linearly.
+      schedule: how it falls afterwards: "linear" or "cosine" to 0, or "constant".
+      b1, b2, eps, weight_decay: AdamW's (Loshchilov & Hutter 2019). Biases and LayerNorm are not decayed.
+      clip_norm: the member's gradient is scaled down to this norm.
+    """
+
+    learning_rate: float = 5e-4
+    warmup_fraction: float = 0.05
+    schedule: str = "linear"
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+    clip_norm: float = 5.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`config.train`, resolved: the number of steps and the compute dtype are known."""
+
+    steps: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    dtype: str
+    micro_batches: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run, resolved and checked. Dicts are by member name."""
+
+    seed: int
+    cohort: Cohort
+    models: Mapping[str, BertConfig]
+    sources: Mapping[str, Source]
+    optimizers: Mapping[str, OptimizerSettings]
+    train: TrainSettings
+    batch_size: int
+    masking_rate: float = 0.15
+    masking_smoothing: float = 0.0
+    mesh: tuple[int, int] = (-1, 1)
+    wandb_project: str | None = None
+
+
+def resolve(config: ConfigDict, corpus: Corpus, devices: int = 1) -> Experiment:
+    """Checks a config against the corpus and the number of devices, and fills in what follows from them.
+
+    Raises UserError: one line that names the field and the fix.
+    """
+    check_keys(config)
+    members = config.members.to_dict()
+    sources = {name: _source(name, fields, members) for name, fields in members.items()}
+    models = {}
+    for name in sorted(members, key=lambda name: sources[name].kind == "layers"):  # those they copy from come first
+        models[name] = _model(name, members[name], sources[name], models, corpus)
+    train = _train(config, corpus)
+    _check_mesh(config, models, devices)
+    if not 0 < config.masking.rate < 1:
+        raise UserError(f"masking.rate is {config.masking.rate}; it must lie between 0 and 1")
+    return Experiment(
+        seed=config.seed,
+        cohort=_cohort(config, members),
+        models={name: models[name] for name in members},
+        sources=sources,
+        optimizers={name: _optimizer(config, name) for name, fields in members.items() if fields["trainable"]},
+        train=train,
+        batch_size=config.data.batch_size,
+        masking_rate=config.masking.rate,
+        masking_smoothing=config.masking.smoothing,
+        mesh=(config.mesh.data, config.mesh.fsdp),
+        wandb_project=config.wandb.project,
+    )
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Raises UserError for a field that the schema does not have, with the nearest one that it has."""
+    schema = experiment("smoke")
+    _compare(config, schema, "")
+    for name, settings in config.members.items():
+        _compare(settings, member(), f"members.{name}.")
+    if not config.members:
+        raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
+    for number, settings in enumerate(config.edges):
+        _compare(settings, edge("a", "b"), f"edges[{number}].")
+
+
+def _compare(config, schema, prefix):
+    for key in config:
+        if key not in schema:
+            raise UserError(f"{prefix}{key}: no such field{did_you_mean(key, schema)}")
+        if isinstance(schema.get(key), ConfigDict) and key != "members":
+            _compare(config[key], schema[key], f"{prefix}{key}.")
+
+
+def _changed(config, changes, kind):
+    for key, value in changes.items():
+        if key not in config:
+            raise UserError(f"{kind}: no field '{key}'{did_you_mean(key, config)}")
+        if isinstance(value, dict):
+            _changed(config[key], value, kind)
+        else:
+            config[key] = value
+    return config
+
+
+def _source(name: str, fields: dict, members: dict) -> Source:
+    init = fields["init"] or ("scratch" if fields["trainable"] else None)
+    if init in (None, "scratch") and not fields["trainable"]:
+        raise UserError(
+            f"members.{name}.init: a frozen member needs trained weights; "
+            f"set --config.members.{name}.init=run:WORKDIR#MEMBER or =hf:DIR"
+        )
+    return parse_init(name, init, members)
+
+
+def _model(name: str, fields: dict, source: Source, models: dict, corpus: Corpus) -> BertConfig:
+    """The member's shape: as configured, or as what it starts from; both must agree."""
+    base = source_config(source, models, corpus)
+    sizes = {key: fields[key] for key in SIZES if fields[key] is not None}
+    if base is None:
+        missing = [key for key in SIZES if key not in sizes]
+        if missing:
+            raise UserError(f"members.{name}.{missing[0]} is not set, and a member from scratch needs it")
+    else:
+        for key, value in sizes.items():
+            if value != getattr(base, key):
+                raise UserError(f"members.{name}.{key} is {value}, but {source} has {getattr(base, key)}; leave it out")
+        if base.vocab_size != corpus.vocab_size:
+            raise UserError(
+                f"members.{name}.init: {source} has {base.vocab_size} tokens, "
+                f"but the corpus {corpus.directory} has {corpus.vocab_size}; prepare it with that model's tokenizer"
+            )
+    dropout = {key: fields[key] for key in ("dropout", "attention_dropout")}
+    try:
+        if base is None:
+            model = BertConfig(vocab_size=corpus.vocab_size, **sizes, **dropout)
+        else:
+            model = replace(base, **dropout)
+    except ValueError as error:
+        raise UserError(f"members.{name}: {error}") from error
+    if model.max_positions < corpus.max_length:
+        raise UserError(
+            f"members.{name}.max_positions is {model.max_positions}, but the corpus has rows of {corpus.max_length} "
+            "tokens; raise it or prepare shorter rows with --length"
+        )
+    return model
+
+
+def _cohort(config: ConfigDict, members: dict) -> Cohort:
+    try:
+        return Cohort(
+            {name: Member(fields["trainable"], fields["hard_weight"]) for name, fields in members.items()},
+            tuple(Edge(**fields.to_dict()) for fields in config.edges),
+        )
+    except ValueError as error:
+        raise UserError(f"edges: {error}") from error
+
+
+def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
+    own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
+    settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
+    if settings.schedule not in SCHEDULES:
+        raise UserError(f"optimizer.schedule: no schedule '{settings.schedule}'"
+                        + did_you_mean(settings.schedule, SCHEDULES))  # fmt: skip
+    if not 0 <= settings.warmup_fraction <= 1:
+        raise UserError(f"optimizer.warmup_fraction is {settings.warmup_fraction}; it must lie between 0 and 1")
+    return settings
+
+
+def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
+    train = config.train
+    if (train.steps is None) == (train.epochs is None):
+        raise UserError("train: set exactly one of train.steps and train.epochs (the other to None)")
+    for name in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "micro_batches"):
+        if train[name] < 1:
+            raise UserError(f"train.{name} is {train[name]}; it must be at least 1")
+    if train.dtype not in DTYPES:
+        raise UserError(f"train.dtype: no dtype '{train.dtype}'{did_you_mean(train.dtype, DTYPES)}")
+    epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
+    steps = max(1, round(train.epochs * epoch)) if train.steps is None else train.steps
+    if steps < 1:
+        raise UserError(f"train.steps is {steps}; it must be at least 1")
+    dtype = default_dtype() if train.dtype == "auto" else train.dtype
+    rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
+    return TrainSettings(steps=steps, dtype=dtype, **rest)
+
+
+def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:
+    data, fsdp = config.mesh.data, config.mesh.fsdp
+    if fsdp < 1 or devices % fsdp or (data != -1 and data * fsdp != devices):
+        raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
+                        "mesh.fsdp to a divisor")  # fmt: skip
+    parts = devices * config.train.micro_batches
+    if config.data.batch_size < 1 or config.data.batch_size % parts:
+        raise UserError(
+            f"data.batch_size is {config.data.batch_size}; it must be a multiple of {parts} "
+            f"({devices} devices x {config.train.micro_batches} micro-batches)"
+        )
+    for name, model in models.items():
+        for key in ("hidden", "intermediate"):
+            if getattr(model, key) % fsdp:
+                raise UserError(
+                    f"members.{name}.{key} is {getattr(model, key)}; it must be divisible by mesh.fsdp ({fsdp})"
+                )
+
+
+def resolved(experiment: Experiment, corpus: Corpus) -> dict:
+    """What `config.json` keeps beside the config: enough to read the run's checkpoints without the corpus."""
+    return {
+        "steps": experiment.train.steps,
+        "dtype": experiment.train.dtype,
+        "corpus_hash": corpus.hash,
+        "tokenizer_hash": corpus.tokenizer_hash,
+        "models": {name: asdict(model) for name, model in experiment.models.items()},
+    }
+
+
+def corpus_directory(config: ConfigDict) -> Path:
+    """Returns `data.corpus`; UserError if it is not set."""
+    if not config.data.corpus:
+        raise UserError("data.corpus is not set; name a directory made by `ctcd prepare`: --config.data.corpus=DIR")
+    return Path(config.data.corpus)

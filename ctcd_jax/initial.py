@@ -1,0 +1,107 @@
+"""Where a member's first weights come from: `scratch`, `hf:DIR_OR_ID`, `run:WORKDIR#MEMBER`, `layers:MEMBER#0,2,4`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctcd_jax.data import Corpus
+from ctcd_jax.data.tokenizer import tokenizer_hash
+from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.models import BertConfig
+from ctcd_jax.models.huggingface import find_pretrained, read_config
+
+KINDS = ("scratch", "hf", "run", "layers")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed `init`. `location` is the directory (hf, run) or the member (layers) it names.
+
+    Attributes:
+      kind: one of KINDS.
+      location: directory or member; "" for scratch.
+      member: of the run ("run").
+      layers: indices of the copied layers ("layers").
+    """
+
+    kind: str
+    location: str = ""
+    member: str = ""
+    layers: tuple[int, ...] = ()
+
+    def __str__(self):
+        detail = self.member or ",".join(map(str, self.layers))
+        return self.kind + (f":{self.location}" if self.location else "") + (f"#{detail}" if detail else "")
+
+
+def parse_init(name: str, init: str, members: Mapping) -> Source:
+    """Parses `members.NAME.init`. Raises UserError that names the field."""
+    field = f"members.{name}.init"
+    kind, _, rest = init.partition(":")
+    if kind not in KINDS:
+        raise UserError(f"{field}: no kind '{kind}' in '{init}'{did_you_mean(kind, KINDS)}")
+    if kind == "scratch":
+        return Source("scratch")
+    location, _, detail = rest.rpartition("#") if "#" in rest else (rest, "", "")
+    if not location:
+        raise UserError(f"{field}: '{init}' names nothing after '{kind}:'")
+    if kind == "hf":
+        return Source("hf", rest)
+    if kind == "run":
+        if not detail:
+            raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
+        return Source("run", location, member=detail)
+    if location not in members or location == name:
+        others = [other for other in members if other != name]
+        raise UserError(f"{field}: no other member '{location}'{did_you_mean(location, others)}")
+    if not all(part.strip().isdigit() for part in detail.split(",")):
+        raise UserError(f"{field}: '{init}' names no layers; write e.g. layers:{location}#0,2,4")
+    return Source("layers", location, layers=tuple(int(part) for part in detail.split(",")))
+
+
+def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corpus) -> BertConfig | None:
+    """Returns the shape that a source gives, None for scratch. Raises UserError if its tokenizer is not the corpus's.
+
+    Args:
+      models: shapes of the members that `layers:` may name.
+    """
+    if source.kind == "scratch":
+        return None
+    if source.kind == "layers":
+        base = models[source.location]
+        beyond = [n for n in source.layers if n >= base.layers]
+        if beyond:
+            raise UserError(f"{source}: there is no layer {beyond[0]}; '{source.location}' has {base.layers}")
+        return BertConfig(**(vars(base) | {"layers": len(source.layers)}))
+    if source.kind == "hf":
+        directory = find_pretrained(source.location)
+        config, tokenizer = read_config(directory / "config.json"), directory
+    else:
+        config, tokenizer = run_member_config(source.location, source.member), Path(source.location) / "tokenizer"
+    theirs = tokenizer_hash(tokenizer)
+    if theirs != corpus.tokenizer_hash:
+        raise UserError(
+            f"{source}: its tokenizer ({theirs[:12]}) is not that of the corpus {corpus.directory} "
+            f"({corpus.tokenizer_hash[:12]}); prepare the corpus with --tokenizer {tokenizer}"
+        )
+    return config
+
+
+def read_run(workdir: str | Path) -> dict:
+    """Returns a run's `config.json`. Raises UserError if there is none or its format is unknown."""
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name the --workdir of a `ctcd train` run")
+    run = json.loads(path.read_text())
+    if run.get("format") != 1:
+        raise UserError(f"{path}: format {run.get('format')} is unknown to this version, which reads format 1")
+    return run
+
+
+def run_member_config(workdir: str | Path, member: str) -> BertConfig:
+    """Returns the shape of a member of a run. Raises UserError if there is no such member."""
+    models = read_run(workdir)["resolved"]["models"]
+    if member not in models:
+        raise UserError(f"{workdir}: the run has no member '{member}'{did_you_mean(member, models)}")
+    return BertConfig(**models[member])

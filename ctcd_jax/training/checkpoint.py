@@ -1,0 +1,157 @@
+"""What a run keeps on disk: its state step by step (Orbax), its frozen members once, and the tokenizer it speaks.
+
+WORKDIR/checkpoints/STEP/   the state and {"tokens": ...}
+WORKDIR/frozen/NAME/        a Hugging Face directory and the SHA-256 of its weights
+WORKDIR/tokenizer/          as in the corpus
+"""
+
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.initial import run_member_config
+from ctcd_jax.models import BertConfig, BertForMaskedLM
+from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
+from ctcd_jax.training.state import TrainState
+
+CHECKPOINTS, FROZEN, TOKENIZER = "checkpoints", "frozen", "tokenizer"
+
+
+class Checkpoints:
+    """The saved steps of a run, newest last. Saving goes on in the background; `close` waits for it.
+
+    Every method raises UserError where the disk gives out; the steps saved before stay readable.
+    """
+
+    def __init__(self, workdir: Path, keep: int):
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        # A step cut short by a kill is never listed; its remains are cleared away here.
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
+        self.directory = (workdir / CHECKPOINTS).resolve()
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, step: int, state: TrainState, tokens: int) -> None:
+        """Saves the state after `step` updates and the real tokens up to the last log line."""
+        if self._manager.latest_step() == step:
+            return
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"tokens": tokens}))
+        with _disk_errors(self.directory):
+            if not self._manager.save(step, args=args, force=True):
+                raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
+
+    def restore(self, abstract: TrainState) -> tuple[int, TrainState, int] | None:
+        """Returns (step, state, tokens) of the newest readable step, or None if nothing was saved.
+
+        An unreadable step (a damaged disk; Orbax raises bare Exceptions) is removed if an older one can be read.
+        """
+        unreadable = {}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(step, args=args)
+            except Exception as error:
+                unreadable[step] = error
+                continue
+            for bad in unreadable:
+                self._manager.delete(bad)
+            return step, restored.state, restored.meta["tokens"]
+        if unreadable:
+            newest = max(unreadable)
+            reason = str(unreadable[newest]).splitlines()[0]
+            raise UserError(
+                f"{self.directory / str(newest)}: cannot be read ({reason}); remove {self.directory} to begin again"
+            )
+        return None
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether any process of a distributed run was asked to stop; the same answer on all of them."""
+        return jax.distributed.is_initialized() and self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        with _disk_errors(self.directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+
+def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[BertConfig, dict]:
+    """Returns the shape and the parameters (host float32) of a member of a run, trainable or frozen.
+
+    Args:
+      step: a saved step; None for the newest.
+
+    Raises:
+      UserError: no such run, member or step.
+    """
+    workdir = Path(workdir)
+    config = run_member_config(workdir, member)
+    if (workdir / FROZEN / member).is_dir():
+        return config, load_frozen(workdir, member)
+    directory = (workdir / CHECKPOINTS).resolve()
+    saved = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
+    if not saved or (step is not None and step not in saved):
+        what = f"no step {step}" if saved else "no checkpoint"
+        raise UserError(f"{directory}: {what} there{f'; saved are {sorted(saved)}' if saved else '; train first'}")
+    ids = jax.ShapeDtypeStruct((1, 1), "int32")
+    shapes = jax.eval_shape(BertForMaskedLM(config).init, jax.random.key(0), ids, ids)["params"]
+    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes)
+    item = {"members": {member: {"params": wanted}}}
+    args = ocp.args.PyTreeRestore(
+        item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
+    )
+    with ocp.CheckpointManager(directory) as manager:
+        restored = manager.restore(max(saved) if step is None else step, args=ocp.args.Composite(state=args)).state
+    return config, jax.device_get(restored["members"][member]["params"])
+
+
+def save_frozen(workdir: Path, name: str, config: BertConfig, params: dict) -> None:
+    """Keeps a frozen member, once, with the hash of its weights."""
+    directory = workdir / FROZEN / name
+    partial = directory.with_name(name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with _disk_errors(directory):
+        save_pretrained(partial, config, params)
+        (partial / "model.sha256").write_text(_sha256(partial / "model.safetensors") + "\n")
+        partial.rename(directory)
+
+
+def load_frozen(workdir: Path, name: str) -> dict:
+    """Returns the parameters of a frozen member. Raises UserError if the copy is not the one that was made."""
+    directory = workdir / FROZEN / name
+    weights, recorded = directory / "model.safetensors", directory / "model.sha256"
+    if not weights.is_file() or not recorded.is_file() or _sha256(weights) != recorded.read_text().strip():
+        raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
+    return load_pretrained(directory)[1]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _disk_errors:
+    """Turns a failed write, which Orbax and TensorStore raise in many guises, into a UserError."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if error is None or isinstance(error, UserError):
+            return
+        text = str(error)
+        for reason in ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system"):
+            if reason in text:
+                raise UserError(
+                    f"{self.directory}: {reason}; make room and start again, the steps saved before are whole"
+                ) from error

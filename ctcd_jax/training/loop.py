@@ -1,0 +1,231 @@
+"""The training loop: thin wiring of corpus, step, metrics and checkpoints. Kill it at any moment and run it again."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ctcd_jax.config import Experiment, corpus_directory, resolve
+from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
+from ctcd_jax.hardware import peak_flops
+from ctcd_jax.training.checkpoint import Checkpoints
+from ctcd_jax.training.flops import flops_per_token
+from ctcd_jax.training.masking import Masker
+from ctcd_jax.training.members import frozen_params, probe, report_probe, trained_params, warn_of_twins
+from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record
+from ctcd_jax.training.run import open_run
+from ctcd_jax.training.sharding import make_mesh, place, place_rows, replicated
+from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
+from ctcd_jax.training.step import make_evaluation_step, make_train_step
+
+
+class NonFinite(Exception):
+    """The loss or a gradient is no longer finite; the last good checkpoint is kept. Exit code 3."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has saved its state. Exit code 75: run it again to go on."""
+
+
+def train(config: ConfigDict, workdir: str | Path, log: Callable[[str], None] = print) -> dict:
+    """Trains a cohort, or goes on where it stopped, and returns the last validation record.
+
+    Raises:
+      UserError: something the user can mend, in one line.
+      NonFinite, Stopped: see there.
+    """
+    workdir = Path(workdir)
+    corpus = Corpus.open(corpus_directory(config))
+    experiment = resolve(config, corpus, jax.device_count())
+    leads = jax.process_index() == 0
+    content = open_run(config, experiment, corpus, workdir, leads)
+    with _stop_requests() as stop_requested:
+        run = _Run(experiment, corpus, workdir, content, log if leads else _silent, leads)
+        try:
+            return run.finish(stop_requested)
+        finally:
+            run.close()
+
+
+def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
+    """Returns the masker of a run on a corpus."""
+    return Masker(
+        corpus.vocab_size,
+        corpus.special_ids,
+        rate=experiment.masking_rate,
+        frequencies=corpus.token_frequencies,
+        smoothing=experiment.masking_smoothing,
+    )
+
+
+class _Run:
+    """A run under way: what the loop holds between two steps."""
+
+    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, content: dict, log, leads: bool):
+        self.experiment, self.log = experiment, log
+        self.mesh = make_mesh(*experiment.mesh)
+        part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
+        self.validation = ValidationBatches(corpus, experiment.batch_size, **part)
+        masker = make_masker(experiment, corpus)
+        self.train_step = make_train_step(experiment, masker, self.mesh)
+        self.evaluation_step = make_evaluation_step(experiment, masker, self.mesh)
+        self.peak = peak_flops(experiment.train.dtype)
+
+        self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
+        whole = replicated(self.mesh)
+        frozen = frozen_params(experiment, workdir, leads)
+        self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
+        for name in experiment.cohort.frozen:
+            batch = place_rows(self.validation[0], self.mesh)
+            report_probe(name, *probe(experiment, masker, name, self.frozen[name], batch), log, _warner(log))
+
+        restored = self.checkpoints.restore(abstract_state(experiment, self.mesh))
+        if restored is None:
+            params = trained_params(experiment, frozen)
+            warn_of_twins(experiment, params, _warner(log))
+            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, params), 0
+        else:
+            self.step, self.state, self.tokens = restored
+            log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
+        self.writers = Writers(workdir, self.step, experiment.wandb_project, content) if leads else None
+        self.seconds = last_seconds(workdir) if leads else 0.0
+        self._announce(corpus)
+
+    def finish(self, stop_requested: Callable[[], bool]) -> dict:
+        """Trains to the last step and returns the last validation record."""
+        settings = self.experiment.train
+        on_terminal = self.writers is not None and sys.stderr.isatty()
+        bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not on_terminal)
+        began, finite = time.perf_counter(), None
+        last = None
+        for step, rows in prefetch(self.batches, self.step, settings.steps):
+            self.state, result = self.train_step(self.state, self.frozen, place_rows(rows, self.mesh))
+            finite = result["finite"]
+            self.step = step + 1
+            bar.update()
+            final = self.step == settings.steps
+            if final or self.step % settings.log_every == 0:
+                self._check(finite)
+                self._log_line(time.perf_counter() - began, bar if on_terminal else None)
+                began = time.perf_counter()
+            if final or self.step % settings.eval_every == 0:
+                last = self._evaluate()
+            stop = self.checkpoints.reached_preemption(self.step) or stop_requested()
+            if final or stop or self.step % settings.checkpoint_every == 0:
+                self._check(finite)
+                self.checkpoints.save(self.step, self.state, self.tokens)
+            if stop and not final:
+                bar.close()
+                self.checkpoints.wait()
+                raise Stopped(f"stopped at step {self.step:,} of {settings.steps:,}; run the same command to go on")
+            if final or self.step % settings.eval_every == 0:
+                began = time.perf_counter()
+        bar.close()
+        self.checkpoints.wait()
+        if last is None:  # the run had been finished before
+            last = self._evaluate(write=False)
+        return last
+
+    def close(self) -> None:
+        if self.writers:
+            self.writers.close()
+
+    def _check(self, finite) -> None:
+        if not bool(finite):
+            raise NonFinite(
+                f"step {self.step:,}: the loss or a gradient is not finite; the last good checkpoint is kept. Lower "
+                "optimizer.learning_rate, or use --config.train.dtype=float32"
+            )
+
+    def _log_line(self, seconds: float, bar: tqdm | None) -> None:
+        window, tokens = jax.device_get((self.state.window, self.state.tokens))
+        self.state = reset_window(self.state)
+        self.tokens += int(tokens)
+        self.seconds += seconds
+        line = record("train", self.step, self.tokens, window)
+        rate = int(tokens) / seconds
+        predicted = next(weight for name, (_, weight) in window.items() if name.startswith("accuracy/"))
+        cost = flops_per_token(self.experiment, float(predicted) / max(int(tokens), 1))
+        mfu = rate * cost / self.peak if self.peak else None
+        eta = (self.experiment.train.steps - self.step) * self.seconds / self.step
+        if self.writers:
+            self.writers.metrics(line)
+            self.writers.timing(
+                {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
+            )
+        far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
+        if bar:
+            bar.set_postfix_str(f"{describe(line)} | {fast}")
+        else:
+            self.log(f"{far} | {describe(line)} | {fast}")
+
+    def _evaluate(self, write: bool = True) -> dict:
+        params = {name: member.params for name, member in self.state.members.items()} | self.frozen
+        terms = None
+        for index in range(len(self.validation)):
+            part = self.evaluation_step(params, place_rows(self.validation[index], self.mesh))
+            terms = part if terms is None else jax.tree.map(lambda a, b: a + b, terms, part)
+        line = record("validation", self.step, self.tokens + int(self.state.tokens), jax.device_get(terms))
+        if write and self.writers:
+            self.writers.metrics(line)
+        self.log(f"step {self.step:,} validation | {describe(line)}")
+        return line
+
+    def _announce(self, corpus: Corpus) -> None:
+        settings = self.experiment.train
+        for line in describe_members(self.experiment, self.state, self.frozen):
+            self.log(line)
+        self.log(
+            f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
+            f"{self.experiment.batch_size} rows = {settings.steps / self.batches.steps_per_epoch:.2f} epochs; "
+            f"{settings.dtype} on {jax.device_count()} x {jax.devices()[0].device_kind}, "
+            f"mesh {dict(self.mesh.shape)}"
+        )
+
+
+def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:
+    """Returns a line for every member and one for the edges."""
+    lines = []
+    for name, model in experiment.models.items():
+        params = frozen[name] if name in frozen else state.members[name].params
+        kind = "frozen" if name in frozen else "trainable"
+        lines.append(
+            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(params):,} parameters, {kind}"
+        )
+    if experiment.cohort.edges:
+        lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))
+    return lines
+
+
+@contextmanager
+def _stop_requests():
+    """Gives a function that says whether SIGTERM or SIGINT has come: the step under way is finished and saved first.
+
+    A distributed run leaves SIGTERM to JAX, which makes all processes agree on the step to stop at.
+    """
+    asked = []
+    signals = (signal.SIGINT,) if jax.distributed.is_initialized() else (signal.SIGTERM, signal.SIGINT)
+    try:
+        before = {number: signal.signal(number, lambda *_: asked.append(True)) for number in signals}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _warner(log: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: log(f"WARNING: {text}")
+
+
+def _silent(text: str) -> None:
+    del text

@@ -1,0 +1,111 @@
+"""Masked language modelling on the device: which tokens are predicted, and what stands in their place.
+
+Per row, n = clip(round(rate * maskable), 1, slots) tokens without replacement, slots = ceil(rate * length); of these
+80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2019). Special tokens are neither chosen nor
+drawn.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ctcd_jax.training.keys import named_key, root_key
+
+# Validation masks depend on the row alone, not on the run's seed: every run is measured on the same questions.
+VALIDATION_KEY_SEED = 0
+
+
+class Masked(NamedTuple):
+    """A masked batch.
+
+    Attributes:
+      input_ids: int32[B, L], what the models see.
+      labels: int32[B, L], the original token where it is to be predicted, else -100.
+      positions: int32[B, S], the S = slots positions of a row that hold all its predicted tokens. Spare slots point to
+        tokens that are not predicted, so their label is -100.
+      attention_mask: bool[B, L], True for real tokens.
+      segment_ids: int32[B, L], 1, 2, ... for the sentences of a row, read off their [CLS]; 0 for padding.
+    """
+
+    input_ids: jax.Array
+    labels: jax.Array
+    positions: jax.Array
+    attention_mask: jax.Array
+    segment_ids: jax.Array
+
+
+@dataclass(frozen=True, eq=False)
+class Masker:
+    """Masks rows of token ids.
+
+    Attributes:
+      vocab_size: V.
+      special_ids: ids of "pad", "unk", "cls", "sep" and "mask".
+      rate: share of the maskable tokens that are predicted.
+      frequencies: int[V], how often each token occurs in the corpus; needed for smoothing alone.
+      smoothing: a token is chosen with probability proportional to frequency^-smoothing, so that rare ones are
+        predicted more often (DistilBERT's script: 0.7); 0 is uniform.
+    """
+
+    vocab_size: int
+    special_ids: Mapping[str, int]
+    rate: float = 0.15
+    frequencies: np.ndarray | None = None
+    smoothing: float = 0.0
+
+    def slots(self, length: int) -> int:
+        """The most tokens that a row of `length` predicts."""
+        return math.ceil(round(self.rate * length, 6))
+
+    def __call__(self, keys: jax.Array, input_ids: jax.Array) -> Masked:
+        """Masks int[B, L] rows, one key[B] a row."""
+        input_ids = input_ids.astype(jnp.int32)
+        masked, labels, positions = jax.vmap(self._mask_row)(keys, input_ids)
+        real = input_ids != self.special_ids["pad"]
+        segments = jnp.cumsum(input_ids == self.special_ids["cls"], axis=1) * real
+        return Masked(masked, labels, positions, real, segments.astype(jnp.int32))
+
+    def _mask_row(self, key, ids):
+        length = ids.shape[0]
+        slots = self.slots(length)
+        choose, act, draw = jax.random.split(key, 3)
+        special = jnp.asarray(sorted(self.special_ids.values()), jnp.int32)
+        maskable = ~jnp.isin(ids, special)
+        # A table rather than arithmetic: the rounding is then Python's, exactly, on every backend.
+        counts = [0] + [min(max(round(self.rate * n), 1), slots) for n in range(1, length + 1)]
+        chosen = jnp.arange(slots) < jnp.asarray(counts, jnp.int32)[maskable.sum()]
+
+        # The largest k of log-weight + Gumbel noise are k draws without replacement (uniform without weights).
+        scores = jax.random.gumbel(choose, (length,)) + self._log_weights()[ids]
+        _, positions = jax.lax.top_k(jnp.where(maskable, scores, -jnp.inf), slots)
+        original = ids[positions]
+        labels = jnp.full((length,), -100, jnp.int32).at[positions].set(jnp.where(chosen, original, -100))
+
+        ordinary = jnp.asarray(np.setdiff1d(np.arange(self.vocab_size), list(self.special_ids.values())), jnp.int32)
+        random = ordinary[jax.random.randint(draw, (slots,), 0, ordinary.shape[0])]
+        fate = jax.random.uniform(act, (slots,))
+        replacement = jnp.where(fate < 0.8, self.special_ids["mask"], jnp.where(fate < 0.9, random, original))
+        return ids.at[positions].set(jnp.where(chosen, replacement, original)), labels, positions
+
+    def _log_weights(self):
+        if self.smoothing == 0:
+            return jnp.zeros(self.vocab_size)
+        counts = np.maximum(np.asarray(self.frequencies, np.float64), 1)
+        return jnp.asarray(-self.smoothing * np.log(counts), jnp.float32)
+
+
+def train_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns key[B] for rows int[B] of the global batch of a step: a function of (seed, step, row) alone."""
+    of_step = jax.random.fold_in(named_key(key, "masking"), step)
+    return jax.vmap(lambda row: jax.random.fold_in(of_step, row))(rows)
+
+
+def validation_keys(rows: jax.Array) -> jax.Array:
+    """Returns key[B] for rows int[B] of the validation set: a function of the row alone."""
+    key = named_key(root_key(VALIDATION_KEY_SEED), "validation")
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)

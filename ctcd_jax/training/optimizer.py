@@ -1,0 +1,41 @@
+"""AdamW, one per member: learning rate 5e-4 and 5 % linear warm-up are the paper's, the rest is configurable."""
+
+import jax
+import optax
+
+from ctcd_jax.config import OptimizerSettings
+
+
+def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """Returns one member's optimizer for a run of `steps` updates: clip, then AdamW."""
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm),
+        optax.adamw(
+            learning_rate(settings, steps),
+            b1=settings.b1,
+            b2=settings.b2,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            mask=_decayed,
+        ),
+    )
+
+
+def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
+    """Returns the learning rate as a function of the number of updates done, int -> float."""
+    warmup = round(settings.warmup_fraction * steps)
+    rest = max(steps - warmup, 1)
+    peak = settings.learning_rate
+    fall = {
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "constant": optax.constant_schedule(peak),
+    }[settings.schedule]
+    # Update 0 already moves: warming up from exactly 0 would waste the first batch.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, max(warmup, 1))
+    return optax.join_schedules([rise, fall], [warmup])
+
+
+def _decayed(params):
+    """True for matrices; biases and LayerNorm scales are vectors."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

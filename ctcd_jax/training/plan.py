@@ -1,0 +1,75 @@
+"""`ctcd train --plan`: what a run would cost, before it costs anything."""
+
+import time
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from ctcd_jax.config import corpus_directory, resolve
+from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.training.loop import make_masker
+from ctcd_jax.training.metrics import duration
+from ctcd_jax.training.sharding import make_mesh, place_rows
+from ctcd_jax.training.state import init_state, parameter_count, scratch_params
+from ctcd_jax.training.step import make_train_step
+
+TIMED_STEPS = 3
+
+
+def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
+    """Prints members, parameters, memory, rows, steps, epochs, tokens and projected hours, and returns them.
+
+    The time is that of a few real steps on this machine, without evaluation and saving; members that would be loaded
+    take random weights, which cost the same. Raises UserError as `train`.
+    """
+    corpus = Corpus.open(corpus_directory(config))
+    experiment = resolve(config, corpus, jax.device_count())
+    mesh = make_mesh(*experiment.mesh)
+    batches = TrainBatches(corpus, experiment.batch_size, experiment.seed)
+    frozen = {name: scratch_params(experiment, name) for name in experiment.cohort.frozen}
+    state = init_state(experiment, mesh)
+    parameters = {name: parameter_count(member.params) for name, member in state.members.items()}
+    parameters |= {name: parameter_count(params) for name, params in frozen.items()}
+
+    step = make_train_step(experiment, make_masker(experiment, corpus), mesh)
+    longest = max(range(min(batches.steps_per_epoch, 64)), key=lambda n: batches[n]["input_ids"].shape[1])
+    rows = place_rows(batches[longest], mesh)
+    memory = step.lower(state, frozen, rows).compile().memory_analysis()
+    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    seconds = _time(step, state, frozen, rows)
+
+    steps = experiment.train.steps
+    rows_seen = steps * experiment.batch_size
+    share = corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")
+    figures = {
+        "members": parameters,
+        "rows": corpus.rows("train"),
+        "steps": steps,
+        "epochs": steps / batches.steps_per_epoch,
+        "tokens": round(rows_seen * share),
+        "bytes_per_device": used,
+        "seconds_per_step": seconds,
+        "hours": steps * seconds / 3600,
+    }
+    for name, count in parameters.items():
+        model, kind = experiment.models[name], "frozen" if name in frozen else "trainable"
+        log(f"{name}: {model.layers} layers, hidden {model.hidden}, {count:,} parameters, {kind}")
+    log(f"memory: {used / 2**30:.2f} GiB a device (state, batch and temporaries of one step)")
+    log(
+        f"{figures['rows']:,} rows: {steps:,} steps of {experiment.batch_size} = {figures['epochs']:.2f} epochs, "
+        f"{figures['tokens']:,} tokens"
+    )
+    log(f"time: {seconds:.3f} s a step here, {duration(steps * seconds)} in all ({experiment.train.dtype})")
+    return figures
+
+
+def _time(step, state, frozen, rows) -> float:
+    """Returns the fastest of a few steps, in seconds."""
+    times = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        state, result = step(state, frozen, rows)
+        jax.block_until_ready(result)
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -1,0 +1,75 @@
+"""A run's directory: its `config.json`, and the rule by which a run may be resumed."""
+
+import json
+import shutil
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ctcd_jax.config import Experiment, resolved
+from ctcd_jax.data import Corpus
+from ctcd_jax.errors import UserError
+from ctcd_jax.initial import read_run
+from ctcd_jax.training.checkpoint import TOKENIZER
+
+# What a resumed run may change: where and how often, never what is learnt. The corpus is compared by its hash.
+MAY_CHANGE = ("mesh.", "wandb.", "data.corpus", "train.log_every", "train.eval_every", "train.checkpoint_every",
+              "train.keep_checkpoints", "resolved.corpus")  # fmt: skip
+
+
+def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir: Path, writes: bool) -> dict:
+    """Returns the content of `config.json`, which is written (with the tokenizer) if the run is new.
+
+    Args:
+      writes: whether this process writes.
+
+    Raises:
+      UserError: the directory holds another run (the first differing field is named), or something else.
+    """
+    content = {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
+    path = workdir / "config.json"
+    if path.is_file():
+        check_same_run(read_run(workdir), content, path)
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise UserError(f"{workdir}: not empty and not a run (no config.json); use another --workdir")
+    if writes:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            # The tokenizer first: a directory with config.json is complete.
+            if not (workdir / TOKENIZER).is_dir():
+                shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER)
+            partial = path.with_name("config.json.partial")
+            partial.write_text(json.dumps(content, indent=2) + "\n")
+            partial.replace(path)
+        except OSError as error:
+            raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
+    return content
+
+
+def check_same_run(old: dict, new: dict, path: Path) -> None:
+    """Raises UserError that names the first field in which a run differs from the one begun in its directory."""
+    before, after = _comparable(old), _comparable(new)
+    for field in sorted(before.keys() | after.keys(), key=lambda field: (field.startswith("resolved."), field)):
+        if before.get(field) != after.get(field):
+            raise UserError(
+                f"{path}: this run was begun with {field} = {before.get(field)}, not {after.get(field)}; "
+                "use another --workdir, or that value to resume"
+            )
+
+
+def _comparable(content: dict) -> dict:
+    flat = {}
+
+    def walk(prefix, value):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            name = f"{prefix}[{key}]" if isinstance(key, int) else f"{prefix}.{key}".lstrip(".")
+            if isinstance(inner, dict | list):
+                walk(name, inner)
+            elif name.startswith("members.") and name.endswith(".init"):
+                flat[name] = (inner or "").partition(":")[0]  # the place may move; the frozen copy has its own hash
+            elif not name.startswith(MAY_CHANGE) or name == "resolved.corpus_hash":
+                flat[name] = inner
+
+    walk("", content)
+    return flat

@@ -1,0 +1,76 @@
+"""One mesh, one rule table: where every array of a run lives.
+
+The mesh has two axes. Rows of a batch are split over both; parameters, gradients and optimizer state over `fsdp` only,
+and replicated over `data`. `fsdp=1` is plain data parallelism. No tensor parallelism: nothing here is that large.
+"""
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# Path pattern -> spec. The same rule holds for a parameter and for its two moments in the optimizer. Vocabularies and
+# position tables have awkward sizes, so embeddings are split along the hidden dimension.
+RULES = (
+    (r"embeddings/(word|position|token_type)$", P(None, "fsdp")),
+    (r"kernel$", P("fsdp", None)),
+    (r"(bias|scale)$", P()),
+)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
+    """Returns a mesh of shape (data, fsdp) over all devices; data = -1 takes what fsdp leaves.
+
+    Raises ValueError if the product is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if data == -1:
+        data = len(devices) // fsdp
+    if data * fsdp != len(devices):
+        raise ValueError(f"mesh.data x mesh.fsdp is {data} x {fsdp}, but there are {len(devices)} devices")
+    return jax.make_mesh((data, fsdp), ("data", "fsdp"), devices=devices, axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over every device."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def tree_shardings(tree, mesh: Mesh):
+    """Returns the sharding of every leaf of a tree of arrays (or of their shapes), by RULES.
+
+    Raises ValueError for an array of two or more dimensions that no rule names: it would silently fill every device.
+    """
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if leaf.ndim == 0:
+            return NamedSharding(mesh, P())
+        for pattern, spec in RULES:
+            if re.search(pattern, name):
+                return NamedSharding(mesh, spec)
+        raise ValueError(f"no sharding rule for '{name}' of shape {leaf.shape}; add one to RULES in {__name__}")
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def place(tree, shardings):
+    """Puts host arrays where they belong; with several processes, each holds the whole array and keeps its shards."""
+
+    def put(leaf, sharding):
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def place_rows(batch: dict, mesh: Mesh) -> dict:
+    """Makes global arrays of this process's rows of a batch."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}

@@ -1,0 +1,132 @@
+"""Everything a run needs to go on: the trainable members, each with its optimizer, and the window of the log line."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from ctcd_jax.config import Experiment
+from ctcd_jax.distill import Cohort, cohort_terms
+from ctcd_jax.models import BertForMaskedLM
+from ctcd_jax.training.keys import named_key, root_key
+from ctcd_jax.training.optimizer import make_optimizer
+from ctcd_jax.training.sharding import place, tree_shardings
+
+# Updates without overflow after which a loss scale is doubled (Micikevicius et al. 2018).
+GROWTH_INTERVAL = 2000
+
+Params = Mapping[str, dict]
+
+
+@struct.dataclass
+class LossScale:
+    """Dynamic loss scaling of one member, for float16: gradients too small for its range are lifted into it."""
+
+    scale: jax.Array
+    good_updates: jax.Array
+
+    @classmethod
+    def create(cls) -> "LossScale":
+        return cls(scale=jnp.asarray(2.0**15, jnp.float32), good_updates=jnp.zeros((), jnp.int32))
+
+    def update(self, finite: jax.Array) -> "LossScale":
+        """Halves the scale after an overflow, doubles it after GROWTH_INTERVAL updates without one."""
+        grown = self.good_updates + 1 >= GROWTH_INTERVAL
+        scale = jnp.where(finite, jnp.where(grown, self.scale * 2, self.scale), jnp.maximum(self.scale / 2, 1.0))
+        return LossScale(scale, jnp.where(finite & ~grown, self.good_updates + 1, 0))
+
+
+@struct.dataclass
+class MemberState:
+    """A trainable member. `loss_scale` is None unless the compute dtype is float16."""
+
+    params: dict
+    opt_state: optax.OptState
+    loss_scale: LossScale | None
+
+
+@struct.dataclass
+class TrainState:
+    """The state of a run, all of which is saved.
+
+    Attributes:
+      step: int32, updates done.
+      key: the run's typed random key; every stream is derived from it by name and step.
+      members: the trainable members by name. Frozen ones are kept apart: they never change.
+      window: sums since the last log line, {term: (sum, weight)} of `cohort_terms`, float32.
+      tokens: int32, real tokens since the last log line.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    members: dict[str, MemberState]
+    window: dict[str, tuple[jax.Array, jax.Array]]
+    tokens: jax.Array
+
+
+def init_state(experiment: Experiment, mesh: Mesh, params: Params | None = None) -> TrainState:
+    """Returns the state before the first step, sharded over the mesh.
+
+    Args:
+      params: initial parameters of the members that do not start from scratch; the whole arrays, on every process.
+    """
+    given = params or {}
+    start = {name: given.get(name) or scratch_params(experiment, name) for name in experiment.cohort.trainable}
+    start = {name: place(tree, tree_shardings(tree, mesh)) for name, tree in start.items()}
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
+    return jax.jit(partial(_new_state, experiment), out_shardings=shardings)(start)
+
+
+def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
+    """Returns the state's shapes, dtypes and shardings without computing it: what a checkpoint is restored into."""
+    params = {name: jax.eval_shape(partial(scratch_params, experiment, name)) for name in experiment.cohort.trainable}
+    shapes = jax.eval_shape(partial(_new_state, experiment), params)
+
+    def with_sharding(leaf, sharding):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(with_sharding, shapes, tree_shardings(shapes, mesh))
+
+
+def scratch_params(experiment: Experiment, name: str) -> dict:
+    """Returns a member's random initial parameters: a function of (seed, name, shape) alone, whatever its cohort."""
+    model = BertForMaskedLM(experiment.models[name])
+    ids = jnp.zeros((1, 1), jnp.int32)
+    return jax.jit(model.init)(named_key(root_key(experiment.seed), f"init/{name}"), ids, ids)["params"]
+
+
+def reset_window(state: TrainState) -> TrainState:
+    """Empties the sums of the log line."""
+    return state.replace(window=jax.tree.map(jnp.zeros_like, state.window), tokens=jnp.zeros_like(state.tokens))
+
+
+def parameter_count(params: dict) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def _new_state(experiment: Experiment, params: Params) -> TrainState:
+    zero = jnp.zeros((), jnp.float32)
+    scaled = experiment.train.dtype == "float16"
+    members = {}
+    for name, tree in params.items():
+        optimizer = make_optimizer(experiment.optimizers[name], experiment.train.steps)
+        members[name] = MemberState(tree, optimizer.init(tree), LossScale.create() if scaled else None)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=root_key(experiment.seed),
+        members=members,
+        window=dict.fromkeys(term_names(experiment.cohort), (zero, zero)),
+        tokens=jnp.zeros((), jnp.int32),
+    )
+
+
+def term_names(cohort: Cohort) -> tuple[str, ...]:
+    """Returns the names of the cohort's terms."""
+    outputs = {name: jax.ShapeDtypeStruct((1, 2), jnp.float32) for name in cohort.members}
+    labels, weights = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    return tuple(jax.eval_shape(partial(cohort_terms, cohort), outputs, labels, weights))

@@ -1,0 +1,180 @@
+"""One step of a whole cohort: every member's forward pass, every loss and every update in one jitted function.
+
+Read `distill/cohort.py` (who teaches whom) and `distill/objective.py` (Eq. 1-5) first; this is where batches, models
+and losses meet. There is no branch on the method: a method is a cohort.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from ctcd_jax.config import Experiment
+from ctcd_jax.distill import Signals, cohort_terms
+from ctcd_jax.distill.objective import Terms, denominators, member_losses
+from ctcd_jax.models import BertForMaskedLM
+from ctcd_jax.training.keys import named_key
+from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
+from ctcd_jax.training.optimizer import make_optimizer
+from ctcd_jax.training.sharding import batch_sharding, replicated
+from ctcd_jax.training.state import MemberState, Params, TrainState, abstract_state
+
+
+def train_step(
+    experiment: Experiment, masker: Masker, shardings, state: TrainState, frozen: Params, batch: dict
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of every trainable member.
+
+    Args:
+      experiment: the cohort, the models and the optimizers.
+      masker: of the corpus.
+      shardings: of the members' parameters while computing, and of their gradients: (whole, {member: tree}).
+      state: before the step.
+      frozen: parameters of the frozen members.
+      batch: "input_ids" int[B, L], unmasked.
+
+    Returns:
+      The state after it, and {"finite": bool, "loss": float32}: False if a loss or gradient is not finite (float16
+      overflows are handled by the loss scale and do not count).
+    """
+    whole, sharded = shardings
+    cohort, steps = experiment.cohort, experiment.train.steps
+    rows = jnp.arange(batch["input_ids"].shape[0])
+    masked = masker(train_keys(state.key, state.step, rows), batch["input_ids"])
+    # All masks are drawn and all denominators known before the first micro-batch, so k micro-batches are one batch.
+    totals = denominators(masked.labels, masked.attention_mask)
+    scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
+
+    def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, Terms]:
+        taught = {name: signals(experiment, name, frozen[name], part) for name in cohort.frozen}
+
+        def loss_fn(params):
+            # Parameters are gathered where they are used, and only there (FSDP); without fsdp this does nothing.
+            params = jax.lax.with_sharding_constraint(params, whole)
+            learning = {
+                name: signals(experiment, name, params[name], part, dropout_key(state, name, number))
+                for name in cohort.trainable
+            }
+            terms = cohort_terms(cohort, taught | learning, *targets(cohort, part))
+            losses = member_losses(cohort, terms, totals)
+            # A member's gradient is that of its own loss, so a scale of its own is exact.
+            return sum(scales[name] * loss for name, loss in losses.items()), terms
+
+        gradients, terms = jax.grad(loss_fn, has_aux=True)(params)
+        return jax.lax.with_sharding_constraint(gradients, sharded), terms
+
+    params = {name: member.params for name, member in state.members.items()}
+    gradients, terms = accumulate(micro_step, params, masked, experiment.train.micro_batches)
+
+    members, finite = {}, []
+    for name, member in state.members.items():
+        optimizer = make_optimizer(experiment.optimizers[name], steps)
+        members[name], ok = update(member, gradients[name], optimizer)
+        finite.append(ok)
+    losses = member_losses(cohort, terms, totals)
+    finite.append(jnp.isfinite(sum(losses.values())))
+    after = TrainState(
+        step=state.step + 1,
+        key=state.key,
+        members=members,
+        window=jax.tree.map(jnp.add, state.window, terms),
+        tokens=state.tokens + jnp.sum(masked.attention_mask, dtype=jnp.int32),
+    )
+    return after, {"finite": jnp.all(jnp.stack(finite)), "loss": sum(losses.values())}
+
+
+def signals(experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None) -> Signals:
+    """One member's forward pass at the positions the cohort needs; with dropout if there is a key."""
+    model = BertForMaskedLM(experiment.models[name], jnp.dtype(experiment.train.dtype))
+    hidden, kernel, bias = model.apply(
+        {"params": params},
+        part.input_ids,
+        part.attention_mask,
+        part.segment_ids,
+        part.positions if experiment.cohort.positions == "masked" else None,
+        deterministic=key is None,
+        rngs=None if key is None else {"dropout": key},
+        method="signals",
+    )
+    return Signals(hidden.reshape(-1, hidden.shape[-1]), (kernel, bias))
+
+
+def targets(cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
+    """Returns (labels int[N], weights float32[N]) of the tokens that `signals` gives, in its order."""
+    labels, weights = part.labels, part.attention_mask.astype(jnp.float32)
+    if cohort.positions == "masked":
+        labels, weights = (jnp.take_along_axis(x, part.positions, axis=1) for x in (labels, weights))
+    return labels.reshape(-1), weights.reshape(-1)
+
+
+def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Array:
+    """A function of (seed, member, step, micro-batch): another member more or less changes nobody's dropout."""
+    of_step = jax.random.fold_in(named_key(state.key, f"dropout/{name}"), state.step)
+    return jax.random.fold_in(of_step, micro_batch)
+
+
+def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, Terms]:
+    """Returns gradients and terms summed over `parts` micro-batches, of which each is spread over all devices."""
+    if parts == 1:
+        return micro_step(params, masked, jnp.zeros((), jnp.int32))
+    # Every micro-batch takes each parts-th row: contiguous ones would lie on a few devices only.
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), masked)
+
+    def body(total, numbered):
+        return jax.tree.map(jnp.add, total, micro_step(params, *numbered)), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    zero = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(micro_step, params, first, jnp.zeros((), jnp.int32))
+    )
+    return jax.lax.scan(body, zero, (split, jnp.arange(parts)))[0]
+
+
+def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState, jax.Array]:
+    """Returns the member after one update, and whether it is sound.
+
+    With a loss scale, an overflow skips this member's update (and nobody else's) and is sound.
+    """
+    scale = member.loss_scale
+    if scale:
+        gradients = jax.tree.map(lambda g: g / scale.scale, gradients)
+    finite = jnp.isfinite(optax.tree.norm(gradients))
+    updates, opt_state = optimizer.update(gradients, member.opt_state, member.params)
+    params = optax.apply_updates(member.params, updates)
+    if not scale:
+        return MemberState(params, opt_state, None), finite
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (member.params, member.opt_state)
+    )
+    return MemberState(*kept, scale.update(finite)), jnp.asarray(True)
+
+
+def evaluation_step(experiment: Experiment, masker: Masker, params: Params, batch: dict) -> Terms:
+    """Returns the terms of one validation batch: "input_ids" int[B, L] and "rows" int[B]. No dropout."""
+    masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
+    outputs = {name: signals(experiment, name, params[name], masked) for name in experiment.cohort.members}
+    return cohort_terms(experiment.cohort, outputs, *targets(experiment.cohort, masked))
+
+
+def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh):
+    """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated."""
+    state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
+    sharded = {name: member.params for name, member in state.members.items()}
+    step = partial(train_step, experiment, masker, (replicated(mesh), sharded))
+    return jax.jit(
+        step,
+        in_shardings=(state, replicated(mesh), batch_sharding(mesh)),
+        out_shardings=(state, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def make_evaluation_step(experiment: Experiment, masker: Masker, mesh: Mesh):
+    """Returns `evaluation_step` compiled for the mesh: (params of all members, batch) -> terms."""
+    return jax.jit(
+        partial(evaluation_step, experiment, masker),
+        in_shardings=(None, batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+    )
