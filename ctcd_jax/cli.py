@@ -184,11 +184,12 @@ def _train(options, overrides) -> int:
 
 
 def _export(options, _) -> int:
-    from ctcd_jax.evaluation.exports import require_torch
+    from ctcd_jax.evaluation.exports import quiet_loading, require_torch
     from ctcd_jax.training.export import export
 
     require_torch()
-    export(options.workdir, options.member, options.out, options.step, log=say)
+    with quiet_loading():
+        export(options.workdir, options.member, options.out, options.step, log=say)
     return 0
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ctcd_jax.config import experiment, member
 from ctcd_jax.errors import UserError, did_you_mean
 
 
@@ -17,38 +16,40 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
     """
-    path, _, _ = spec.partition(":")
-    if not Path(path).is_file():
-        near = sorted(str(p) for p in Path(path).parent.glob("*.py"))
-        raise UserError(f"--config {path}: no such file{did_you_mean(path, near) if near else ''}")
+    path = Path(spec.partition(":")[0])
+    if not path.is_file():
+        near = [str(other) for other in path.parent.glob("*.py")]
+        raise UserError(f"--config {path}: no such file{did_you_mean(str(path), near) if near else ''}")
+    config = _parse(spec, ())
     for override in overrides:
-        if not re.match(r"--(no)?config\.\S", override):
-            raise UserError(f"unknown argument {override}; a field is set with --config.NAME=VALUE")
+        _check_field(config, override)
+    return _parse(spec, overrides) if overrides else config
+
+
+def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
+    arguments = ["ctcd", f"--config={spec}", *overrides]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
     try:
-        values(["ctcd", f"--config={spec}", *overrides])
+        values(arguments)
         return values.config
-    except AttributeError as error:
-        raise UserError(_unknown_field(overrides, error)) from error
-    except KeyError as error:
-        if "get_config" in str(error):
-            raise
-        raise UserError(f"--config {spec}: {path} has no preset {error}") from error
-    except (flags.Error, ValueError, TypeError, IndexError) as error:
-        raise UserError(f"--config: {str(error).splitlines()[0]}") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {str(error).splitlines()[0]}") from error
 
 
-def _unknown_field(overrides: Sequence[str], error: AttributeError) -> str:
-    """Names the override whose last part is the unknown field, and the nearest field there is."""
-    known = set(experiment("smoke")) | set(member())
-    for group in ("data", "train", "optimizer", "masking", "mesh", "wandb"):
-        known |= set(experiment("smoke")[group])
-    for override in overrides:
-        name = override.lstrip("-").partition("=")[0]
-        parts = re.split(r"[.\[\]]+", name)
-        unknown = next((part for part in parts[1:] if part and f"'{part}'" in str(error)), None)
-        if unknown or f'"{parts[-1]}"' in str(error):
-            unknown = unknown or parts[-1]
-            return f"{name.removeprefix('config.')}: no field '{unknown}'{did_you_mean(unknown, known)}"
-    return f"--config: {str(error).splitlines()[0]}"
+def _check_field(config: ConfigDict, override: str) -> None:
+    """Raises UserError unless an override names a field of the config."""
+    match = re.fullmatch(r"--(?:no)?config\.([^=\s]+)(=.*)?", override, re.DOTALL)
+    if not match:
+        raise UserError(f"unknown argument {override}; a field is set with --config.NAME=VALUE")
+    name, value = match[1], config
+    for part in re.findall(r"[^.\[\]]+", name):
+        if isinstance(value, tuple):
+            if not part.isdigit() or int(part) >= len(value):
+                raise UserError(f"{name}: no entry [{part}]; there are {len(value)}, counted from 0")
+            value = value[int(part)]
+        elif isinstance(value, ConfigDict) and part in value:
+            value = value[part]
+        else:
+            known = list(value) if isinstance(value, ConfigDict) else []
+            raise UserError(f"{name}: no field '{part}'{did_you_mean(part, known) if known else ''}")

@@ -29,7 +29,9 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # A step cut short by a kill is never listed; its remains are cleared away here.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
         self.directory = (workdir / CHECKPOINTS).resolve()
@@ -39,6 +41,7 @@ class Checkpoints:
         """Saves the state after `step` updates and the real tokens up to the last log line."""
         if self._manager.latest_step() == step:
             return
+        self._check_room(state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"tokens": tokens}))
         with _disk_errors(self.directory):
             if not self._manager.save(step, args=args, force=True):
@@ -72,13 +75,22 @@ class Checkpoints:
         """Whether any process of a distributed run was asked to stop; the same answer on all of them."""
         return jax.distributed.is_initialized() and self._manager.reached_preemption(step)
 
-    def wait(self) -> None:
-        with _disk_errors(self.directory):
-            self._manager.wait_until_finished()
+    def _check_room(self, state: TrainState) -> None:
+        # Before, not after: a write that fails halfway is reported by a dozen threads, each with its traceback.
+        arrays = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
+        needed = sum(leaf.nbytes for leaf in arrays)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise UserError(
+                f"{self.directory}: no room for a checkpoint of {needed:,} bytes ({free:,} are free); make room and start "
+                "again, the steps saved before are whole"
+            )
 
     def close(self) -> None:
-        self.wait()
-        self._manager.close()
+        """Waits until everything is on disk."""
+        with _disk_errors(self.directory):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[BertConfig, dict]:
@@ -130,6 +142,10 @@ def load_frozen(workdir: Path, name: str) -> dict:
     if not weights.is_file() or not recorded.is_file() or _sha256(weights) != recorded.read_text().strip():
         raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
     return load_pretrained(directory)[1]
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _sha256(path: Path) -> str:

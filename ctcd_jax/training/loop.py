@@ -123,12 +123,10 @@ class _Run:
                 self.checkpoints.save(self.step, self.state, self.tokens)
             if stop and not final:
                 bar.close()
-                self.checkpoints.wait()
                 raise Stopped(f"stopped at step {self.step:,} of {settings.steps:,}; run the same command to go on")
             if final or self.step % settings.eval_every == 0:
                 began = time.perf_counter()
         bar.close()
-        self.checkpoints.wait()
         if last is None:  # the run had been finished before
             last = self._evaluate(write=False)
         return last
@@ -136,6 +134,7 @@ class _Run:
     def close(self) -> None:
         if self.writers:
             self.writers.close()
+        self.checkpoints.close()
 
     def _check(self, finite) -> None:
         if not bool(finite):

@@ -2,6 +2,7 @@
 a line for people."""
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class Writers:
     def close(self) -> None:
         self._tensorboard.close()
         if self._wandb:
-            self._wandb.finish(quiet=True)
+            self._wandb.finish()
 
     def _append(self, name: str, line: dict) -> None:
         try:
@@ -137,5 +138,5 @@ def _start_wandb(project: str, workdir: Path, config: dict):
     # The run's id is kept, so that a resumed run continues its curves. WANDB_MODE=offline is wandb's own switch.
     path = workdir / "wandb.id"
     if not path.is_file():
-        path.write_text(wandb.util.generate_id())
+        path.write_text(secrets.token_hex(4))
     return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=config)

@@ -1,0 +1,271 @@
+"""The command line as a user meets it: help, exit codes, and one line for every mistake."""
+
+import json
+import shutil
+
+import pytest
+
+from ctcd_jax.cli import main
+from tests.small import ctcd, write_text
+
+VERBS = ("prepare", "train", "export", "glue", "latency", "report", "bench")
+
+
+def fails(capsys, *arguments):
+    """Runs a command that must end with code 2 and one line on stderr, and returns the line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert said.startswith(f"ctcd {arguments[0]}: ")
+    return said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: ctcd {verb}" in said
+    assert len(said.splitlines()) > 6
+
+
+def test_help_lists_every_verb(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert all(verb in said for verb in VERBS)
+    assert "75" in said
+
+
+def test_an_unknown_argument_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["latency", "--model", "x", "--lenght", "3"])
+    assert stopped.value.code == 2
+    assert "--lenght" in capsys.readouterr().err
+
+
+def test_python_dash_m():
+    done = ctcd("--version")
+    assert (done.returncode, done.stdout) == (0, "ctcd 0.1.0\n")
+
+
+# Corpus.
+
+
+def test_missing_text(capsys, tmp_path):
+    said = fails(capsys, "prepare", "--source", f"text:{tmp_path}/none*.txt", "--out", tmp_path / "corpus")
+    assert "none*.txt" in said
+
+
+def test_empty_text(capsys, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    said = fails(capsys, "prepare", "--source", f"text:{tmp_path}/empty.txt", "--out", tmp_path / "corpus")
+    assert "empty" in said or "no " in said
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_nothing_left_after_sampling(capsys, tmp_path):
+    write_text(tmp_path / "text.txt", documents=3)
+    said = fails(
+        capsys, "prepare", "--source", f"text:{tmp_path}/text.txt", "--out", tmp_path / "corpus", "--every", 10**9
+    )
+    assert "every" in said
+    assert not (tmp_path / "corpus").exists()
+
+
+def train_arguments(config_file, corpus, workdir):
+    return ["train", "--config", config_file, "--workdir", workdir, f"--config.data.corpus={corpus}"]
+
+
+def test_train_needs_a_corpus(capsys, config_file, tmp_path):
+    assert "no such directory" in fails(capsys, *train_arguments(config_file, tmp_path / "none", tmp_path / "run"))
+    assert "no such file" in fails(capsys, "train", "--config", "configs/ctdc.py", "--workdir", tmp_path / "run")
+
+
+def test_a_corrupt_shard_is_named(capsys, config_file, corpus, tmp_path):
+    damaged = tmp_path / "corpus"
+    shutil.copytree(corpus, damaged)
+    shard = next(damaged.glob("train-*.npy"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    said = fails(capsys, *train_arguments(config_file, damaged, tmp_path / "run"))
+    assert shard.name in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_corpus_format(capsys, config_file, corpus, tmp_path):
+    newer = tmp_path / "corpus"
+    shutil.copytree(corpus, newer)
+    manifest = json.loads((newer / "corpus.json").read_text())
+    (newer / "corpus.json").write_text(json.dumps(manifest | {"format": 2}))
+    assert "format 2" in fails(capsys, *train_arguments(config_file, newer, tmp_path / "run"))
+
+
+def test_a_workdir_that_is_not_a_run(capsys, config_file, corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    assert "not empty and not a run" in fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+
+
+# A run, its plan, its exports.
+
+
+@pytest.fixture(scope="module")
+def run(config_file, corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("cli") / "run"
+    assert main([str(a) for a in train_arguments(config_file, corpus, workdir)]) == 0
+    return workdir
+
+
+def test_plan_says_what_it_would_cost_and_does_nothing(capsys, config_file, corpus, tmp_path):
+    assert main([str(a) for a in train_arguments(config_file, corpus, tmp_path / "run")] + ["--plan"]) == 0
+    said = capsys.readouterr().out
+    for part in ("student: 1 layers", "memory:", "20 steps of 8", "epochs", "tokens", "s a step here"):
+        assert part in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_config_names_the_field(capsys, config_file, corpus, run):
+    said = fails(capsys, *train_arguments(config_file, corpus, run), "--config.seed=5")
+    assert "begun with seed = 0, not 5" in said
+
+
+def test_an_unknown_run_format(capsys, config_file, corpus, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 9'))
+    assert "format 9" in fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    out = run.parent / "export" / "student"
+    assert main(["export", "--workdir", str(run), "--member", "student", "--out", str(out)]) == 0
+    return out
+
+
+def test_export_prints_its_parity(capsys, run, tmp_path):
+    assert main(["export", "--workdir", str(run), "--member", "teacher", "--out", str(tmp_path / "teacher")]) == 0
+    assert "max |logit difference| to PyTorch" in capsys.readouterr().out
+
+
+def test_what_is_exported_works_in_transformers(exported):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    model, info = AutoModelForMaskedLM.from_pretrained(exported, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert len(tokenizer) == model.config.vocab_size
+    guesses = pipeline("fill-mask", model=str(exported))(f"the old {tokenizer.mask_token} sees the bird .")
+    assert len(guesses) == 5
+    types = model.bert.embeddings.token_type_embeddings.weight
+    assert (types[0] == types[1]).all()
+
+
+def test_the_model_card_has_measured_figures(exported, run):
+    card = (exported / "README.md").read_text()
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"loss {last['members']['student']['hard']:.4f} nats" in card
+    assert "teacher -> student (weight 1)" in card
+    assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_export_mistakes(capsys, run, exported, tmp_path):
+    out = tmp_path / "out"
+    assert "did you mean 'student'" in fails(
+        capsys, "export", "--workdir", run, "--member", "studnet", "--out", out
+    )  # fmt: skip
+    assert "no such file" in fails(capsys, "export", "--workdir", tmp_path / "no", "--member", "student", "--out", out)
+    assert "not empty" in fails(capsys, "export", "--workdir", run, "--member", "student", "--out", exported)
+    said = fails(capsys, "export", "--workdir", run, "--member", "student", "--out", out, "--step", 3)
+    assert "no step 3 there; saved are [14, 20]" in said
+    assert not out.exists()
+
+
+def test_glue_latency_and_report(capsys, exported, run, corpus, tmp_path):
+    task = tmp_path / "data" / "Pets"
+    task.mkdir(parents=True)
+    for split, count in (("train", 60), ("dev", 20)):
+        rows = [f"the {'cat' if n % 2 else 'tree'} sees the old bird .\t{n % 2}" for n in range(count)]
+        (task / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    arguments = ["glue", "--model", exported, "--data", task.parent, "--tasks", "pets", "--seeds", 1, "--out", out]
+    assert main([str(a) for a in [*arguments, "--epochs", 1]]) == 0
+    (row,) = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert (row["task"], row["model"], row["dev_rows"]) == ("pets", "student", 20)
+    assert main(["latency", "--model", str(exported), "--out", str(out / "latency.json"), "--length", "32"]) == 0
+    assert main(["report", str(run), str(out), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "teacher" in page
+    assert "pets" in page.lower()
+    capsys.readouterr()
+    arguments[2] = tmp_path / "none"
+    assert "no config.json" in fails(capsys, *arguments)
+
+
+# Community KD from the project's own export.
+
+
+def community(exported, config_file, **changes):
+    overrides = {"members.teacher.init": f"hf:{exported}"} | changes
+    text = f"""
+from ctcd_jax.config import edge, member
+from tests.small import config
+from pathlib import Path
+def get_config(preset=""):
+    made = config(Path("unset"), members=())
+    made.members.teacher = member(trainable=False)
+    for name in ("student1", "student2"):
+        made.members[name] = member(init="layers:teacher#0")
+    made.edges = tuple(edge(*ends) for ends in (
+        ("teacher", "student1"), ("teacher", "student2"), ("student1", "student2"), ("student2", "student1")))
+    return made
+"""
+    path = config_file.parent / "community.py"
+    path.write_text(text)
+    return path, [f"--config.{key}={value}" for key, value in overrides.items()]
+
+
+def test_community_runs_and_one_student_is_exported(capsys, exported, config_file, corpus, tmp_path):
+    path, overrides = community(exported, config_file)
+    arguments = [str(a) for a in train_arguments(path, corpus, tmp_path / "run")] + overrides
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "frozen member 'teacher': MLM loss" in said
+    assert "WARNING: frozen member 'teacher' predicts hardly better than chance" in said  # 20 steps taught it little
+    assert "start equal" not in said  # they do, but they have dropout
+    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    assert set(last["edges"]) == {
+        "teacher->student1", "teacher->student2", "student1->student2", "student2->student1",
+    }  # fmt: skip
+    assert "hard" not in last["members"]["teacher"]
+    assert (
+        main(["export", "--workdir", str(tmp_path / "run"), "--member", "student1", "--out", str(tmp_path / "s1")]) == 0
+    )
+
+    capsys.readouterr()
+    weights = tmp_path / "run/frozen/teacher/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "frozen copy of 'teacher' has changed" in fails(capsys, *arguments)
+
+
+def test_students_that_start_equal_without_dropout_are_warned_of(capsys, exported, config_file, corpus, tmp_path):
+    off = {f"members.{n}.{key}": 0.0 for n in ("student1", "student2") for key in ("dropout", "attention_dropout")}
+    path, overrides = community(exported, config_file, **off, **{"train.steps": 1})
+    assert main([str(a) for a in train_arguments(path, corpus, tmp_path / "run")] + overrides) == 0
+    assert "WARNING: 'student1' and 'student2' start equal and have no dropout" in capsys.readouterr().out
+
+
+def test_one_way_distillation_from_a_finished_run(capsys, run, config_file, corpus, tmp_path):
+    """Every kind of `init` in one cohort: a run's member teaches one that copies its layers."""
+    path, overrides = community("", config_file, **{"members.teacher.init": f"run:{run}#teacher", "train.steps": 2})
+    assert main([str(a) for a in train_arguments(path, corpus, tmp_path / "run")] + overrides) == 0
+    said = capsys.readouterr().out
+    teacher = next(line for line in said.splitlines() if line.startswith("teacher: "))
+    assert teacher.startswith("teacher: 2 layers, hidden 16")
+    assert teacher.endswith("frozen")

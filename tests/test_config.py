@@ -1,0 +1,204 @@
+"""Every mistake in a config is one line that names the field; every shipped config resolves at every preset."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ctcd_jax.config import PRESETS, edge, experiment, member, resolve
+from ctcd_jax.config_file import load_config
+from ctcd_jax.data import Corpus
+from ctcd_jax.errors import UserError
+from tests.small import config, make_corpus
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+METHODS = {
+    "standalone": [],
+    "oneway": ["teacher->student"],
+    "cotrain_oneway": ["teacher->student"],
+    "ctcd": ["teacher->student", "student->teacher"],
+    "reversed": ["student->teacher"],
+    "mutual": ["student1->student2", "student2->student1"],
+    "community": ["teacher->student1", "teacher->student2", "student1->student2", "student2->student1"],
+}
+
+
+@pytest.fixture(scope="module")
+def opened(corpus):
+    return Corpus.open(corpus)
+
+
+def test_there_is_a_config_for_every_method():
+    assert {path.stem for path in CONFIGS.glob("*.py")} == set(METHODS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_shipped_configs(method, preset, opened):
+    loaded = load_config(f"{CONFIGS / method}.py:{preset}", ["--config.data.batch_size=8"])
+    frozen = [name for name, m in loaded.members.items() if not m.trainable]
+    for name in frozen:  # what the user must say; here any random member does
+        with pytest.raises(UserError, match=rf"members.{name}.init: a frozen member needs|no such directory"):
+            resolve(loaded, opened)
+        loaded.members[name] = member(preset, "teacher", layers=12 if preset == "paper" else 6)
+        if preset == "smoke":
+            loaded.members[name].layers = 2
+    resolved = resolve(loaded, opened)
+    assert [e.name for e in resolved.cohort.edges] == METHODS[method]
+    assert all((e.temperature, e.tau_squared, e.positions) == (2.0, True, "masked") for e in resolved.cohort.edges)
+    assert resolved.optimizers[resolved.cohort.trainable[0]].learning_rate == 5e-4
+
+
+def test_the_paper_preset_is_the_papers(opened):
+    loaded = load_config(f"{CONFIGS}/ctcd.py:paper", ["--config.data.batch_size=8"])
+    assert loaded.train.epochs == 10
+    assert load_config(f"{CONFIGS}/ctcd.py:paper").data.batch_size == 128
+    models = resolve(loaded, opened).models
+    assert {name: model.layers for name, model in models.items()} == {"teacher": 6, "student": 4}
+    assert {(m.hidden, m.heads, m.intermediate, m.max_positions) for m in models.values()} == {(768, 12, 3072, 512)}
+    community = load_config(f"{CONFIGS}/community.py:paper")
+    assert community.train.epochs == 3
+    assert community.members.student1.init == "layers:teacher#0,2,4,7,9,11"
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_standalone_has_presets_for_both(name, opened):
+    loaded = load_config(f"{CONFIGS}/standalone.py:smoke-{name}")
+    assert resolve(loaded, opened).models[name].layers == {"teacher": 2, "student": 1}[name]
+
+
+def test_epochs_become_steps(opened, corpus):
+    made = config(corpus)
+    made.train.steps, made.train.epochs = None, 2.5
+    per_epoch = opened.rows("train") // 8
+    assert resolve(made, opened).train.steps == round(2.5 * per_epoch)
+
+
+def test_a_member_may_have_its_own_optimizer(opened, corpus):
+    made = config(corpus)
+    made.members.teacher.optimizer.learning_rate = 1e-3
+    settings = resolve(made, opened).optimizers
+    assert (settings["teacher"].learning_rate, settings["student"].learning_rate) == (1e-3, 5e-4)
+    assert settings["teacher"].b2 == settings["student"].b2
+
+
+def test_command_line_overrides(config_file):
+    loaded = load_config(
+        str(config_file),
+        ["--config.train.steps=7", "--config.edges[0].weight=3", "--config.members.student.dropout=0.2"],
+    )
+    assert (loaded.train.steps, loaded.edges[0].weight, loaded.members.student.dropout) == (7, 3.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.train.stpes=7", r"train.stpes: no field 'stpes' \(did you mean 'steps'\?\)"),
+        ("--config.optimiser.b1=0.8", r"no field 'optimiser' \(did you mean 'optimizer'\?\)"),
+        ("--config.members.studnet.layers=2", r"no field 'studnet' \(did you mean 'student'\?\)"),
+        ("--config.edges[0].wieght=2", r"no field 'wieght' \(did you mean 'weight'\?\)"),
+        ("--config.edges[7].weight=2", r"edges\[7\].weight: no entry \[7\]; there are 2"),
+        ("--config.train.steps=many", "train.steps"),
+        ("--steps=3", "unknown argument --steps=3"),
+    ],
+)
+def test_a_wrong_override_is_one_line(override, message, config_file):
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(str(config_file), [override])
+    assert "\n" not in str(caught.value)
+
+
+def change(path, value):
+    def apply(made):
+        *parts, last = re.split(r"\.", path)
+        for part in parts:
+            made = made[part]
+        made[last] = value
+
+    return apply
+
+
+def add_edge(**fields):
+    def apply(made):
+        made.edges = (*made.edges, edge(**fields))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (change("stpes", 3), r"^stpes: no such field"),
+        (change("train.eval_evry", 3), r"train.eval_evry: no such field \(did you mean 'eval_every'\?\)"),
+        (change("members.student.layer", 3), r"members.student.layer: no such field \(did you mean 'layers'\?\)"),
+        (change("members", {}), "members: there are none"),
+        (add_edge(source="techer", target="student"), r"no member 'techer' \(did you mean 'teacher'\?\)"),
+        (change("members.teacher.trainable", False), "members.teacher.init: a frozen member needs trained weights"),
+        (change("members.student.hidden", 15), r"members.student: hidden \(15\) must be divisible by heads \(2\)"),
+        (change("members.student.hidden", None), "members.student.hidden is not set"),
+        (
+            change("members.student.max_positions", 16),
+            "members.student.max_positions is 16, but the corpus has rows of 32",
+        ),
+        (change("members.student.init", "magic:x"), "members.student.init: no kind 'magic'"),
+        (change("members.student.init", "layers:nobody#0"), "members.student.init: no other member 'nobody'"),
+        (change("members.student.init", "layers:teacher"), "names no layers"),
+        (change("members.student.init", "layers:teacher#0,9"), "there is no layer 9; 'teacher' has 2"),
+        (change("members.student.init", "run:somewhere"), "names no member"),
+        (change("members.student.init", "run:/nowhere#student"), "no such file; name the --workdir"),
+        (change("data.batch_size", 12), "data.batch_size is 12; it must be a multiple of 8"),
+        (change("train.micro_batches", 3), "data.batch_size is 8; it must be a multiple of 24"),
+        (change("data.batch_size", 100_000), "data.batch_size"),
+        (change("mesh.fsdp", 3), "mesh: data x fsdp is -1 x 3, but there are 8 devices"),
+        (change("train.epochs", 1.0), "exactly one of train.steps and train.epochs"),
+        (change("train.steps", 0), "train.steps is 0"),
+        (change("train.log_every", 0), "train.log_every is 0"),
+        (change("train.dtype", "float23"), r"train.dtype: no dtype 'float23' \(did you mean 'float32'\?\)"),
+        (change("optimizer.schedule", "liner"), r"no schedule 'liner' \(did you mean 'linear'\?\)"),
+        (change("optimizer.warmup_fraction", 5), "optimizer.warmup_fraction is 5"),
+        (change("masking.rate", 15.0), "masking.rate is 15.0"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_field(mistake, message, corpus, opened):
+    made = config(corpus)
+    made.unlock()
+    with pytest.raises(UserError, match=message) as caught:
+        mistake(made)
+        resolve(made, opened, devices=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_fsdp_must_divide_the_widths(corpus, opened):
+    made = config(corpus)
+    made.mesh.fsdp = 8
+    made.members.student.update({"hidden": 12})
+    with pytest.raises(UserError, match=r"members.student.hidden is 12; it must be divisible by mesh.fsdp \(8\)"):
+        resolve(made, opened, devices=8)
+
+
+def test_an_unknown_preset_of_a_file():
+    with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
+        load_config(f"{CONFIGS}/community.py:tinny")
+
+
+def test_unknown_presets_and_fields_of_builders():
+    with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
+        experiment("tinny")
+    with pytest.raises(UserError, match=r"member: no field 'layer' \(did you mean 'layers'\?\)"):
+        member("tiny", layer=3)
+
+
+def test_another_vocabulary_is_refused_and_both_are_named(corpus, tmp_path):
+    """Law 4: same size or not, ids of another tokenizer mean other words."""
+    from ctcd_jax.training import train
+
+    train(config(corpus, members=("teacher",), steps=1), tmp_path / "run", log=lambda _: None)
+    (tmp_path / "other").mkdir()
+    other = Corpus.open(make_corpus(tmp_path / "other", vocab_size=140))
+    made = config(other.directory)
+    made.members.teacher = member(trainable=False, init=f"run:{tmp_path}/run#teacher")
+    made.edges = (edge("teacher", "student"),)
+    with pytest.raises(UserError, match="its tokenizer .* is not that of the corpus") as caught:
+        resolve(made, other)
+    assert other.tokenizer_hash[:12] in str(caught.value)
+    assert Corpus.open(corpus).tokenizer_hash[:12] in str(caught.value)

@@ -1,0 +1,310 @@
+"""Whole runs: what they write, and that being killed, stopped and moved leaves no trace in it."""
+
+import json
+import math
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from ctcd_jax.data import Corpus, ValidationBatches
+from ctcd_jax.errors import UserError
+from ctcd_jax.training import train
+from ctcd_jax.training.checkpoint import load_member
+from ctcd_jax.training.loop import NonFinite
+from ctcd_jax.training.metrics import cut_after
+from tests.small import config, ctcd
+
+ROOT = Path(__file__).parents[2]
+STEPS = 150
+TAG = "validation/members/student/hard"
+
+
+def lines(workdir, name="metrics.jsonl"):
+    return [json.loads(text) for text in (workdir / name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """A run of 20 steps, in this process."""
+    workdir, said = tmp_path_factory.mktemp("run") / "run", []
+    last = train(config(corpus), workdir, log=said.append)
+    return workdir, said, last
+
+
+def test_metrics_have_every_figure_of_every_member_and_edge(finished):
+    workdir, _, last = finished
+    found = lines(workdir)
+    assert [(line["kind"], line["step"]) for line in found] == [
+        ("train", 5), ("train", 10), ("validation", 10), ("train", 15), ("train", 20), ("validation", 20),
+    ]  # fmt: skip
+    assert found[-1] == last
+    for line in found:
+        assert set(line) == {"kind", "step", "tokens", "members", "edges", "agreement"}
+        assert set(line["members"]) == {"teacher", "student"}
+        assert all(set(figures) == {"hard", "accuracy"} for figures in line["members"].values())
+        assert set(line["edges"]) == {"teacher->student", "student->teacher"}
+        assert all(set(figures) == {"soft", "soft_t1"} for figures in line["edges"].values())
+        assert set(line["agreement"]) == {"student~teacher"}
+    assert found[-1]["members"]["student"]["hard"] < found[0]["members"]["student"]["hard"] < math.log(150) + 0.2
+
+
+def test_tokens_are_the_real_ones(finished, corpus):
+    workdir, _, last = finished
+    rows = 20 * 8
+    share = Corpus.open(corpus).manifest["splits"]["train"]["tokens"] / Corpus.open(corpus).rows("train")
+    assert last["tokens"] == pytest.approx(rows * share, rel=0.02)
+    assert last["tokens"] < rows * 32
+
+
+def test_the_log_says_what_runs_and_how_it_goes(finished):
+    said = "\n".join(finished[1])
+    assert "teacher: 2 layers, hidden 16" in said
+    assert "teacher->student x 1" in said
+    line = next(line for line in finished[1] if line.startswith("step 10/20 50%"))
+    for part in ("hard", "soft", "agree", "tokens/s", "ETA"):
+        assert part in line
+
+
+def test_config_json_has_the_run_resolved(finished, corpus):
+    run = json.loads((finished[0] / "config.json").read_text())
+    assert run["format"] == 1
+    assert run["train"]["steps"] == run["resolved"]["steps"] == 20
+    assert run["resolved"]["corpus_hash"] == Corpus.open(corpus).hash
+    assert run["edges"][1]["weight"] == 4.0
+
+
+def test_tensorboard_has_the_same_figures(finished):
+    (path,) = (finished[0] / "tensorboard").iterdir()
+    data, scalars = path.read_bytes(), []
+    while data:  # a record: length, its checksum, an Event, its checksum
+        (length,) = struct.unpack("<Q", data[:8])
+        event = Event.FromString(data[12 : 12 + length])
+        scalars += [(event.step, v.simple_value) for v in event.summary.value if v.tag.endswith(TAG)]
+        data = data[16 + length :]
+    assert [step for step, _ in scalars] == [10, 20]
+    assert scalars[-1][1] == pytest.approx(finished[2]["members"]["student"]["hard"], rel=1e-6)
+
+
+def test_a_finished_run_is_left_as_it_is(finished, corpus):
+    workdir, _, last = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+    assert train(config(corpus), workdir, log=lambda _: None) == last
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_validation_loss_is_that_of_the_saved_parameters(finished, corpus):
+    """The last validation line, worked out again in NumPy from the checkpoint, row by row."""
+    from ctcd_jax.models import BertForMaskedLM
+    from ctcd_jax.training.masking import Masker, validation_keys
+
+    workdir, _, last = finished
+    model, params = load_member(workdir, "student")
+    opened = Corpus.open(corpus)
+    batches = ValidationBatches(opened, 8)
+    total = count = 0
+    for index in range(len(batches)):
+        batch = batches[index]
+        masked = Masker(opened.vocab_size, opened.special_ids)(validation_keys(batch["rows"]), batch["input_ids"])
+        logits = BertForMaskedLM(model).apply(
+            {"params": params}, masked.input_ids, masked.attention_mask, masked.segment_ids
+        )
+        labels, logits = np.asarray(masked.labels), np.asarray(logits, np.float64)
+        for row, position in zip(*np.nonzero(labels >= 0), strict=True):
+            z = logits[row, position]
+            total += np.log(np.exp(z - z.max()).sum()) + z.max() - z[labels[row, position]]
+            count += 1
+    assert last["members"]["student"]["hard"] == pytest.approx(total / count, rel=1e-5)
+
+
+# Killed, stopped, moved.
+
+
+def command(config_file, corpus, workdir, steps=STEPS, members=""):
+    spec = f"{config_file}:{members}" if members else str(config_file)
+    return [sys.executable, "-m", "ctcd_jax", "train", "--config", spec, "--workdir", str(workdir),
+            f"--config.data.corpus={corpus}", f"--config.train.steps={steps}"]  # fmt: skip
+
+
+def start(*args, **options):
+    # One device, as a user has it; the tests' own eight are for sharding.
+    return subprocess.Popen(command(*args), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+
+
+def wait_for_lines(process, path, count):
+    while process.poll() is None and not (path.is_file() and path.read_bytes().count(b"\n") >= count):
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config_file, corpus, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    process = start(config_file, corpus, workdir)
+    assert process.wait() == 0, process.stdout.read()
+    return workdir
+
+
+def assert_same_run(a, b):
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    for name in ("teacher", "student"):
+        ours, theirs = (load_member(workdir, name)[1] for workdir in (a, b))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def kill_and_finish(config_file, corpus, workdir, kills, seed):
+    rng, metrics = random.Random(seed), workdir / "metrics.jsonl"
+    killed = 0
+    for _ in range(kills):
+        process = start(config_file, corpus, workdir)
+        seen = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
+        wait_for_lines(process, metrics, seen + rng.randint(1, 12))
+        time.sleep(rng.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed, "every kill came too late"
+    process = start(config_file, corpus, workdir)
+    assert process.wait() == 0, process.stdout.read()
+
+
+def test_killed_at_random_moments_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
+    kill_and_finish(config_file, corpus, tmp_path / "run", kills=2, seed=time.time_ns())
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_many_times_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
+    kill_and_finish(config_file, corpus, tmp_path / "run", kills=12, seed=time.time_ns())
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_asked_to_stop_it_saves_and_goes_on(undisturbed, config_file, corpus, tmp_path):
+    process = start(config_file, corpus, tmp_path / "run")
+    wait_for_lines(process, tmp_path / "run/metrics.jsonl", 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert b"run the same command to go on" in process.stdout.read()
+    process = start(config_file, corpus, tmp_path / "run")
+    assert process.wait() == 0
+    assert b"resumed at step" in process.stdout.read()
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = command(config_file, corpus, workdir, steps=20)[3:]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mesh {'data': 2, 'fsdp': 1}" in done.stdout
+    for ours, theirs in zip(lines(workdir), lines(finished[0]), strict=True):
+        assert ours["tokens"] == theirs["tokens"]
+        for name in ("teacher", "student"):
+            assert ours["members"][name]["hard"] == pytest.approx(theirs["members"][name]["hard"], rel=1e-5)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(corpus, tmp_path):
+    train(config(corpus), tmp_path / "run", log=lambda _: None)
+    expected = (tmp_path / "run/metrics.jsonl").read_bytes()
+    newest = max((tmp_path / "run/checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("d/*"):
+        path.write_bytes(b"")
+    said = []
+    train(config(corpus), tmp_path / "run", log=said.append)
+    assert "resumed at step 14 of 20" in said
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == expected
+
+
+def test_resuming_may_change_how_often_but_not_what(finished, corpus):
+    workdir = finished[0]
+    changed = config(corpus, log_every=4)
+    train(changed, workdir, log=lambda _: None)
+    other = config(corpus)
+    other.optimizer.learning_rate = 1e-3
+    with pytest.raises(UserError, match=r"begun with optimizer.learning_rate = 0.0005, not 0.001"):
+        train(other, workdir)
+    other = config(corpus)
+    other.edges[0].weight = 2.0
+    with pytest.raises(UserError, match=r"begun with edges\[0\].weight = 1.0, not 2.0"):
+        train(other, workdir)
+
+
+def test_torn_and_later_lines_are_cut(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5}\n{"step": 10}\n{"step": 15}\n{"ste')
+    cut_after(path, 10)
+    assert path.read_text() == '{"step": 5}\n{"step": 10}\n'
+
+
+def test_a_run_that_diverges_ends_with_code_3_and_keeps_the_last_good_checkpoint(config_file, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = command(config_file, corpus, workdir)[3:]
+    done = ctcd(*arguments, "--config.optimizer.learning_rate=1e36", "--config.train.checkpoint_every=1")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "not finite" in done.stderr
+    _, params = load_member(workdir, "student")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_divergence_is_an_exception_of_its_own(corpus, tmp_path):
+    diverging = config(corpus)
+    diverging.optimizer.learning_rate = 1e36
+    with pytest.raises(NonFinite, match="optimizer.learning_rate"):
+        train(diverging, tmp_path / "run", log=lambda _: None)
+
+
+def run_limited(config_file, corpus, workdir, limit):
+    """Finishes a run of 14 steps, then asks for more with a disk that gives out."""
+    assert ctcd(*command(config_file, corpus, workdir, steps=14)[3:]).returncode == 0
+    (workdir / "config.json").write_text((workdir / "config.json").read_text().replace('"steps": 14', '"steps": 60'))
+    saved = {path: path.read_bytes() for path in (workdir / "checkpoints/14").rglob("*") if path.is_file()}
+    arguments = command(config_file, corpus, workdir, steps=60)[3:]
+    code = f"import runpy, sys; {limit}; sys.argv[0] = 'ctcd'; runpy.run_module('ctcd_jax', run_name='__main__')"
+    # Without the tests' compilation cache, which would be written to the same full disk.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    launch = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert saved == {path: path.read_bytes() for path in saved}
+    assert ctcd(*arguments).returncode == 0
+    assert lines(workdir)[-1]["step"] == 60
+    return done.stderr
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(config_file, corpus, tmp_path):
+    limit = "import collections, shutil; shutil.disk_usage = lambda _: collections.namedtuple('U', 'free')(1000)"
+    said = run_limited(config_file, corpus, tmp_path / "run", limit)
+    assert said.count("\n") == 1, said
+    assert "no room for a checkpoint of" in said
+    assert "(1,000 are free)" in said
+
+
+def test_a_write_that_fails_halfway_loses_nothing(config_file, corpus, tmp_path):
+    """A limit on the size of files: the disk seems empty enough, and the write fails all the same."""
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
+    assert "File too large; make room and start again" in run_limited(config_file, corpus, tmp_path / "run", limit)
+
+
+# Weights & Biases, offline.
+
+
+def test_wandb_offline(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logged = config(corpus)
+    logged.wandb.project = "ctcd-test"
+    train(logged, tmp_path / "run", log=lambda _: None)
+    found = list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))
+    assert found
+    assert b"validation/members/student/hard" in found[0].read_bytes()
