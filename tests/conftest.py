@@ -13,6 +13,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 import jax
 
-jax.config.update("jax_num_cpu_devices", 8)
-
 from tests.small import config_file, corpus  # noqa: F401  fixtures for every test
+
+jax.config.update("jax_num_cpu_devices", 8)

@@ -10,9 +10,26 @@ import pytest
 from ctcd_jax.config import edge, experiment, member
 from ctcd_jax.data import prepare
 
-NOUNS = "cat dog bird fish tree house river stone child king queen ship road song letter garden".split()
-VERBS = "sees hears finds loves leaves follows paints carries remembers builds".split()
-ADJECTIVES = "old young red green quiet loud little great kind strange".split()
+NOUNS = [
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "tree",
+    "house",
+    "river",
+    "stone",
+    "child",
+    "king",
+    "queen",
+    "ship",
+    "road",
+    "song",
+    "letter",
+    "garden",
+]
+VERBS = ["sees", "hears", "finds", "loves", "leaves", "follows", "paints", "carries", "remembers", "builds"]
+ADJECTIVES = ["old", "young", "red", "green", "quiet", "loud", "little", "great", "kind", "strange"]
 
 
 def write_text(path: Path, documents: int = 120, seed: int = 0) -> None:

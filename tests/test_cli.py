@@ -211,7 +211,7 @@ def test_glue_latency_and_report(capsys, exported, run, corpus, tmp_path):
 
 def community(exported, config_file, **changes):
     overrides = {"members.teacher.init": f"hf:{exported}"} | changes
-    text = f"""
+    text = """
 from ctcd_jax.config import edge, member
 from tests.small import config
 from pathlib import Path

@@ -162,7 +162,7 @@ def add_edge(**fields):
 def test_a_mistake_is_one_line_that_names_the_field(mistake, message, corpus, opened):
     made = config(corpus)
     made.unlock()
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:  # noqa: PT012  some mistakes cannot even be written down
         mistake(made)
         resolve(made, opened, devices=8)
     assert "\n" not in str(caught.value)
@@ -198,7 +198,7 @@ def test_another_vocabulary_is_refused_and_both_are_named(corpus, tmp_path):
     made = config(other.directory)
     made.members.teacher = member(trainable=False, init=f"run:{tmp_path}/run#teacher")
     made.edges = (edge("teacher", "student"),)
-    with pytest.raises(UserError, match="its tokenizer .* is not that of the corpus") as caught:
+    with pytest.raises(UserError, match=r"its tokenizer .* is not that of the corpus") as caught:
         resolve(made, other)
     assert other.tokenizer_hash[:12] in str(caught.value)
     assert Corpus.open(corpus).tokenizer_hash[:12] in str(caught.value)

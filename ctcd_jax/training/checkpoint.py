@@ -82,8 +82,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.directory).free
         if free < needed:
             raise UserError(
-                f"{self.directory}: no room for a checkpoint of {needed:,} bytes ({free:,} are free); make room and start "
-                "again, the steps saved before are whole"
+                f"{self.directory}: no room for a checkpoint of {needed:,} bytes ({free:,} are free); make room and "
+                "start again, the steps saved before are whole"
             )
 
     def close(self) -> None:

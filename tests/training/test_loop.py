@@ -59,7 +59,7 @@ def test_metrics_have_every_figure_of_every_member_and_edge(finished):
 
 
 def test_tokens_are_the_real_ones(finished, corpus):
-    workdir, _, last = finished
+    _, _, last = finished
     rows = 20 * 8
     share = Corpus.open(corpus).manifest["splits"]["train"]["tokens"] / Corpus.open(corpus).rows("train")
     assert last["tokens"] == pytest.approx(rows * share, rel=0.02)
@@ -259,7 +259,7 @@ def test_a_run_that_diverges_ends_with_code_3_and_keeps_the_last_good_checkpoint
 def test_divergence_is_an_exception_of_its_own(corpus, tmp_path):
     diverging = config(corpus)
     diverging.optimizer.learning_rate = 1e36
-    with pytest.raises(NonFinite, match="optimizer.learning_rate"):
+    with pytest.raises(NonFinite, match=r"optimizer\.learning_rate"):
         train(diverging, tmp_path / "run", log=lambda _: None)
 
 
