@@ -13,7 +13,7 @@ from pathlib import Path
 from ctcd_jax import __version__
 from ctcd_jax.errors import UserError
 
-USER_ERROR, NON_FINITE, STOPPED = 2, 3, 75
+USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
 
 # Lines reach a log file when they are said, not when a buffer is full.
 say = functools.partial(print, flush=True)
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"ctcd {options.verb}: {error}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # `ctcd ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -163,12 +165,14 @@ def _prepare(options, _) -> int:
 
 def _train(options, overrides) -> int:
     from ctcd_jax.config_file import load_config
+    from ctcd_jax.hardware import keep_freed_memory
     from ctcd_jax.training.distributed import start_processes
     from ctcd_jax.training.loop import NonFinite, Stopped, train
     from ctcd_jax.training.plan import plan
 
     config = load_config(options.config, overrides)
     start_processes()
+    keep_freed_memory()
     try:
         if options.plan:
             plan(config, log=say)

@@ -7,6 +7,7 @@ import pytest
 
 from ctcd_jax.cli import main
 from tests.small import ctcd, write_text
+from tests.training.validation_in_pytorch import validation_loss
 
 VERBS = ("prepare", "train", "export", "glue", "latency", "report", "bench")
 
@@ -163,6 +164,11 @@ def test_what_is_exported_works_in_transformers(exported):
     assert len(guesses) == 5
     types = model.bert.embeddings.token_type_embeddings.weight
     assert (types[0] == types[1]).all()
+
+
+def test_the_exported_models_loss_in_pytorch_is_that_of_the_run(exported, run, corpus):
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert validation_loss(exported, corpus) == pytest.approx(last["members"]["student"]["hard"], rel=1e-5)
 
 
 def test_the_model_card_has_measured_figures(exported, run):

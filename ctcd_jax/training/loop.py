@@ -68,14 +68,17 @@ class _Run:
     """A run under way: what the loop holds between two steps."""
 
     def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, content: dict, log, leads: bool):
-        self.experiment, self.log = experiment, log
+        self.on_terminal = leads and sys.stderr.isatty()
+        self.experiment, self.log = experiment, tqdm.write if self.on_terminal else log
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
         self.validation = ValidationBatches(corpus, experiment.batch_size, **part)
         masker = make_masker(experiment, corpus)
         self.train_step = make_train_step(experiment, masker, self.mesh)
-        self.evaluation_step = make_evaluation_step(experiment, masker, self.mesh)
+        # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
+        asking = Masker(corpus.vocab_size, corpus.special_ids)
+        self.evaluation_step = make_evaluation_step(experiment, asking, self.mesh)
         self.peak = peak_flops(experiment.train.dtype)
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
@@ -84,7 +87,7 @@ class _Run:
         self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
         for name in experiment.cohort.frozen:
             batch = place_rows(self.validation[0], self.mesh)
-            report_probe(name, *probe(experiment, masker, name, self.frozen[name], batch), log, _warner(log))
+            report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, _warner(log))
 
         restored = self.checkpoints.restore(abstract_state(experiment, self.mesh))
         if restored is None:
@@ -101,8 +104,7 @@ class _Run:
     def finish(self, stop_requested: Callable[[], bool]) -> dict:
         """Trains to the last step and returns the last validation record."""
         settings = self.experiment.train
-        on_terminal = self.writers is not None and sys.stderr.isatty()
-        bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not on_terminal)
+        bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
         began, finite = time.perf_counter(), None
         last = None
         for step, rows in prefetch(self.batches, self.step, settings.steps):
@@ -113,7 +115,7 @@ class _Run:
             final = self.step == settings.steps
             if final or self.step % settings.log_every == 0:
                 self._check(finite)
-                self._log_line(time.perf_counter() - began, bar if on_terminal else None)
+                self._log_line(time.perf_counter() - began, bar)
                 began = time.perf_counter()
             if final or self.step % settings.eval_every == 0:
                 last = self._evaluate()
@@ -143,7 +145,7 @@ class _Run:
                 "optimizer.learning_rate, or use --config.train.dtype=float32"
             )
 
-    def _log_line(self, seconds: float, bar: tqdm | None) -> None:
+    def _log_line(self, seconds: float, bar: tqdm) -> None:
         window, tokens = jax.device_get((self.state.window, self.state.tokens))
         self.state = reset_window(self.state)
         self.tokens += int(tokens)
@@ -160,7 +162,7 @@ class _Run:
                 {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
             )
         far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
-        if bar:
+        if self.on_terminal:
             bar.set_postfix_str(f"{describe(line)} | {fast}")
         else:
             self.log(f"{far} | {describe(line)} | {fast}")

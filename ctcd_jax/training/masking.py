@@ -16,7 +16,7 @@ import numpy as np
 
 from ctcd_jax.training.keys import named_key, root_key
 
-# Validation masks depend on the row alone, not on the run's seed: every run is measured on the same questions.
+# Validation masks depend on the row alone, not on the run: every run is measured on the same questions.
 VALIDATION_KEY_SEED = 0
 
 

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry2x32_p
 
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.bert import segment_starts
-from ctcd_jax.ops import dropout, linear
+from ctcd_jax.ops import dropout, linear, random_bytes
 
 CONFIG = BertConfig(vocab_size=97, layers=2, hidden=24, heads=3, intermediate=40, max_positions=32)
 
@@ -84,12 +85,29 @@ def test_dropout_only_when_asked():
 def test_dropout_keeps_the_expectation(rate, last):
     x = jnp.ones((400, 50, last))
     y = np.asarray(dropout(jax.random.key(0), x, rate))
-    assert set(np.unique(y)) == {0.0, np.float32(2**16 / round((1 - rate) * 2**16))}
+    keep = round((1 - rate) * 256)
+    assert set(np.unique(y)) == {0.0, np.float32(256 / keep)}
     # Five standard errors of the mean of n Bernoulli draws; and neighbours, which share a random word, are independent.
-    error = 5 * np.sqrt(rate / (1 - rate) / y.size)
-    assert abs(y.mean() - 1) < error
+    real = 1 - keep / 256
+    assert abs(real - rate) <= 1 / 512
+    assert abs(y.mean() - 1) < 5 * np.sqrt(real / (1 - real) / y.size)
     dropped = y == 0
-    assert abs((dropped[..., 0] & dropped[..., 1]).mean() - rate**2) < 5 * rate / np.sqrt(dropped[..., 0].size)
+    assert abs((dropped[..., 0] & dropped[..., 1]).mean() - real**2) < 5 * real / np.sqrt(dropped[..., 0].size)
+
+
+def test_random_bytes_are_threefrys():
+    """Bit for bit the cipher that JAX's own generator is made of, on JAX's own implementation."""
+    key = jax.random.key(7)
+    index = jnp.arange(6 * 5 * 3, dtype=jnp.uint32)
+    words = np.stack(threefry2x32_p.bind(*jax.random.key_data(key), jnp.zeros_like(index), index), axis=-1)
+    expected = words.view(np.uint8).reshape(6, 5, 24)[..., :19]
+    np.testing.assert_array_equal(random_bytes(key, (6, 5, 19)), expected)
+
+
+def test_random_bytes_are_uniform():
+    counts = np.bincount(np.asarray(random_bytes(jax.random.key(1), (64, 64, 256))).ravel(), minlength=256)
+    chi_squared = ((counts - 4096) ** 2 / 4096).sum()
+    assert 160 < chi_squared < 360  # 255 degrees of freedom: outside once in 100,000 keys
 
 
 def test_linear_has_the_gradients_of_the_plain_product():
