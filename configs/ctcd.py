@@ -3,8 +3,8 @@
     ctcd train --config configs/ctcd.py:tiny --workdir runs/ctcd --config.data.corpus=runs/corpus
 
 The teacher's soft loss counts four times, 1 : 1 : 1 : 4, which section 5.2 finds best for the teacher: 79.86 GLUE dev
-average after 10 epochs, against 78.06 alone. The student has 77.94 after 10 and 79.12 after 20 (Table 1, "best-performing
-weights", which are not stated). 3 GPU-days (A100) for 10 epochs.
+average after 10 epochs, against 78.06 alone. The student has 77.94 after 10 epochs and 79.12 after 20 (Table 1, with
+"best-performing weights" that are not stated). 3 GPU-days (A100) for 10 epochs.
 """
 
 from ctcd_jax.config import edge, experiment, member

@@ -52,8 +52,8 @@ linear.defvjp(_linear_forward, _linear_backward)
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Zeroes elements of x with probability `rate` and scales the rest, so that the expectation is x.
 
-    Eight random bits an element: the rate is rounded to 1/256 (0.1 becomes 26/256), and the scale uses the rounded rate,
-    so the expectation is exact. Random bits are the dearest part of dropout on CPUs.
+    Eight random bits an element: the rate is rounded to 1/256 (0.1 becomes 26/256), and the scale uses the rounded
+    rate, so the expectation is exact. Random bits are the dearest part of dropout on CPUs.
 
     Args:
       key: a threefry key.

@@ -10,7 +10,8 @@ from ctcd_jax.evaluation.results import FORMAT, append_result, markdown, read_re
 from ctcd_jax.evaluation.scores import majority_share
 from ctcd_jax.evaluation.tasks import Split, Task, find_task, read_split
 
-# Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up, BERT's decay.
+# Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
+# BERT's decay.
 FIXED = {"warmup_fraction": 0.06, "weight_decay": 0.01}
 
 

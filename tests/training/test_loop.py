@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -210,6 +211,26 @@ def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_pa
         assert ours["tokens"] == theirs["tokens"]
         for name in ("teacher", "student"):
             assert ours["members"][name]["hard"] == pytest.approx(theirs["members"][name]["hard"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_one_step_and_go_on(config_file, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = command(config_file, corpus, workdir, steps=2000)[3:]
+    launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    process = subprocess.Popen(launch, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for_lines(process, workdir / "metrics.jsonl", 2)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0].decode()
+    assert process.returncode == 75, said
+    assert len(set(re.findall(r"stopped at step ([\d,]+) of 2,000", said))) == 1
+    before = lines(workdir)
+    process = subprocess.Popen(launch, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for_lines(process, workdir / "metrics.jsonl", len(before) + 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert lines(workdir)[: len(before)] == before
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(corpus, tmp_path):
