@@ -69,7 +69,8 @@ class _Run:
 
     def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, content: dict, log, leads: bool):
         self.on_terminal = leads and sys.stderr.isatty()
-        self.experiment, self.log = experiment, tqdm.write if self.on_terminal else log
+        self.experiment = experiment
+        self.log = tqdm.write if self.on_terminal else log  # above the bar, not through it
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
@@ -115,7 +116,7 @@ class _Run:
             final = self.step == settings.steps
             if final or self.step % settings.log_every == 0:
                 self._check(finite)
-                self._log_line(time.perf_counter() - began, bar)
+                self._log_line(time.perf_counter() - began)
                 began = time.perf_counter()
             if final or self.step % settings.eval_every == 0:
                 last = self._evaluate()
@@ -145,7 +146,7 @@ class _Run:
                 "optimizer.learning_rate, or use --config.train.dtype=float32"
             )
 
-    def _log_line(self, seconds: float, bar: tqdm) -> None:
+    def _log_line(self, seconds: float) -> None:
         window, tokens = jax.device_get((self.state.window, self.state.tokens))
         self.state = reset_window(self.state)
         self.tokens += int(tokens)
@@ -162,10 +163,7 @@ class _Run:
                 {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
             )
         far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
-        if self.on_terminal:
-            bar.set_postfix_str(f"{describe(line)} | {fast}")
-        else:
-            self.log(f"{far} | {describe(line)} | {fast}")
+        self.log(f"{far} | {describe(line)} | {fast}")
 
     def _evaluate(self, write: bool = True) -> dict:
         params = {name: member.params for name, member in self.state.members.items()} | self.frozen

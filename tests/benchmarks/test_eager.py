@@ -28,7 +28,6 @@ def test_loss_and_update_are_ours(monkeypatch, tmp_path):
         state, result = step(state, {}, place_rows(batch, mesh))
         theirs = peer.step(as_tensors(workload.masked(experiment, batch["input_ids"], number)))
         assert theirs == pytest.approx(float(result["loss"]), abs=1e-5)
-        print(theirs, float(result["loss"]))
 
 
 def test_dropout_and_shape_reach_the_model():

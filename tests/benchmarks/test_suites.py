@@ -25,7 +25,7 @@ print(json.dumps(facts), flush=True)
 for line, value in zip(sys.stdin, seconds):
     print(value, flush=True)
 """
-COMMON = {"format", "suite", "command", "python", "versions", "cores", "device", "shapes", "variants", "ratios"}
+COMMON = {"format", "suite", "command", "python", "versions", "cores", "load", "device", "shapes", "variants", "ratios"}
 
 
 def test_cpu(monkeypatch, tmp_path):
