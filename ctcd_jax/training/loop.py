@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -45,6 +46,8 @@ def train(config: ConfigDict, workdir: str | Path, log: Callable[[str], None] = 
     experiment = resolve(config, corpus, jax.device_count())
     leads = jax.process_index() == 0
     content = open_run(config, experiment, corpus, workdir, leads)
+    if jax.process_count() > 1:  # the others must not look into a directory that is still being made
+        multihost_utils.sync_global_devices("run opened")
     with _stop_requests() as stop_requested:
         run = _Run(experiment, corpus, workdir, content, log if leads else _silent, leads)
         try:

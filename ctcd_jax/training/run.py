@@ -30,7 +30,7 @@ def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir
     path = workdir / "config.json"
     if path.is_file():
         check_same_run(read_run(workdir), content, path)
-    elif workdir.is_dir() and any(workdir.iterdir()):
+    elif writes and workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir}: not empty and not a run (no config.json); use another --workdir")
     if writes:
         try:
