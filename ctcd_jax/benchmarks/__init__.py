@@ -1,0 +1,66 @@
+"""`ctcd bench`: how fast it is on this machine, and against what."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from ctcd_jax.benchmarks import cpu, data
+from ctcd_jax.errors import UserError, did_you_mean
+
+__all__ = ["bench"]
+
+FORMAT = 1
+SUITES = {"cpu": cpu.suite, "data": data.suite}
+BUSY = 0.25  # load a core above which the user is warned
+PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "numpy")
+
+
+def bench(suite: str, out: Path | None = None, log: Callable[[str], None] = print) -> dict:
+    """Runs a suite, prints its table and returns its figures.
+
+    Args:
+      suite: "cpu" (whole training steps on the device that JAX has) or "data" (loader and `prepare`).
+      out: directory of `bench.json`, which holds what is returned; None writes nothing.
+      log: is given the table, and lines of progress.
+
+    Returns:
+      format, suite, command, python, versions, cores, load (average of the minute before), device, shapes, variants
+      {name: {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max"}}.
+
+    Raises:
+      UserError: no such suite, a library is missing, the devices cannot be compared, or `out` cannot be written.
+    """
+    if suite not in SUITES:
+        raise UserError(f"--suite: no suite '{suite}'{did_you_mean(suite, SUITES)}")
+    if out is not None:
+        _make(out)  # before the minutes of measuring, not after
+    load = os.getloadavg()[0]
+    if load > BUSY * os.cpu_count():
+        log(f"note: load {load:.1f} on {os.cpu_count()} cores before the start; other work blurs every figure below")
+    result = {
+        "format": FORMAT,
+        "suite": suite,
+        "command": f"ctcd bench --suite {suite}",
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "cores": os.cpu_count(),
+        "load": load,
+    } | SUITES[suite](log)
+    if out is not None:
+        (out / "bench.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {directory}: cannot be made ({error.strerror}); choose another directory") from error
+
+
+def _versions() -> dict[str, str]:
+    installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}

@@ -1,0 +1,114 @@
+"""Suite `data`: how fast rows come to the training step, and what `ctcd prepare` adds to tokenising alone.
+
+The text is English that every machine has, the docstrings of the standard library, written to a file; the corpus is a
+real one, made of it by `prepare`. Everything is read from the page cache: this measures code, not disks.
+"""
+
+import os
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ctcd_jax.benchmarks.interleaved import Measured, ratio, spread
+from ctcd_jax.benchmarks.table import aligned
+from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
+from ctcd_jax.data.tokenizer import load_tokenizer
+
+BATCH, LENGTH = 128, 128
+BATCHES = 200  # a round
+VOCABULARY = 8192
+ROUNDS = 5
+
+
+def suite(log: Callable[[str], None]) -> dict:
+    """Measures, prints the table and returns device, shapes, variants and ratios."""
+    log("collecting text")
+    documents = standard_library(log)
+    with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as directory:
+        result = measure(documents, Path(directory))
+    log(text(result))
+    return result
+
+
+def standard_library(log: Callable[[str], None]) -> list[Sequence[str]]:
+    """Returns the paragraphs of each module of the standard library."""
+    (modules,) = docstrings.collect([Path(sysconfig.get_paths()["stdlib"])], log).modules
+    return list(modules.values())
+
+
+def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
+    """Times loader, tokenizer and `prepare` in turn; returns what `bench.json` holds.
+
+    Args:
+      documents: the paragraphs of each; enough for a batch of rows.
+      directory: an empty one for the text and the corpora.
+    """
+    paragraphs = [paragraph for document in documents for paragraph in document]
+    source = directory / "text.txt"
+    source.write_text("\n\n".join("\n".join(document) for document in documents) + "\n", encoding="utf-8")
+    # A corpus for the loader; its tokenizer is given to the ones that are timed, which then do not train another.
+    _prepare(source, directory / "corpus", vocab_size=VOCABULARY)
+    corpus = Corpus.open(directory / "corpus")
+    batches = TrainBatches(corpus, BATCH, seed=0)
+    tokenizer = load_tokenizer(corpus.tokenizer_directory)
+
+    def load(number: int) -> None:
+        for step in range(number * BATCHES, (number + 1) * BATCHES):
+            batches[step]
+
+    variants = {
+        "load": load,
+        "tokenize": lambda _: tokenizer.encode_batch_fast(paragraphs),
+        "prepare": lambda number: _prepare(
+            source, directory / f"corpus-{number}", tokenizer=str(corpus.tokenizer_directory)
+        ),
+    }
+    seconds = {name: [] for name in variants}
+    for number in range(1 + ROUNDS):
+        for name, run in variants.items():
+            began = time.perf_counter()
+            run(number)
+            seconds[name].append(time.perf_counter() - began)
+    measured = {name: Measured({}, times[1:]) for name, times in seconds.items()}  # the first round warms up
+    return {
+        "device": "cpu",
+        "shapes": {
+            "batch": BATCH,
+            "length": LENGTH,
+            "batches": BATCHES,
+            "corpus_rows": corpus.rows("train"),
+            "text_bytes": source.stat().st_size,
+            "paragraphs": len(paragraphs),
+        },
+        "variants": {name: {"seconds": m.seconds, **spread(m.seconds)} for name, m in measured.items()},
+        "ratios": {"prepare / encode_batch_fast": ratio(measured, ("prepare",), ("tokenize",))},
+    }
+
+
+def text(result: dict) -> str:
+    """Returns the table as it is printed."""
+    shapes = result["shapes"]
+    rows, megabytes = shapes["batches"] * shapes["batch"], shapes["text_bytes"] / 1e6
+    setting = (
+        f"{shapes['paragraphs']:,} paragraphs, {megabytes:.2f} MB -> {shapes['corpus_rows']:,} rows of "
+        f"{shapes['length']} tokens, packed; {os.cpu_count()} cores, {ROUNDS} rounds"
+    )
+    table = [("work", "median s", "min", "max", "rate")]
+    for name, label, amount, unit in (
+        ("load", f"loader, {shapes['batches']} batches of {shapes['batch']} rows, warm", rows, "rows/s"),
+        ("tokenize", "tokenizers' encode_batch_fast alone", megabytes, "MB/s"),
+        ("prepare", "ctcd prepare, tokenizer given, end to end", megabytes, "MB/s"),
+    ):
+        variant = result["variants"][name]
+        rate = amount / variant["median"]
+        figures = [f"{variant[key]:.3f}" for key in ("median", "min", "max")]
+        table.append((label, *figures, f"{rate:,.0f} {unit}" if rate > 100 else f"{rate:.2f} {unit}"))
+    quotient = result["ratios"]["prepare / encode_batch_fast"]
+    last = "prepare / encode_batch_fast, round by round: {median:.2f} ({min:.2f} to {max:.2f})".format(**quotient)
+    return "\n\n".join([setting, aligned(table), last])
+
+
+def _prepare(source: Path, out: Path, **options) -> None:
+    prepare([f"text:{source}"], out, length=LENGTH, **options, log=lambda line: None)

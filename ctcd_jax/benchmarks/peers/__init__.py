@@ -1,0 +1,1 @@
+"""The same work written for other libraries, as their users would write it."""

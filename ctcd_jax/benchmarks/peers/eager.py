@@ -1,0 +1,97 @@
+"""CTCD (Eq. 4) in eager PyTorch with Hugging Face's models: the same objective as ours, written as its users would.
+
+Models, attention (SDPA) and AdamW are as they come. Sentences packed into a row do not see each other, and the head
+acts on the predicted tokens alone, as ours does: otherwise another objective, and up to three times the work, would be
+timed. What ours does besides, it is spared: drawing the masks, and accuracy and agreement for the log.
+`tests/benchmarks/test_eager.py` proves that loss and update are ours.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import BertConfig, BertForMaskedLM
+
+from ctcd_jax.config import Experiment
+from ctcd_jax.models.bert import BertConfig as OurConfig
+from ctcd_jax.models.bert import segment_starts
+from ctcd_jax.models.huggingface import FIELDS
+from ctcd_jax.training.masking import Masked
+
+Batch = dict[str, torch.Tensor]
+
+
+class EagerCTCD:
+    """A teacher and a student that train together, each with its own AdamW and clipping."""
+
+    def __init__(self, experiment: Experiment, models: dict[str, BertForMaskedLM], device: str = "cpu"):
+        """Takes weights, temperature and optimizer settings from the experiment, and trains `models` in place."""
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, experiment.train.dtype)
+        self.teacher, self.student = (models[name].to(self.device).train() for name in ("teacher", "student"))
+        to_student, to_teacher = experiment.cohort.edges
+        self.weights = to_student.weight, to_teacher.weight
+        self.temperature = to_student.temperature
+        self.settings = experiment.optimizers
+        self.optimizers = {
+            name: torch.optim.AdamW(
+                models[name].parameters(),
+                lr=settings.learning_rate,
+                betas=(settings.b1, settings.b2),
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+            )
+            for name, settings in experiment.optimizers.items()
+        }
+
+    def step(self, batch: Batch) -> float:
+        """Updates both models and returns the loss, for which the device must have finished."""
+        loss = self.loss({name: value.to(self.device) for name, value in batch.items()})
+        loss.backward()
+        for name, model in (("teacher", self.teacher), ("student", self.student)):
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings[name].clip_norm)
+            self.optimizers[name].step()
+            self.optimizers[name].zero_grad()
+        return loss.item()
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Returns Eq. 4, a scalar."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            teacher, student = (predictions(model, batch).float() for model in (self.teacher, self.student))
+        target = batch["labels"][batch["labels"] >= 0]
+        alpha, beta = self.weights
+        of_student = F.cross_entropy(student, target) + alpha * self.distillation(teacher, student)
+        of_teacher = F.cross_entropy(teacher, target) + beta * self.distillation(student, teacher)
+        return of_student + of_teacher
+
+    def distillation(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Returns tau^2 KL(source | target), the mean over tokens, of logits float[N, V]; the source is a constant."""
+        tau = self.temperature
+        fixed = F.log_softmax(source.detach() / tau, dim=-1)
+        learnt = F.log_softmax(target / tau, dim=-1)
+        return tau**2 * F.kl_div(learnt, fixed, log_target=True, reduction="batchmean")
+
+
+def predictions(model: BertForMaskedLM, batch: Batch) -> torch.Tensor:
+    """Returns logits float[N, V] of the N predicted tokens."""
+    segments = batch["segment_ids"]
+    # A four-dimensional mask is used as it is: tokens attend within their segment, padding to padding.
+    within = (segments[:, :, None] == segments[:, None, :])[:, None]
+    hidden = model.bert(batch["input_ids"], attention_mask=within, position_ids=batch["position_ids"])
+    return model.cls(hidden.last_hidden_state[batch["labels"] >= 0])
+
+
+def model(config: OurConfig) -> BertForMaskedLM:
+    """Returns Hugging Face's model of a shape, with random weights."""
+    return BertForMaskedLM(BertConfig(**{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}))
+
+
+def as_tensors(masked: Masked) -> Batch:
+    """Returns a masked batch as int64[B, L] tensors on the host; positions restart with each segment."""
+    length = masked.input_ids.shape[1]
+    arrays = {
+        "input_ids": masked.input_ids,
+        "labels": masked.labels,
+        "segment_ids": masked.segment_ids,
+        "position_ids": np.arange(length) - np.asarray(segment_starts(masked.segment_ids)),
+    }
+    return {name: torch.tensor(np.asarray(value), dtype=torch.int64) for name, value in arrays.items()}
