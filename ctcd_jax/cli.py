@@ -13,7 +13,7 @@ from pathlib import Path
 from ctcd_jax import __version__
 from ctcd_jax.errors import UserError
 
-USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED = 2, 3, 75, 130
+USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 3, 75, 130, 141
 
 # Lines reach a log file when they are said, not when a buffer is full.
 say = functools.partial(print, flush=True)
@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # `ctcd ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"ctcd {options.verb}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return USER_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

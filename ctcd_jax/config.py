@@ -88,6 +88,8 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
         }
     )
     if preset is not None:
+        if size not in ("teacher", "student"):
+            raise UserError(f"no size '{size}' in a preset{did_you_mean(size, ('teacher', 'student'))}")
         chosen = PRESETS[preset]
         widths = zip(("hidden", "heads", "intermediate", "max_positions"), chosen["width"], strict=True)
         config.update({"layers": chosen["layers"][("teacher", "student").index(size)]} | dict(widths))
@@ -152,17 +154,25 @@ class Experiment:
     wandb_project: str | None = None
 
 
-def resolve(config: ConfigDict, corpus: Corpus, devices: int = 1) -> Experiment:
+def resolve(
+    config: ConfigDict, corpus: Corpus, devices: int = 1, begun: Mapping[str, dict] | None = None
+) -> Experiment:
     """Checks a config against the corpus and the number of devices, and fills in what follows from them.
 
-    Raises UserError: one line that names the field and the fix.
+    Args:
+      begun: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started from
+        need not be there any more.
+
+    Raises:
+      UserError: one line that names the field and the fix.
     """
     check_keys(config)
     members = config.members.to_dict()
     sources = {name: _source(name, fields, members) for name, fields in members.items()}
     models = {}
-    for name in sorted(members, key=lambda name: sources[name].kind == "layers"):  # those they copy from come first
-        models[name] = _model(name, members[name], sources[name], models, corpus)
+    for name in _bases_first(sources):
+        known = BertConfig(**begun[name]) if begun and name in begun else None
+        models[name] = _model(name, members[name], sources[name], models, corpus, known)
     train = _train(config, corpus)
     _check_mesh(config, models, devices)
     if not 0 < config.masking.rate < 1:
@@ -190,6 +200,8 @@ def check_keys(config: ConfigDict) -> None:
         _compare(settings, member(), f"members.{name}.")
     if not config.members:
         raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
+    if not all(isinstance(settings, ConfigDict) for settings in config.edges):
+        raise UserError("edges: each must be an edge(source, target); change one with --config.edges[0].weight=4")
     for number, settings in enumerate(config.edges):
         _compare(settings, edge("a", "b"), f"edges[{number}].")
 
@@ -223,9 +235,25 @@ def _source(name: str, fields: dict, members: dict) -> Source:
     return parse_init(name, init, members)
 
 
-def _model(name: str, fields: dict, source: Source, models: dict, corpus: Corpus) -> BertConfig:
+def _bases_first(sources: Mapping[str, Source]) -> list[str]:
+    """Returns the members such that those whose layers are copied come before those that copy them."""
+    order: list[str] = []
+    while len(order) < len(sources):
+        ready = [n for n, s in sources.items() if n not in order and (s.kind != "layers" or s.location in order)]
+        if not ready:
+            waiting = next(name for name in sources if name not in order)
+            raise UserError(
+                f"members.{waiting}.init: {sources[waiting]} leads in a circle; let one start from elsewhere"
+            )
+        order += ready
+    return order
+
+
+def _model(
+    name: str, fields: dict, source: Source, models: dict, corpus: Corpus, known: BertConfig | None
+) -> BertConfig:
     """The member's shape: as configured, or as what it starts from; both must agree."""
-    base = source_config(source, models, corpus)
+    base = known if known and source.kind != "scratch" else source_config(source, models, corpus)
     sizes = {key: fields[key] for key in SIZES if fields[key] is not None}
     if base is None:
         missing = [key for key in SIZES if key not in sizes]
@@ -280,7 +308,7 @@ def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
 def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
-        raise UserError("train: set exactly one of train.steps and train.epochs (the other to None)")
+        raise UserError("train: set exactly one of train.steps and train.epochs")
     for name in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "micro_batches"):
         if train[name] < 1:
             raise UserError(f"train.{name} is {train[name]}; it must be at least 1")

@@ -23,7 +23,11 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config = _parse(spec, ())
     for override in overrides:
         _check_field(config, override)
-    return _parse(spec, overrides) if overrides else config
+    if not overrides:
+        return config
+    config = _parse(spec, overrides)
+    _keep_the_one_set(config.train, overrides)
+    return config
 
 
 def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
@@ -33,8 +37,18 @@ def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
     try:
         values(arguments)
         return values.config
-    except (flags.Error, ValueError, TypeError) as error:
-        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {str(error).splitlines()[0]}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a config file is a program: anything may go wrong in it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {reason} ({type(error).__name__})") from error
+
+
+def _keep_the_one_set(train: ConfigDict, overrides: Sequence[str]) -> None:
+    """Lets `--config.train.steps` replace a preset's epochs, and the other way round."""
+    given = [name for name in ("steps", "epochs") if any(o.startswith(f"--config.train.{name}=") for o in overrides)]
+    if len(given) == 1:
+        train["epochs" if given == ["steps"] else "steps"] = None
 
 
 def _check_field(config: ConfigDict, override: str) -> None:

@@ -1,13 +1,13 @@
 """Where a member's first weights come from: `scratch`, `hf:DIR_OR_ID`, `run:WORKDIR#MEMBER`, `layers:MEMBER#0,2,4`."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.files import read_json
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import find_pretrained, read_config
 
@@ -73,7 +73,7 @@ def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corp
         beyond = [n for n in source.layers if n >= base.layers]
         if beyond:
             raise UserError(f"{source}: there is no layer {beyond[0]}; '{source.location}' has {base.layers}")
-        return BertConfig(**(vars(base) | {"layers": len(source.layers)}))
+        return replace(base, layers=len(source.layers))
     if source.kind == "hf":
         directory = find_pretrained(source.location)
         config, tokenizer = read_config(directory / "config.json"), directory
@@ -91,11 +91,11 @@ def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corp
 def read_run(workdir: str | Path) -> dict:
     """Returns a run's `config.json`. Raises UserError if there is none or its format is unknown."""
     path = Path(workdir) / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name the --workdir of a `ctcd train` run")
-    run = json.loads(path.read_text())
+    run = read_json(path, "name the --workdir of a `ctcd train` run")
     if run.get("format") != 1:
         raise UserError(f"{path}: format {run.get('format')} is unknown to this version, which reads format 1")
+    if "models" not in run.get("resolved", {}):
+        raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
     return run
 
 

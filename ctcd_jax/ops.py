@@ -60,7 +60,7 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
       x: dtype[..., n].
       rate: in [0, 1).
     """
-    keep = round((1.0 - rate) * 2**8)
+    keep = max(1, round((1.0 - rate) * 2**8))
     if keep == 2**8:
         return x
     bits = random_bytes(key, x.shape)

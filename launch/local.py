@@ -8,10 +8,14 @@ process that did not finish (75: stopped on request, run the same command again)
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+
+STOPPED = 75
 
 
 def main() -> int:
@@ -20,23 +24,48 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and what follows `ctcd`")
     options = parser.parse_args()
     command = [sys.executable, "-m", "ctcd_jax", *[word for word in options.command if word != "--"]]
-    address = f"localhost:{free_port()}"
+    address, gpus = f"localhost:{free_port()}", visible_gpus()
+    if gpus and len(gpus) < options.processes:
+        parser.error(f"{options.processes} processes, but there are {len(gpus)} GPUs")
     processes = [
-        subprocess.Popen(command, env=environment(address, options.processes, index))
+        subprocess.Popen(command, env=environment(address, options.processes, index, gpus))
         for index in range(options.processes)
     ]
     signal.signal(signal.SIGTERM, lambda number, _: [process.send_signal(number) for process in processes])
-    codes = [process.wait() for process in processes]
-    return next((code for code in codes if code != 0), 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the processes, too
+    return wait(processes)
 
 
-def environment(address: str, processes: int, index: int) -> dict[str, str]:
-    """Returns what tells a process its place among the others."""
+def wait(processes: list[subprocess.Popen]) -> int:
+    """Returns the first code that is not 0. A process that fails takes the others, who would wait for it, with it."""
+    running, code = list(processes), 0
+    while running:
+        for process in [process for process in running if process.poll() is not None]:
+            running.remove(process)
+            code = code or process.returncode
+            if process.returncode not in (0, STOPPED):
+                for other in running:
+                    other.kill()
+        time.sleep(0.05)
+    return code
+
+
+def visible_gpus() -> list[str]:
+    """Returns the names of the GPUs that CUDA_VISIBLE_DEVICES allows, or of all there are."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    return [str(index) for index, _ in enumerate(listed.splitlines())]
+
+
+def environment(address: str, processes: int, index: int, gpus: list[str]) -> dict[str, str]:
+    """Returns what tells a process its place among the others, and its share of the GPUs."""
     place = {"CTCD_COORDINATOR": address, "CTCD_PROCESSES": str(processes), "CTCD_PROCESS": str(index)}
-    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    if visible:
-        share = len(visible) // processes
-        place["CUDA_VISIBLE_DEVICES"] = ",".join(visible[index * share : (index + 1) * share])
+    if gpus:
+        share = len(gpus) // processes
+        place["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index * share : (index + 1) * share])
     return os.environ | place
 
 

@@ -8,9 +8,9 @@ ctcd prepare --source docstrings --out "$out/corpus" --length 64 --vocab-size 81
 
 # CTCD, and the same student alone for the same number of steps: the same data, masks and first weights.
 ctcd train --config configs/ctcd.py:tiny --workdir "$out/ctcd" \
-    --config.data.corpus="$out/corpus" --config.train.steps=200 --config.train.eval_every=50
+    --config.data.corpus="$out/corpus" --config.train.steps=150 --config.train.eval_every=75
 ctcd train --config configs/standalone.py:tiny-student --workdir "$out/alone" \
-    --config.data.corpus="$out/corpus" --config.train.steps=200 --config.train.eval_every=50
+    --config.data.corpus="$out/corpus" --config.train.steps=150 --config.train.eval_every=75
 
 for model in ctcd-teacher:ctcd:teacher ctcd-student:ctcd:student alone-student:alone:student; do
     IFS=: read -r name run member <<<"$model"

@@ -12,7 +12,6 @@ Every method of Lee et al. (2023) is a cohort and nothing else:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from ctcd_jax.errors import did_you_mean
 
@@ -101,7 +100,7 @@ class Cohort:
                 raise ValueError(f"edge {name} is there {names.count(name)} times; give each pair one edge")
         if not any(member.trainable for member in self.members.values()):
             raise ValueError("no member is trainable")
-        object.__setattr__(self, "members", MappingProxyType(dict(self.members)))
+        object.__setattr__(self, "members", dict(self.members))
         object.__setattr__(self, "edges", tuple(edge for edge in self.edges if edge.weight != 0))
 
     def __hash__(self):

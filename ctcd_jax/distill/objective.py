@@ -112,7 +112,7 @@ def _token_terms(cohort, outputs, labels, weights) -> Terms:
     over = {"masked": predicted, "attended": weights}
 
     def term(values, weight):
-        # `where`, not a product: a padded position may hold anything, and 0 * inf is NaN.
+        # `where`, not a product: 0 * inf is NaN.
         return jnp.sum(jnp.where(weight > 0, values * weight, 0)), jnp.sum(weight)
 
     terms = {}

@@ -14,6 +14,7 @@ from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json
 from ctcd_jax.models.bert import BertConfig, BertForMaskedLM
 
 # Hugging Face's name of each field of BertConfig.
@@ -125,9 +126,7 @@ def parity(directory: str | Path, config: BertConfig, params: dict, input_ids: n
 
 def read_config(path: Path) -> BertConfig:
     """Returns the shape that a Hugging Face `config.json` describes. Raises UserError unless it is a BERT's."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name a Hugging Face model directory")
-    theirs = json.loads(path.read_text())
+    theirs = read_json(path, "name a Hugging Face model directory")
     wanted = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
     for field, value in wanted.items():
         if theirs.get(field, value) != value:

@@ -8,6 +8,7 @@ WORKDIR/tokenizer/          as in the corpus
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -37,6 +38,11 @@ class Checkpoints:
         self.directory = (workdir / CHECKPOINTS).resolve()
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been saved."""
+        return self._manager.latest_step() is not None
+
     def save(self, step: int, state: TrainState, tokens: int) -> None:
         """Saves the state after `step` updates and the real tokens up to the last log line."""
         if self._manager.latest_step() == step:
@@ -47,10 +53,14 @@ class Checkpoints:
             if not self._manager.save(step, args=args, force=True):
                 raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
 
-    def restore(self, abstract: TrainState) -> tuple[int, TrainState, int] | None:
+    def restore(self, abstract: TrainState, warn: Callable[[str], None]) -> tuple[int, TrainState, int] | None:
         """Returns (step, state, tokens) of the newest readable step, or None if nothing was saved.
 
-        An unreadable step (a damaged disk; Orbax raises bare Exceptions) is removed if an older one can be read.
+        A step that cannot be read (Orbax raises bare Exceptions) is set aside as STEP.unreadable if an older one can. A
+        run of several processes does not fall back: they might not agree.
+
+        Raises:
+          UserError: no step can be read.
         """
         unreadable = {}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
@@ -59,13 +69,18 @@ class Checkpoints:
                 restored = self._manager.restore(step, args=args)
             except Exception as error:
                 unreadable[step] = error
+                if jax.process_count() > 1:
+                    break
                 continue
-            for bad in unreadable:
-                self._manager.delete(bad)
+            for bad, error in unreadable.items():
+                # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
+                (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
+                warn(f"step {bad} cannot be read ({_first_line(error)}); going on from step {step}")
+            self._manager.reload()
             return step, restored.state, restored.meta["tokens"]
         if unreadable:
             newest = max(unreadable)
-            reason = str(unreadable[newest]).splitlines()[0]
+            reason = _first_line(unreadable[newest])
             raise UserError(
                 f"{self.directory / str(newest)}: cannot be read ({reason}); remove {self.directory} to begin again"
             )
@@ -106,22 +121,34 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     config = run_member_config(workdir, member)
     if (workdir / FROZEN / member).is_dir():
         return config, load_frozen(workdir, member)
-    directory = (workdir / CHECKPOINTS).resolve()
-    saved = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
-    if not saved or (step is not None and step not in saved):
-        what = f"no step {step}" if saved else "no checkpoint"
-        raise UserError(f"{directory}: {what} there{f'; saved are {sorted(saved)}' if saved else '; train first'}")
+    step, directory = saved_step(workdir, step), (workdir / CHECKPOINTS).resolve()
     ids = jax.ShapeDtypeStruct((1, 1), "int32")
     shapes = jax.eval_shape(BertForMaskedLM(config).init, jax.random.key(0), ids, ids)["params"]
-    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes)
     item = {"members": {member: {"params": wanted}}}
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
     )
     with ocp.CheckpointManager(directory) as manager:
-        restored = manager.restore(max(saved) if step is None else step, args=ocp.args.Composite(state=args)).state
+        try:
+            restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
+        except Exception as error:  # Orbax raises bare Exceptions
+            raise UserError(
+                f"{directory / str(step)}: cannot be read ({_first_line(error)}); use another step"
+            ) from error
     return config, jax.device_get(restored["members"][member]["params"])
+
+
+def saved_step(workdir: Path, step: int | None = None) -> int:
+    """Returns `step`, or the newest saved one for None. Raises UserError if it was not saved."""
+    directory = (workdir / CHECKPOINTS).resolve()
+    saved = sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+    if not saved:
+        raise UserError(f"{directory}: no checkpoint there; train first")
+    if step is not None and step not in saved:
+        raise UserError(f"{directory}: no step {step} there; saved are {saved}")
+    return saved[-1] if step is None else step
 
 
 def save_frozen(workdir: Path, name: str, config: BertConfig, params: dict) -> None:
@@ -146,6 +173,10 @@ def load_frozen(workdir: Path, name: str) -> dict:
 
 def _is_key(leaf: jax.Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.initial import read_run
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
-from ctcd_jax.training.checkpoint import TOKENIZER, load_member
+from ctcd_jax.training.checkpoint import TOKENIZER, load_member, saved_step
 from ctcd_jax.training.metrics import METRICS
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
@@ -38,9 +38,10 @@ def export(
     config, params = load_member(workdir, member, step)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty; remove it or choose another --out")
-    # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
-    types = params["embeddings"]["token_type"]
-    params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
+    if from_scratch(run, member):
+        # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
+        types = params["embeddings"]["token_type"]
+        params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
 
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -50,7 +51,8 @@ def export(
     difference = parity(partial, config, params, _rows(config, pad), pad)
     if not difference <= TOLERANCE:
         raise UserError(f"{out}: PyTorch's logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; not exported")
-    (partial / "README.md").write_text(model_card(run, workdir, member, config, difference))
+    trained = saved_step(workdir, step) if run["members"][member]["trainable"] else None
+    (partial / "README.md").write_text(model_card(run, workdir, member, config, trained, difference))
     if out.exists():
         out.rmdir()
     partial.rename(out)
@@ -69,8 +71,18 @@ def _rows(config: BertConfig, pad: int) -> np.ndarray:
     return rows
 
 
-def model_card(run: dict, workdir: Path, member: str, config: BertConfig, difference: float) -> str:
-    """Returns the export's README.md: what it is and how it was trained, with measured figures only."""
+def from_scratch(run: dict, member: str) -> bool:
+    """Whether a member's parameters come from this run alone, directly or as layers of one that does."""
+    kind, _, rest = (run["members"][member]["init"] or "scratch").partition(":")
+    return kind == "scratch" or (kind == "layers" and from_scratch(run, rest.partition("#")[0]))
+
+
+def model_card(run: dict, workdir: Path, member: str, config: BertConfig, step: int | None, difference: float) -> str:
+    """Returns the export's README.md: what it is and how it was trained, with measured figures only.
+
+    Args:
+      step: updates done; None for a frozen member, which this run did not train.
+    """
     edges = [f"{e['source']} -> {e['target']} (weight {e['weight']:g})" for e in run["edges"]]
     cohort = ", ".join(f"{n} ({m['layers']} layers)" for n, m in run["resolved"]["models"].items())
     lines = [
@@ -86,11 +98,14 @@ def model_card(run: dict, workdir: Path, member: str, config: BertConfig, differ
         "",
         f"* Cohort: {cohort}",
         f"* Who teaches whom: {'; '.join(edges) or 'nobody, trained alone'}",
-        f"* Steps: {run['resolved']['steps']:,} of {run['data']['batch_size']} rows, seed {run['seed']}",
+        f"* Steps: {step:,} of {run['resolved']['steps']:,}, of {run['data']['batch_size']} rows, seed {run['seed']}"
+        if step is not None
+        else f"* Frozen in this run; it came from `{run['members'][member]['init']}`",
         f"* Corpus: `{run['resolved']['corpus_hash'][:12]}` (hash of its manifest)",
-        *_validation_lines(workdir, member),
+        *_validation_lines(workdir, member, step),
         f"* Parity with the training code: max |logit difference| {difference:.1e} (float32, CPU)",
-        "* Not trained: the pooler (fine-tuning initialises it) and token type 1 (a copy of type 0: no sentence pairs)",
+        "* Not trained: the pooler; fine-tuning initialises it",
+        *(["* Not trained: token type 1, a copy of type 0 (no sentence pairs)"] if from_scratch(run, member) else []),
         "",
         "```python",
         "from transformers import AutoModelForMaskedLM, AutoTokenizer",
@@ -103,10 +118,10 @@ def model_card(run: dict, workdir: Path, member: str, config: BertConfig, differ
     return "\n".join(lines)
 
 
-def _validation_lines(workdir: Path, member: str) -> list[str]:
+def _validation_lines(workdir: Path, member: str, step: int | None) -> list[str]:
     path = workdir / METRICS
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    found = [line for line in lines if line["kind"] == "validation" and "hard" in line["members"].get(member, {})]
+    found = [line for line in lines if line["kind"] == "validation" and line["step"] == step]
     if not found:
         return []
     figures = found[-1]["members"][member]

@@ -1,5 +1,6 @@
 """The training loop: thin wiring of corpus, step, metrics and checkpoints. Kill it at any moment and run it again."""
 
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.hardware import peak_flops
+from ctcd_jax.initial import read_run
 from ctcd_jax.training.checkpoint import Checkpoints
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
@@ -43,7 +45,8 @@ def train(config: ConfigDict, workdir: str | Path, log: Callable[[str], None] = 
     """
     workdir = Path(workdir)
     corpus = Corpus.open(corpus_directory(config))
-    experiment = resolve(config, corpus, jax.device_count())
+    begun = read_run(workdir)["resolved"]["models"] if (workdir / "config.json").is_file() else None
+    experiment = resolve(config, corpus, jax.device_count(), begun)
     leads = jax.process_index() == 0
     content = open_run(config, experiment, corpus, workdir, leads)
     if jax.process_count() > 1:  # the others must not look into a directory that is still being made
@@ -72,8 +75,7 @@ class _Run:
 
     def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, content: dict, log, leads: bool):
         self.on_terminal = leads and sys.stderr.isatty()
-        self.experiment = experiment
-        self.log = tqdm.write if self.on_terminal else log  # above the bar, not through it
+        self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
@@ -87,13 +89,13 @@ class _Run:
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         whole = replicated(self.mesh)
-        frozen = frozen_params(experiment, workdir, leads)
+        frozen = frozen_params(experiment, workdir, self.checkpoints.begun, leads)
         self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
         for name in experiment.cohort.frozen:
             batch = place_rows(self.validation[0], self.mesh)
             report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, _warner(log))
 
-        restored = self.checkpoints.restore(abstract_state(experiment, self.mesh))
+        restored = self.checkpoints.restore(abstract_state(experiment, self.mesh), _warner(log))
         if restored is None:
             params = trained_params(experiment, frozen)
             warn_of_twins(experiment, params, _warner(log))
@@ -101,6 +103,7 @@ class _Run:
         else:
             self.step, self.state, self.tokens = restored
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
+        self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.writers = Writers(workdir, self.step, experiment.wandb_project, content) if leads else None
         self.seconds = last_seconds(workdir) if leads else 0.0
         self._announce(corpus)
@@ -109,29 +112,32 @@ class _Run:
         """Trains to the last step and returns the last validation record."""
         settings = self.experiment.train
         bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
-        began, finite = time.perf_counter(), None
+        began, paused = time.perf_counter(), 0.0
         last = None
         for step, rows in prefetch(self.batches, self.step, settings.steps):
             self.state, result = self.train_step(self.state, self.frozen, place_rows(rows, self.mesh))
-            finite = result["finite"]
             self.step = step + 1
             bar.update()
             final = self.step == settings.steps
-            if final or self.step % settings.log_every == 0:
-                self._check(finite)
-                self._log_line(time.perf_counter() - began)
-                began = time.perf_counter()
-            if final or self.step % settings.eval_every == 0:
-                last = self._evaluate()
             stop = self.checkpoints.reached_preemption(self.step) or stop_requested()
-            if final or stop or self.step % settings.checkpoint_every == 0:
-                self._check(finite)
+            logs, evaluates, saves = (
+                final or self.step % every == 0
+                for every in (settings.log_every, settings.eval_every, settings.checkpoint_every)
+            )
+            if logs or evaluates or saves or stop:
+                self._check(result["finite"])
+            if logs:
+                self._log_line(time.perf_counter() - began - paused)
+                began, paused = time.perf_counter(), 0.0
+            pause = time.perf_counter()
+            if evaluates:
+                last = self._evaluate()
+            if saves or stop:
                 self.checkpoints.save(self.step, self.state, self.tokens)
+            paused += time.perf_counter() - pause
             if stop and not final:
                 bar.close()
                 raise Stopped(f"stopped at step {self.step:,} of {settings.steps:,}; run the same command to go on")
-            if final or self.step % settings.eval_every == 0:
-                began = time.perf_counter()
         bar.close()
         if last is None:  # the run had been finished before
             last = self._evaluate(write=False)
@@ -155,7 +161,8 @@ class _Run:
         self.tokens += int(tokens)
         self.seconds += seconds
         line = record("train", self.step, self.tokens, window)
-        rate = int(tokens) / seconds
+        rate = (int(tokens) - self.untimed_tokens) / seconds
+        self.untimed_tokens = 0
         predicted = next(weight for name, (_, weight) in window.items() if name.startswith("accuracy/"))
         cost = flops_per_token(self.experiment, float(predicted) / max(int(tokens), 1))
         mfu = rate * cost / self.peak if self.peak else None
@@ -213,9 +220,12 @@ def _stop_requests():
     A distributed run leaves SIGTERM to JAX, which makes all processes agree on the step to stop at.
     """
     asked = []
-    signals = (signal.SIGINT,) if jax.distributed.is_initialized() else (signal.SIGTERM, signal.SIGINT)
+    if jax.distributed.is_initialized():
+        handlers = {signal.SIGINT: lambda *_: os.kill(os.getpid(), signal.SIGTERM)}
+    else:
+        handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), lambda *_: asked.append(True))
     try:
-        before = {number: signal.signal(number, lambda *_: asked.append(True)) for number in signals}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     except ValueError:  # not the main thread: whoever runs us there handles signals
         before = {}
     try:
@@ -223,6 +233,14 @@ def _stop_requests():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _above_the_bar(log: Callable[[str], None]) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        with tqdm.external_write_mode():
+            log(text)
+
+    return write
 
 
 def _warner(log: Callable[[str], None]) -> Callable[[str], None]:

@@ -19,15 +19,19 @@ from ctcd_jax.training.state import Params, scratch_params
 from ctcd_jax.training.step import evaluation_step
 
 
-def frozen_params(experiment: Experiment, workdir: Path, writes: bool) -> dict[str, dict]:
+def frozen_params(experiment: Experiment, workdir: Path, begun: bool, writes: bool) -> dict[str, dict]:
     """Returns the frozen members' parameters: from where the config says the first time, then from the run's copy.
 
     Args:
+      begun: whether the run has saved a step, so that there must be a copy.
       writes: whether this process makes the copy.
+
+    Raises:
+      UserError: the copy has changed or is gone.
     """
     params = {}
     for name in experiment.cohort.frozen:
-        if (workdir / FROZEN / name).is_dir():
+        if begun or (workdir / FROZEN / name).is_dir():
             params[name] = load_frozen(workdir, name)
             continue
         params[name] = source_params(experiment, name)

@@ -26,7 +26,9 @@ def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
     corpus = Corpus.open(corpus_directory(config))
     experiment = resolve(config, corpus, jax.device_count())
     mesh = make_mesh(*experiment.mesh)
-    batches = TrainBatches(corpus, experiment.batch_size, experiment.seed)
+    part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
+    log = log if jax.process_index() == 0 else lambda _: None
     frozen = {name: scratch_params(experiment, name) for name in experiment.cohort.frozen}
     state = init_state(experiment, mesh)
     parameters = {name: parameter_count(member.params) for name, member in state.members.items()}
@@ -35,9 +37,10 @@ def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
     step = make_train_step(experiment, make_masker(experiment, corpus), mesh)
     longest = max(range(min(batches.steps_per_epoch, 64)), key=lambda n: batches[n]["input_ids"].shape[1])
     rows = place_rows(batches[longest], mesh)
-    memory = step.lower(state, frozen, rows).compile().memory_analysis()
+    compiled = step.lower(state, frozen, rows).compile()
+    memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    seconds = _time(step, state, frozen, rows)
+    seconds = _time(compiled, state, frozen, rows)
 
     steps = experiment.train.steps
     rows_seen = steps * experiment.batch_size

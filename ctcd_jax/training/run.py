@@ -13,8 +13,21 @@ from ctcd_jax.initial import read_run
 from ctcd_jax.training.checkpoint import TOKENIZER
 
 # What a resumed run may change: where and how often, never what is learnt. The corpus is compared by its hash.
-MAY_CHANGE = ("mesh.", "wandb.", "data.corpus", "train.log_every", "train.eval_every", "train.checkpoint_every",
-              "train.keep_checkpoints", "resolved.corpus")  # fmt: skip
+# `auto` dtype counts as what it resolved to.
+MAY_CHANGE = (
+    "mesh.",
+    "wandb.",
+    "data.corpus",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.dtype",
+)
+
+
+# What a run that was killed while it began has left behind.
+OURS = (TOKENIZER, "config.json")
 
 
 def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir: Path, writes: bool) -> dict:
@@ -30,14 +43,14 @@ def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir
     path = workdir / "config.json"
     if path.is_file():
         check_same_run(read_run(workdir), content, path)
-    elif writes and workdir.is_dir() and any(workdir.iterdir()):
+    elif writes and workdir.is_dir() and any(not p.name.startswith(OURS) for p in workdir.iterdir()):
         raise UserError(f"{workdir}: not empty and not a run (no config.json); use another --workdir")
     if writes:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             # The tokenizer first: a directory with config.json is complete.
-            if not (workdir / TOKENIZER).is_dir():
-                shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER)
+            if not path.is_file():
+                shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER, dirs_exist_ok=True)
             partial = path.with_name("config.json.partial")
             partial.write_text(json.dumps(content, indent=2) + "\n")
             partial.replace(path)
@@ -52,9 +65,16 @@ def check_same_run(old: dict, new: dict, path: Path) -> None:
     for field in sorted(before.keys() | after.keys(), key=lambda field: (field.startswith("resolved."), field)):
         if before.get(field) != after.get(field):
             raise UserError(
-                f"{path}: this run was begun with {field} = {before.get(field)}, not {after.get(field)}; "
+                f"{path}: this run was begun with {field.replace('resolved.dtype', 'train.dtype')} = "
+                f"{before.get(field)}, not {after.get(field)}; "
                 "use another --workdir, or that value to resume"
             )
+
+
+def _without_place(init: str) -> str:
+    """Drops the directory of an `init`: it may move, and the frozen copy has its own hash."""
+    kind, _, rest = init.partition(":")
+    return init if kind == "layers" else f"{kind}#{rest.partition('#')[2]}"
 
 
 def _comparable(content: dict) -> dict:
@@ -67,8 +87,8 @@ def _comparable(content: dict) -> dict:
             if isinstance(inner, dict | list):
                 walk(name, inner)
             elif name.startswith("members.") and name.endswith(".init"):
-                flat[name] = (inner or "").partition(":")[0]  # the place may move; the frozen copy has its own hash
-            elif not name.startswith(MAY_CHANGE) or name == "resolved.corpus_hash":
+                flat[name] = _without_place(inner or "")
+            elif not name.startswith(MAY_CHANGE):
                 flat[name] = inner
 
     walk("", content)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Signals, cohort_terms
-from ctcd_jax.distill.objective import Terms, denominators, member_losses
+from ctcd_jax.distill.objective import Terms, denominators, member_losses, weigh
 from ctcd_jax.models import BertForMaskedLM
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
@@ -36,8 +36,8 @@ def train_step(
       batch: "input_ids" int[B, L], unmasked.
 
     Returns:
-      The state after it, and {"finite": bool, "loss": float32}: False if a loss or gradient is not finite (float16
-      overflows are handled by the loss scale and do not count).
+      The state after it, and {"finite": bool, "loss": float32}: False if a loss or gradient is not finite. With float16
+      that is an overflow, which the member's loss scale handles, until the scale has nothing left to give.
     """
     whole, sharded = shardings
     cohort, steps = experiment.cohort, experiment.train.steps
@@ -73,8 +73,14 @@ def train_step(
         optimizer = make_optimizer(experiment.optimizers[name], steps)
         members[name], ok = update(member, gradients[name], optimizer)
         finite.append(ok)
-    losses = member_losses(cohort, terms, totals)
-    finite.append(jnp.isfinite(sum(losses.values())))
+    loss = weigh(cohort, terms, totals)
+    if experiment.train.dtype == "float16":  # an overflow of the forward pass must not spoil the log line
+        terms = {
+            name: jax.tree.map(partial(jnp.where, jnp.isfinite(term[0])), term, (0.0, 0.0))
+            for name, term in terms.items()
+        }
+    else:
+        finite.append(jnp.isfinite(loss))
     after = TrainState(
         step=state.step + 1,
         key=state.key,
@@ -82,7 +88,7 @@ def train_step(
         window=jax.tree.map(jnp.add, state.window, terms),
         tokens=state.tokens + jnp.sum(masked.attention_mask, dtype=jnp.int32),
     )
-    return after, {"finite": jnp.all(jnp.stack(finite)), "loss": sum(losses.values())}
+    return after, {"finite": jnp.all(jnp.stack(finite)), "loss": loss}
 
 
 def signals(experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None) -> Signals:
@@ -135,7 +141,7 @@ def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[
 def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState, jax.Array]:
     """Returns the member after one update, and whether it is sound.
 
-    With a loss scale, an overflow skips this member's update (and nobody else's) and is sound.
+    With a loss scale, an overflow skips this member's update (and nobody else's) and is sound, unless the scale is 1.
     """
     scale = member.loss_scale
     if scale:
@@ -148,7 +154,7 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
     kept = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (member.params, member.opt_state)
     )
-    return MemberState(*kept, scale.update(finite)), jnp.asarray(True)
+    return MemberState(*kept, scale.update(finite)), finite | (scale.scale > 1)
 
 
 def evaluation_step(experiment: Experiment, masker: Masker, params: Params, batch: dict) -> Terms:
