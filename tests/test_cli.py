@@ -128,6 +128,21 @@ def test_plan_says_what_it_would_cost_and_does_nothing(capsys, config_file, corp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_was_killed_while_it_began_begins_again(config_file, corpus, tmp_path):
+    (tmp_path / "run/tokenizer").mkdir(parents=True)
+    (tmp_path / "run/config.json.partial").write_text("{")
+    arguments = [str(a) for a in train_arguments(config_file, corpus, tmp_path / "run")]
+    assert main([*arguments, "--config.train.steps=1"]) == 0
+    assert (tmp_path / "run/tokenizer/tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "damaged"), ("[]", "not a JSON object"), ("{}", "format None")])
+def test_a_damaged_run(content, message, capsys, config_file, corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(content)
+    assert message in fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+
+
 def test_a_workdir_of_another_config_names_the_field(capsys, config_file, corpus, run):
     said = fails(capsys, *train_arguments(config_file, corpus, run), "--config.seed=5")
     assert "begun with seed = 0, not 5" in said
@@ -179,6 +194,14 @@ def test_the_model_card_has_measured_figures(exported, run):
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
+def test_the_model_card_of_an_earlier_step_has_no_later_figures(run, tmp_path):
+    out = tmp_path / "earlier"
+    assert main(["export", "--workdir", str(run), "--member", "student", "--out", str(out), "--step", "14"]) == 0
+    card = (out / "README.md").read_text()
+    assert "Steps: 14 of 20" in card
+    assert "nats" not in card  # nothing was measured at step 14
+
+
 def test_export_mistakes(capsys, run, exported, tmp_path):
     out = tmp_path / "out"
     assert "did you mean 'student'" in fails(
@@ -186,6 +209,8 @@ def test_export_mistakes(capsys, run, exported, tmp_path):
     )  # fmt: skip
     assert "no such file" in fails(capsys, "export", "--workdir", tmp_path / "no", "--member", "student", "--out", out)
     assert "not empty" in fails(capsys, "export", "--workdir", run, "--member", "student", "--out", exported)
+    (tmp_path / "file").write_text("")
+    assert "file" in fails(capsys, "export", "--workdir", run, "--member", "student", "--out", tmp_path / "file")
     said = fails(capsys, "export", "--workdir", run, "--member", "student", "--out", out, "--step", 3)
     assert "no step 3 there; saved are [14, 20]" in said
     assert not out.exists()
@@ -252,11 +277,22 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
         main(["export", "--workdir", str(tmp_path / "run"), "--member", "student1", "--out", str(tmp_path / "s1")]) == 0
     )
 
+    out = tmp_path / "teacher"
+    assert main(["export", "--workdir", str(tmp_path / "run"), "--member", "teacher", "--out", str(out)]) == 0
+    assert f"Frozen in this run; it came from `hf:{exported}`" in (out / "README.md").read_text()
+
+    # What it started from may go; the run's own copy may not change, nor may the run be told another story.
+    moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]
     capsys.readouterr()
+    assert main(moved) == 0
+    other = [*arguments, "--config.members.student1.init=layers:teacher#1"]
+    assert "members.student1.init = layers:teacher#0, not" in fails(capsys, *other)
     weights = tmp_path / "run/frozen/teacher/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
+    assert "frozen copy of 'teacher' has changed" in fails(capsys, *arguments)
+    weights.unlink()
     assert "frozen copy of 'teacher' has changed" in fails(capsys, *arguments)
 
 

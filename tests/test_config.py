@@ -132,6 +132,7 @@ def add_edge(**fields):
         (change("train.eval_evry", 3), r"train.eval_evry: no such field \(did you mean 'eval_every'\?\)"),
         (change("members.student.layer", 3), r"members.student.layer: no such field \(did you mean 'layers'\?\)"),
         (change("members", {}), "members: there are none"),
+        (change("edges", (3,)), "edges: each must be an edge"),
         (add_edge(source="techer", target="student"), r"no member 'techer' \(did you mean 'teacher'\?\)"),
         (change("members.teacher.trainable", False), "members.teacher.init: a frozen member needs trained weights"),
         (change("members.student.hidden", 15), r"members.student: hidden \(15\) must be divisible by heads \(2\)"),
@@ -176,6 +177,46 @@ def test_fsdp_must_divide_the_widths(corpus, opened):
         resolve(made, opened, devices=8)
 
 
+@pytest.mark.parametrize(
+    ("preset", "override", "steps", "epochs"),
+    [("tiny", "train.epochs=3", None, 3.0), ("small", "train.steps=70", 70, None), ("tiny", "seed=1", 2000, None)],
+)
+def test_steps_on_the_command_line_replace_epochs_and_the_other_way_round(preset, override, steps, epochs):
+    train = load_config(f"{CONFIGS}/ctcd.py:{preset}", [f"--config.{override}"]).train
+    assert (train.steps, train.epochs) == (steps, epochs)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import no_such_module", "no_such_module"),
+        ("def get_config(preset=''):\n    return {}['techer']", "'techer'"),
+        ("x = 1", "get_config"),
+    ],
+)
+def test_a_broken_config_file_is_one_line(text, message, tmp_path):
+    path = tmp_path / f"{tmp_path.name}.py"  # Python remembers modules by name
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_of_a_member_that_copies_layers_itself(corpus, opened):
+    made = config(corpus)
+    made.members.big = member(trainable=False, init="layers:teacher#0,1")
+    made.members.aide = member(init="layers:big#1")
+    assert resolve(made, opened).models["aide"].layers == 1
+
+
+def test_a_circle_of_layers_is_named(corpus, opened):
+    made = config(corpus)
+    made.members.a, made.members.b = member(init="layers:b#0"), member(init="layers:a#0")
+    with pytest.raises(UserError, match=r"members.a.init: layers:b#0 leads in a circle"):
+        resolve(made, opened)
+
+
 def test_an_unknown_preset_of_a_file():
     with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
         load_config(f"{CONFIGS}/community.py:tinny")
@@ -184,6 +225,8 @@ def test_an_unknown_preset_of_a_file():
 def test_unknown_presets_and_fields_of_builders():
     with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
         experiment("tinny")
+    with pytest.raises(UserError, match=r"no size 'techer' in a preset \(did you mean 'teacher'\?\)"):
+        member("tiny", "techer")
     with pytest.raises(UserError, match=r"member: no field 'layer' \(did you mean 'layers'\?\)"):
         member("tiny", layer=3)
 

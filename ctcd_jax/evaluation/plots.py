@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 58, 58, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, 58, 14, 44
 COLOURS = 8
 MOST_POINTS = 400
 LABEL_GAP = 15
@@ -171,7 +171,7 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
     parts.append(
         f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>'
         f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="label" transform="translate(12 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        f'<text class="label" transform="translate(11 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>"
     )
     return "".join(parts)

@@ -214,6 +214,18 @@ def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_pa
 
 
 @pytest.mark.slow
+def test_two_processes_load_a_member_of_another_run(finished, config_file, corpus, tmp_path):
+    arguments = command(config_file, corpus, tmp_path / "run", steps=5)[3:]
+    arguments.append(f"--config.members.student.init=run:{finished[0]}#student")
+    launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, trained = lines(tmp_path / "run")[0], finished[2]
+    assert first["members"]["student"]["hard"] == pytest.approx(trained["members"]["student"]["hard"], abs=0.1)
+
+
+@pytest.mark.slow
 def test_two_processes_stop_at_one_step_and_go_on(config_file, corpus, tmp_path):
     workdir = tmp_path / "run"
     arguments = command(config_file, corpus, workdir, steps=2000)[3:]
@@ -242,6 +254,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(corpus, tmp_pa
     said = []
     train(config(corpus), tmp_path / "run", log=said.append)
     assert "resumed at step 14 of 20" in said
+    assert any(line.startswith("WARNING: step 20 cannot be read") for line in said)
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == expected
 
 

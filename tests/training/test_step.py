@@ -253,6 +253,19 @@ def test_an_overflow_skips_one_members_update_and_halves_its_scale_alone():
     assert int(state.members["teacher"].loss_scale.good_updates) == 1
 
 
+def test_an_overflow_at_the_smallest_scale_is_reported():
+    setup, mesh = experiment(dtype="float16"), one_device_mesh()
+    state = init_state(setup, mesh)
+    params = jax.tree.map(lambda x: x * jnp.inf, state.members["student"].params)
+    scale = LossScale(jnp.asarray(1.0, jnp.float32), jnp.zeros((), jnp.int32))
+    broken = state.replace(
+        members=state.members | {"student": state.members["student"].replace(params=params, loss_scale=scale)}
+    )
+    after, metrics = make_train_step(setup, masker(), mesh)(broken, {}, place_rows(rows(), mesh))
+    assert not bool(metrics["finite"])
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(after.window))
+
+
 def test_a_loss_scale_grows_after_enough_good_updates():
     scale = LossScale(jnp.asarray(8.0), jnp.asarray(1999, jnp.int32)).update(jnp.asarray(True))
     assert (float(scale.scale), int(scale.good_updates)) == (16.0, 0)
