@@ -9,7 +9,7 @@ from ctcd_jax.config import PRESETS, edge, experiment, member, resolve
 from ctcd_jax.config_file import load_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
-from tests.small import config, make_corpus
+from tests.small import config, ctcd, make_corpus
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = {
@@ -192,15 +192,24 @@ def test_steps_on_the_command_line_replace_epochs_and_the_other_way_round(preset
         ("def get_config(:", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
         ("def get_config(preset=''):\n    return {}['techer']", "'techer'"),
-        ("x = 1", "get_config"),
     ],
 )
 def test_a_broken_config_file_is_one_line(text, message, tmp_path):
-    path = tmp_path / f"{tmp_path.name}.py"  # Python remembers modules by name
+    path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as caught:
         load_config(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_without_get_config_is_one_line(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1")
+    # In a process of its own: config_flags loads every file under one module name, on top of the one before.
+    done = ctcd("train", "--config", path, "--workdir", tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "get_config" in done.stderr
 
 
 def test_layers_of_a_member_that_copies_layers_itself(corpus, opened):
