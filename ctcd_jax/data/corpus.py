@@ -1,7 +1,6 @@
 """A prepared corpus, opened: its manifest, and its rows as memory maps."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ctcd_jax.data.shards import file_sha256
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json
 
 FORMAT = 1
 MANIFEST = "corpus.json"
@@ -23,14 +23,9 @@ def read_manifest(directory: Path) -> dict:
     if not directory.is_dir():
         raise UserError(f"corpus {directory}: no such directory; make it with `ctcd prepare --out {directory}`")
     path = directory / MANIFEST
-    if not path.is_file():
-        raise UserError(f"corpus {directory}: no {MANIFEST} in it; make it with `ctcd prepare`")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); prepare the corpus again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
+    manifest = read_json(path, "make the corpus with `ctcd prepare`")
+    if manifest.get("format") != FORMAT:
+        found = manifest.get("format")
         raise UserError(f"{path}: format {found!r}, and this version reads {FORMAT}; prepare the corpus again")
     return manifest
 
