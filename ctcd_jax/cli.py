@@ -175,9 +175,9 @@ def _train(options, overrides) -> int:
     from ctcd_jax.training.loop import NonFinite, Stopped, train
     from ctcd_jax.training.plan import plan
 
-    keep_freed_memory()
     config = load_config(options.config, overrides)
     start_processes()
+    keep_freed_memory()
     try:
         if options.plan:
             plan(config, log=say)
