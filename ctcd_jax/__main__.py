@@ -2,6 +2,6 @@
 
 import sys
 
-from ctcd_jax.cli import main
+from ctcd_jax.cli import command
 
-sys.exit(main())
+sys.exit(command())

@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctcd_jax import __version__
+from ctcd_jax.allocator import keep_freed_memory
 from ctcd_jax.errors import UserError
 
 USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 3, 75, 130, 141
 
 # Lines reach a log file when they are said, not when a buffer is full.
 say = functools.partial(print, flush=True)
+
+
+def command() -> int:
+    """The `ctcd` command: `main` in a process of its own, whose allocator is therefore ours to set."""
+    keep_freed_memory()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,14 +177,12 @@ def _prepare(options, _) -> int:
 
 def _train(options, overrides) -> int:
     from ctcd_jax.config_file import load_config
-    from ctcd_jax.hardware import keep_freed_memory
     from ctcd_jax.training.distributed import start_processes
     from ctcd_jax.training.loop import NonFinite, Stopped, train
     from ctcd_jax.training.plan import plan
 
     config = load_config(options.config, overrides)
     start_processes()
-    keep_freed_memory()
     try:
         if options.plan:
             plan(config, log=say)

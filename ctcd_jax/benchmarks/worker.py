@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import jax
 
+from ctcd_jax.allocator import keep_freed_memory
 from ctcd_jax.benchmarks import workload
 from ctcd_jax.benchmarks.interleaved import refuse, serve
 from ctcd_jax.config import Experiment
 from ctcd_jax.errors import UserError
-from ctcd_jax.hardware import keep_freed_memory
 from ctcd_jax.training import init_state, make_train_step
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import scratch_params
@@ -22,7 +22,6 @@ Step = Callable[[], object]
 
 def main(variant: str, preset: str) -> None:
     """Serves the variant on stdin and stdout."""
-    keep_freed_memory()  # as `ctcd train`; for PyTorch, too: allocators are not what is compared
     try:
         step, facts = eager(preset) if variant == "ctcd-torch" else ours(variant, preset)
     except UserError as error:
@@ -78,4 +77,5 @@ def facts(experiment: Experiment, batch: dict) -> dict:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `ctcd`; for PyTorch, too: allocators are not what is compared
     main(*sys.argv[1:])

@@ -1,0 +1,21 @@
+"""The memory allocator of a process that trains."""
+
+import ctypes
+import sys
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep what is freed for the next step instead of giving it back to the system; Linux only.
+
+    XLA's CPU backend allocates every temporary anew, and the pages of large ones are zeroed by the system each time. It
+    is for the start of a process, before JAX or PyTorch begin their threads: called later it helps now and then only.
+    CTCD step of the `tiny` preset on 2 cores, medians of three interleaved runs: 0.94 s without, 0.68 s with.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # of glibc's malloc.h
+    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28), (arena_max, 1)):
+        mallopt(option, value)
