@@ -9,7 +9,9 @@ def keep_freed_memory() -> None:
 
     XLA's CPU backend allocates every temporary anew, and the pages of large ones are zeroed by the system each time. It
     is for the start of a process, before JAX or PyTorch begin their threads: called later it helps now and then only.
-    CTCD step of the `tiny` preset on 2 cores, medians of three interleaved runs: 0.94 s without, 0.68 s with.
+    CTCD step of the `tiny` preset on 2 cores, medians of three interleaved runs: 0.94 s without, 0.68 s with. A trim
+    threshold of -1 means never; the highest number that fits, 2 GiB, is less than two steps in flight take at a
+    vocabulary of 30,522 (3,550 against 5,000 tokens/s).
     """
     if sys.platform != "linux":
         return
@@ -17,5 +19,5 @@ def keep_freed_memory() -> None:
     if mallopt is None:  # another C library
         return
     trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # of glibc's malloc.h
-    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28), (arena_max, 1)):
+    for option, value in ((mmap_max, 0), (trim_threshold, -1), (top_pad, 2**28), (arena_max, 1)):
         mallopt(option, value)
