@@ -8,11 +8,12 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from ctcd_jax import __version__
 from ctcd_jax.allocator import keep_freed_memory
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, did_you_mean
 
 USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 3, 75, 130, 141
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.run is not _train:
+    if rest and not getattr(options, "config", None):
         parser.error(f"{options.verb}: unknown argument {rest[0]}")
     try:
         return options.run(options, rest)
@@ -59,29 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ctcd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    verb = _verb(
-        verbs,
-        "prepare",
-        _prepare,
-        "text -> a corpus of token rows",
-        "SPEC is KIND:LOCATION, e.g. text:'wiki/*.txt.xz' (one sentence or paragraph a line, a blank line between "
-        "documents; plain, .gz, .xz, .zst) or docstrings (the English prose of this Python environment).",
-    )
-    verb.add_argument("--source", action="append", required=True, metavar="SPEC", help="may be given several times")
-    verb.add_argument("--out", required=True, metavar="DIR", help="the corpus to make")
-    verb.add_argument("--length", type=int, default=128, metavar="N", help="tokens a row (default 128)")
-    verb.add_argument(
-        "--packing",
-        default="packed",
-        metavar="MODE",
-        help="sentence (one a row), packed (several, which do not see each other; the default) or full (running text)",
-    )
-    verb.add_argument("--every", type=int, default=1, metavar="K", help="keep 1 sentence in K (the paper: 4)")
-    verb.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampling (default 0)")
-    tokenizer = verb.add_mutually_exclusive_group()
-    tokenizer.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
-    tokenizer.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
-    verb.add_argument("--validation", type=float, default=0.01, metavar="F", help="share of documents held out")
+    _prepare_arguments(verbs)
 
     verb = _verb(
         verbs,
@@ -146,6 +125,54 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare_arguments(verbs):
+    verb = _verb(
+        verbs,
+        "prepare",
+        _prepare,
+        "text -> a corpus of token rows; resumes by itself",
+        "SPEC is KIND:LOCATION[,key=value ...]: text:'wiki/*.txt.xz' (one sentence or paragraph a line, a blank line "
+        "between documents; plain, .gz, .xz, .zst), jsonl:GLOB, parquet:GLOB, hf:ID_OR_DIRECTORY, "
+        "tfds:NAME_OR_DIRECTORY (all with field=, the last two with split=, hf with name=) or docstrings (the English "
+        "prose of this Python environment). share=0.5 keeps each sentence of a source with this "
+        "probability; lines=sentences says that a line is a sentence.",
+    )
+    verb.add_argument("--source", action="append", metavar="SPEC", help="may be given several times")
+    verb.add_argument("--config", metavar="FILE", help="a recipe, configs/corpora/wiki_books.py, instead of options")
+    verb.add_argument("--out", required=True, metavar="DIR", help="the corpus to make")
+    recipe = verb.add_argument_group("the recipe", argument_default=argparse.SUPPRESS)
+    recipe.add_argument("--length", type=int, metavar="N", help="tokens a row (default 128)")
+    recipe.add_argument(
+        "--packing",
+        metavar="MODE",
+        help="sentence (one a row), packed (several, which do not see each other; the default) or full (running text)",
+    )
+    recipe.add_argument("--every", type=int, metavar="K", help="keep 1 sentence in K (default 1; the paper: 4)")
+    recipe.add_argument("--seed", type=int, metavar="S", help="of the sampling (default 0)")
+    recipe.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
+    recipe.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
+    recipe.add_argument("--cased", action="store_true", help="train it on text as it is, not in lower case")
+    recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default 0.01)")
+    recipe.add_argument("--language", metavar="L", help="whose rules split paragraphs into sentences (default en)")
+    recipe.add_argument("--min-characters", type=int, metavar="N", help="drop shorter sentences")
+    recipe.add_argument("--max-characters", type=int, metavar="N", help="drop longer sentences")
+    recipe.add_argument("--max-unknown", type=float, metavar="F", help="drop sentences with more [UNK] than this share")
+    recipe.add_argument("--deduplicate", action="store_true", help="keep the first of equal sentences, case apart")
+    work = verb.add_argument_group("the work; it does not change a byte of the corpus")
+    work.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    shard = work.add_mutually_exclusive_group()
+    shard.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the work, 0/N to N-1/N")
+    shard.add_argument("--finalize", action="store_true", help="put together what the shards have done")
+    work.add_argument("--strict", action="store_true", help="stop at invalid UTF-8 instead of replacing it")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
+    return int(index), int(count)
+
+
 def _verb(verbs, name, run, summary, more=""):
     verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
     verb.set_defaults(run=run)
@@ -157,21 +184,28 @@ def _models(verb):
     verb.add_argument("--model", action="append", required=True, type=Path, metavar="DIR", help=text)
 
 
-def _prepare(options, _) -> int:
+def _prepare(options, overrides) -> int:
+    from ctcd_jax.config_file import load_config
     from ctcd_jax.data import prepare
+    from ctcd_jax.data.recipe import Recipe
+    from ctcd_jax.data.workers import available_cores
 
-    prepare(
-        options.source,
-        options.out,
-        length=options.length,
-        packing=options.packing,
-        every=options.every,
-        seed=options.seed,
-        tokenizer=options.tokenizer,
-        vocab_size=options.vocab_size,
-        validation=options.validation,
-        log=say,
-    )
+    known = [field.name for field in fields(Recipe)]
+    given = {name: getattr(options, name) for name in known if hasattr(options, name)}
+    if options.config:
+        if given or options.source:
+            name = next(iter(given), "source").replace("_", "-")
+            raise UserError(f"--{name}: a recipe is given with --config; set its fields with --config.NAME=VALUE")
+        given = load_config(options.config, overrides).to_dict()
+        for name in given:
+            if name not in known:
+                raise UserError(f"--config {options.config}: a recipe has no field '{name}'{did_you_mean(name, known)}")
+        given["sources"] = tuple(given["sources"].values())
+    else:
+        given["sources"] = tuple(options.source or ())
+    work = {name: getattr(options, name) for name in ("shard", "finalize", "strict")}
+    workers = available_cores() if options.workers is None else options.workers
+    prepare(out=options.out, workers=workers, **work, **given, log=say)
     return 0
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.hardware import default_dtype
@@ -100,6 +101,23 @@ def edge(source: str, target: str, **changes) -> ConfigDict:
     """Returns an edge with DistilBERT's softening, temperature 2 and tau^2; fields are those of `distill.Edge`."""
     config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
     return _changed(config, changes, "edge")
+
+
+def recipe(sources: Mapping[str, str], **changes) -> ConfigDict:
+    """Returns the arguments of `ctcd prepare --config`: every field of `data.recipe.Recipe`, with its default.
+
+    Args:
+      sources: SPECs by a name of your choice, by which the command line replaces one: --config.sources.books=text:...
+        A ConfigDict is sorted, so they are taken in the order of their names.
+      changes: any other field.
+    """
+    optional = {"tokenizer": str, "vocab_size": int, "max_characters": int}
+    defaults = {
+        field.name: placeholder(optional[field.name]) if field.name in optional else field.default
+        for field in fields(Recipe)
+        if field.name != "sources"
+    }
+    return _changed(ConfigDict({"sources": dict(sources), **defaults}), changes, "recipe")
 
 
 @dataclass(frozen=True)

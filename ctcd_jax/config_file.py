@@ -26,7 +26,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not overrides:
         return config
     config = _parse(spec, overrides)
-    _keep_the_one_set(config.train, overrides)
+    if "train" in config:  # and not the recipe of a corpus
+        _keep_the_one_set(config.train, overrides)
     return config
 
 

@@ -1,11 +1,10 @@
 """Suite `data`: how fast rows come to the training step, and what `ctcd prepare` adds to tokenising alone.
 
-The text is English that every machine has, the docstrings of the standard library, written to a file; the corpus is a
-real one, made of it by `prepare`. Everything is read from the page cache: this measures code, not disks.
+The text is English that every machine has, the docstrings of the Python environment, written to files; the corpus is a
+real one, made of it by `prepare`. Everything is read from the page cache: this measures code, not disks. `prepare` has
+a process for each core, and the tokenizer alone a thread for each.
 """
 
-import os
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,9 @@ from pathlib import Path
 from ctcd_jax.benchmarks.interleaved import Measured, ratio, spread
 from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
+from ctcd_jax.data.parts import PART_BYTES
 from ctcd_jax.data.tokenizer import load_tokenizer
+from ctcd_jax.data.workers import available_cores
 
 BATCH, LENGTH = 128, 128
 BATCHES = 200  # a round
@@ -25,17 +26,17 @@ ROUNDS = 5
 def suite(log: Callable[[str], None]) -> dict:
     """Measures, prints the table and returns device, shapes, variants and ratios."""
     log("collecting text")
-    documents = standard_library(log)
+    documents = environment(log)
     with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as directory:
         result = measure(documents, Path(directory))
     log(text(result))
     return result
 
 
-def standard_library(log: Callable[[str], None]) -> list[Sequence[str]]:
-    """Returns the paragraphs of each module of the standard library."""
-    (modules,) = docstrings.collect([Path(sysconfig.get_paths()["stdlib"])], log).modules
-    return list(modules.values())
+def environment(log: Callable[[str], None]) -> list[Sequence[str]]:
+    """Returns the paragraphs of each module of the Python environment."""
+    prose = docstrings.collect(docstrings.interpreter_roots(), log)
+    return [paragraphs for modules in prose.modules for paragraphs in modules.values()]
 
 
 def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
@@ -45,11 +46,17 @@ def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
       documents: the paragraphs of each; enough for a batch of rows.
       directory: an empty one for the text and the corpora.
     """
+    cores = available_cores()
+    size = sum(len(paragraph) for document in documents for paragraph in document)
+    documents = documents * -(-cores * PART_BYTES // size)  # so that each core has a part of its own
     paragraphs = [paragraph for document in documents for paragraph in document]
-    source = directory / "text.txt"
-    source.write_text("\n\n".join("\n".join(document) for document in documents) + "\n", encoding="utf-8")
+    source = directory / "text"
+    source.mkdir()
+    for core in range(cores):
+        text = "\n\n".join("\n".join(document) for document in documents[core::cores])
+        (source / f"{core:03d}.txt").write_text(text + "\n", encoding="utf-8")
     # A corpus for the loader; its tokenizer is given to the ones that are timed, which then do not train another.
-    _prepare(source, directory / "corpus", vocab_size=VOCABULARY)
+    _prepare(source, directory / "corpus", cores, vocab_size=VOCABULARY)
     corpus = Corpus.open(directory / "corpus")
     batches = TrainBatches(corpus, BATCH, seed=0)
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
@@ -62,7 +69,7 @@ def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
         "load": load,
         "tokenize": lambda _: tokenizer.encode_batch_fast(paragraphs),
         "prepare": lambda number: _prepare(
-            source, directory / f"corpus-{number}", tokenizer=str(corpus.tokenizer_directory)
+            source, directory / f"corpus-{number}", cores, tokenizer=str(corpus.tokenizer_directory)
         ),
     }
     seconds = {name: [] for name in variants}
@@ -79,7 +86,8 @@ def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
             "length": LENGTH,
             "batches": BATCHES,
             "corpus_rows": corpus.rows("train"),
-            "text_bytes": source.stat().st_size,
+            "text_bytes": sum(path.stat().st_size for path in source.iterdir()),
+            "cores": cores,
             "paragraphs": len(paragraphs),
         },
         "variants": {name: {"seconds": m.seconds, **spread(m.seconds)} for name, m in measured.items()},
@@ -93,7 +101,7 @@ def text(result: dict) -> str:
     rows, megabytes = shapes["batches"] * shapes["batch"], shapes["text_bytes"] / 1e6
     setting = (
         f"{shapes['paragraphs']:,} paragraphs, {megabytes:.2f} MB -> {shapes['corpus_rows']:,} rows of "
-        f"{shapes['length']} tokens, packed; {os.cpu_count()} cores, {ROUNDS} rounds"
+        f"{shapes['length']} tokens, packed; {shapes['cores']} cores, {ROUNDS} rounds"
     )
     table = [("work", "median s", "min", "max", "rate")]
     for name, label, amount, unit in (
@@ -110,5 +118,5 @@ def text(result: dict) -> str:
     return "\n\n".join([setting, aligned(table), last])
 
 
-def _prepare(source: Path, out: Path, **options) -> None:
-    prepare([f"text:{source}"], out, length=LENGTH, **options, log=lambda line: None)
+def _prepare(source: Path, out: Path, cores: int, **options) -> None:
+    prepare([f"text:{source}/*.txt"], out, length=LENGTH, workers=cores, **options, log=lambda line: None)

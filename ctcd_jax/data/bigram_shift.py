@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ctcd_jax.data.corpus import Corpus
-from ctcd_jax.data.sentences import hash64
+from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 

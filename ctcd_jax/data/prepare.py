@@ -1,266 +1,387 @@
 """Text -> a prepared corpus: a directory with `corpus.json`, `tokenizer/`, `train-*.npy` and `validation-*.npy`.
 
-The text is streamed several times instead of kept: once to hold documents out, twice if a tokenizer is trained, once to
-write rows. Everything that decides is in the recipe; the same recipe over the same text gives the same bytes.
+The work is cut into parts (`ctcd_jax.data.parts`): all are read; what concerns all of them together is decided (which
+documents are held out, which sentences are duplicates, the vocabulary); the rows of each are written; the corpus is put
+together. What is finished stays in `OUT.partial` until the corpus is there, so a killed run goes on where it was. The
+same recipe over the same text gives the same bytes, by any number of processes and after any number of deaths.
 """
 
-import importlib.metadata
-import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
-from tokenizers import Tokenizer
+import numpy as np
 
-from ctcd_jax.data.corpus import FORMAT, MANIFEST, read_manifest
-from ctcd_jax.data.packing import PACKERS
-from ctcd_jax.data.progress import watch
-from ctcd_jax.data.rows import training_documents, write_rows
-from ctcd_jax.data.sentences import Sampling
-from ctcd_jax.data.shards import ShardWriter
-from ctcd_jax.data.sources import Document, Source, open_source
-from ctcd_jax.data.tokenizer import (
-    load_tokenizer,
-    save_tokenizer,
-    special_ids,
-    tokenizer_hash,
-    train_wordpiece,
-    vocabulary_size,
+from ctcd_jax.data.corpus import MANIFEST, read_manifest
+from ctcd_jax.data.duplicates import mark_duplicates
+from ctcd_jax.data.hashing import HASH_RANGE, hash64
+from ctcd_jax.data.manifest import make_manifest, manifest_json
+from ctcd_jax.data.parts import (
+    MAX_VALIDATION_SENTENCES,
+    Part,
+    ReadPart,
+    RowTask,
+    appearing,
+    plan_parts,
+    read_part,
+    sentence_hash,
+    write_part,
+    write_rows,
+    written,
 )
+from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.shards import RowFiles, SplitFiles
+from ctcd_jax.data.sources import Source, open_source
+from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
 from ctcd_jax.data.validation import HeldOut, ValidationPool
-from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.data.workers import run_tasks
+from ctcd_jax.errors import UserError
 
-VOCAB_SIZE = 30_522
-MAX_VALIDATION_SENTENCES = 20_000
-MIN_LENGTH = 8
+TOKENIZER_SENTENCES = 5_000_000
+"""A tokenizer is trained on at most about so many of the sentences, an even sample of them."""
+
+Log = Callable[[str], None]
 
 
 def prepare(
     sources: Sequence[str],
     out: str | Path,
     *,
-    length: int = 128,
-    packing: str = "packed",
-    every: int = 1,
-    seed: int = 0,
-    tokenizer: str | None = None,
-    vocab_size: int | None = None,
-    validation: float = 0.01,
-    log: Callable[[str], None] = print,
-) -> dict:
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
+    finalize: bool = False,
+    strict: bool = False,
+    log: Log = print,
+    **recipe,
+) -> dict | None:
     """Prepares a corpus in `out` and returns its manifest, the content of `corpus.json`.
 
     Args:
       sources: SPECs, see `ctcd_jax.data.sources`.
-      out: The directory to make. If it holds a corpus of the same recipe, nothing is done.
-      length: Ids a row, specials included.
-      packing: `sentence`, `packed` or `full`, see `ctcd_jax.data.packing`.
-      every: Keep one sentence in `every`, each by its own draw.
-      seed: Of the draws.
-      tokenizer: A `vocab.txt`, a tokenizer directory or a hub id; by default one is trained.
-      vocab_size: Of the tokenizer to train; 30,522 by default.
-      validation: The share of documents held out; of their sentences 20,000 at most are used.
-      log: Is given lines of progress.
+      out: the directory to make. If it holds a corpus of the same recipe, nothing is done.
+      workers: processes; they share out the parts.
+      shard: (i, n): do only every n-th part, from the i-th, and return None. n such calls, anywhere `out` is seen, and
+        one with `finalize` make the corpus.
+      finalize: the shards have been done; their absence is an error.
+      strict: invalid UTF-8 is an error; else it is replaced and counted.
+      log: is given lines of progress.
+      recipe: fields of `ctcd_jax.data.recipe.Recipe`: length, packing, every, ...
 
     Raises:
-      UserError: if an argument, a source or `out` does not do. Nothing half-written is left, whatever goes wrong.
+      UserError: if an argument, a source or `out` does not do. Nothing half-written is left; finished parts are, for
+      the same command to go on.
     """
-    recipe = _recipe(sources, length, packing, every, seed, tokenizer, vocab_size, validation)
+    made = Recipe(tuple(sources), **recipe)
+    if workers < 1:
+        raise UserError(f"--workers {workers}: give the number of processes, 1 or more")
     out = Path(out)
     if out.exists():
-        return _already_prepared(out, recipe, log)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        return _already_prepared(out, made, log)
+    workspace = out.with_name(out.name + ".partial")
     try:
-        partial.mkdir(parents=True)
+        workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be made ({error.strerror}); choose another directory") from error
     try:
-        manifest = _prepare(partial, recipe, log)
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if made.tokenizer:
+            load_tokenizer(made.tokenizer)  # its errors come before an hour's reading
+        log(f"opening {', '.join(made.sources)}")
+        opened = [open_source(spec, log) for spec in made.sources]
+        preparation = _Preparation(made, opened, workspace, workers, strict, log)
+        if shard:
+            preparation.make_shard(*shard)
+            return None
+        if finalize:
+            preparation.check_read()
+        manifest = preparation.make(out)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        raise UserError(
+            f"--out {out}: cannot be written ({error.strerror}); mend that and run the same command again"
+        ) from error
+    finally:
+        _leave_finished_parts(workspace, out, log)
     for split, counts in manifest["splits"].items():
         log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding")
     return manifest
 
 
-def _recipe(sources, length, packing, every, seed, tokenizer, vocab_size, validation) -> dict:
-    if not sources:
-        raise UserError("--source: give at least one, e.g. --source 'text:DIR/*.txt.xz'")
-    if packing not in PACKERS:
-        raise UserError(f"--packing: unknown {packing!r}{did_you_mean(packing, PACKERS)}")
-    if length < MIN_LENGTH:
-        raise UserError(f"--length {length}: a row needs at least {MIN_LENGTH} tokens")
-    if every < 1:
-        raise UserError(f"--every {every}: give 1 to keep every sentence, k to keep one in k")
-    if not 0 < validation < 1:
-        raise UserError(f"--validation {validation}: give a share of the documents between 0 and 1, e.g. 0.01")
-    if tokenizer is not None and vocab_size is not None:
-        raise UserError("--vocab-size: it is for training a tokenizer; leave it out or leave --tokenizer out")
-    return {
-        "sources": list(sources),
-        "length": length,
-        "packing": packing,
-        "every": every,
-        "seed": seed,
-        "tokenizer": tokenizer,
-        "vocab_size": VOCAB_SIZE if tokenizer is None and vocab_size is None else vocab_size,
-        "validation": validation,
-    }
-
-
-def _already_prepared(out: Path, recipe: dict, log: Callable[[str], None]) -> dict:
+def _already_prepared(out: Path, recipe: Recipe, log: Log) -> dict:
     if not (out / MANIFEST).is_file():
         raise UserError(f"--out {out}: exists and is not a prepared corpus; choose another directory")
     manifest = read_manifest(out)
-    for name, value in recipe.items():
-        there = manifest["recipe"].get(name)
-        if there != value:
-            raise UserError(
-                f"--out {out}: was prepared with {name} = {there}, not {value}; choose another directory or delete it"
-            )
+    if difference := recipe.difference(manifest["recipe"]):
+        name, there, here = difference
+        raise UserError(
+            f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
+        )
     log(f"{out}: already prepared")
     return manifest
 
 
-def _prepare(directory: Path, recipe: dict, log: Callable[[str], None]) -> dict:
-    sampling = Sampling(recipe["seed"], recipe["every"], recipe["validation"])
-    tokenizer = recipe["tokenizer"] and load_tokenizer(recipe["tokenizer"])
-    log(f"opening {', '.join(recipe['sources'])}")
-    sources = [open_source(spec, log) for spec in recipe["sources"]]
-    scan = _scan(sources, sampling, log)
-    _check_scan(scan, recipe)
-    if not tokenizer:
-        tokenizer = train_wordpiece(lambda: _training_sentences(sources, sampling, log), recipe["vocab_size"])
-    save_tokenizer(tokenizer, directory / "tokenizer", recipe["length"])
-    writers = write_rows(
-        directory,
-        [file for source in sources for file in source.files],
-        scan.held_out,
-        sampling=sampling,
-        tokenizer=tokenizer,
-        packing=recipe["packing"],
-        length=recipe["length"],
-        dropped=scan.dropped,
-        log=log,
-    )
-    for split, writer in writers.items():
-        if not writer.rows:
+def _leave_finished_parts(workspace: Path, out: Path, log: Log) -> None:
+    """Removes the workspace, unless finished parts of an unfinished corpus are in it."""
+    finished = [path for path in workspace.glob("read-*") if path.suffix != ".tmp"]
+    if out.exists() or not finished:
+        shutil.rmtree(workspace, ignore_errors=True)
+    else:
+        log(f"{workspace}: {len(finished):,} finished parts, for the same command to go on with")
+
+
+class _Preparation:
+    """The stages of making one corpus; each leaves alone what is finished."""
+
+    def __init__(
+        self, recipe: Recipe, sources: Sequence[Source], workspace: Path, workers: int, strict: bool, log: Log
+    ):
+        self.recipe, self.sources, self.workspace = recipe, sources, workspace
+        self.workers, self.strict, self.log = workers, strict, log
+        self.parts = plan_parts(sources, recipe)
+
+    def make_shard(self, index: int, count: int) -> None:
+        """Does every `count`-th part, from the `index`-th."""
+        if not 0 <= index < count:
+            raise UserError(f"--shard {index}/{count}: give i/n with i from 0 to n - 1")
+        mine = self.parts[index::count]
+        self._read(mine)
+        if self.recipe.parts_are_independent:
+            self._write(self._row_tasks(self._given_tokenizer(), None)[index::count])
+        self.log(f"shard {index}/{count} is done; after all {count}, run the same command with --finalize instead")
+
+    def check_read(self) -> None:
+        """Raises UserError if a part has not been read."""
+        missing = sum(not (self.workspace / part.key).is_dir() for part in self.parts)
+        if missing:
             raise UserError(
-                f"--packing {recipe['packing']}: not one {split} row came out; the sentences are too short for it"
+                f"--finalize: {missing:,} of {len(self.parts):,} parts are missing; run every --shard i/n to its end"
+                " first, with the same options over the same files"
             )
-    manifest = _manifest(recipe, sources, scan, tokenizer, tokenizer_hash(directory / "tokenizer"), writers)
-    (directory / MANIFEST).write_text(_manifest_json(manifest), encoding="utf-8")
-    return manifest
+
+    def make(self, out: Path) -> dict:
+        """Does what is left of the work, and returns the manifest."""
+        self._clear({part.key for part in self.parts}, "read-")
+        self._read(self.parts)
+        reads = [ReadPart(self.workspace, part) for part in self.parts]
+        with self._own_errors():
+            whole = _merge(reads, self.recipe, len(self.sources))
+            duplicates = self._mark_duplicates(reads)
+            tokenizer = self._given_tokenizer() if self.recipe.tokenizer else self._trained_tokenizer(reads, duplicates)
+        tasks = self._row_tasks(tokenizer, duplicates)
+        self._clear({task.key for task in tasks}, "rows-")
+        self._write(tasks)
+        train = [written(self.workspace, task) for task in tasks]
+        validation = self._write_validation(whole, reads, tokenizer)
+        splits = {
+            "train": (SplitFiles([rows for rows, _, _ in train]), sum((kept for _, kept, _ in train), Counter())),
+            "validation": (SplitFiles([validation[0]]), validation[1]),
+        }
+        dropped = sum((dropped for _, _, dropped in (*train, validation)), whole.dropped)
+        with self._own_errors():
+            for split, (files, _) in splits.items():
+                if not sum(files.rows.values()):
+                    raise UserError(
+                        f"--packing {self.recipe.packing}: not one {split} row came out, because of what was dropped"
+                        f" ({_counts(dropped)})"
+                    )
+        return self._assemble(out, tokenizer, splits, whole.sources, dropped)
+
+    def _read(self, parts: Sequence[Part]) -> None:
+        missing = [part for part in parts if not (self.workspace / part.key).is_dir()]
+        function = partial(read_part, self.workspace, recipe=self.recipe, strict=self.strict)
+        size = sum(part.size for part in missing)
+        run_tasks(function, missing, self.workers, label="reading", units=size, log=self.log)
+
+    def _write(self, tasks: Sequence[RowTask]) -> None:
+        missing = [task for task in tasks if not (self.workspace / task.key).is_dir()]
+        function = partial(write_part, self.workspace, recipe=self.recipe)
+        sentences = sum(ReadPart(self.workspace, task.part).training["sentences"] for task in missing)
+        run_tasks(function, missing, self.workers, label="writing", units=sentences, log=self.log)
+
+    def _mark_duplicates(self, reads: Sequence[ReadPart]) -> Path | None:
+        if not self.recipe.deduplicate:
+            return None
+        self.log("looking for duplicates")
+        path = self.workspace / "duplicates.npy"
+        mark_duplicates([read.hashes for read in reads], path)
+        return path
+
+    def _given_tokenizer(self) -> Path:
+        tokenizer = load_tokenizer(self.recipe.tokenizer)
+        directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
+        if not directory.is_dir():
+            with appearing(directory) as partial_:
+                save_tokenizer(tokenizer, partial_, self.recipe.length)
+        return directory
+
+    def _trained_tokenizer(self, reads: Sequence[ReadPart], duplicates: Path | None) -> Path:
+        asked = (self.recipe.vocab_size, self.recipe.cased, self.recipe.length, self.recipe.deduplicate)
+        key = hash64("trained", *map(str, asked), *(part.key for part in self.parts))
+        directory = self.workspace / f"tokenizer-{key:016x}"
+        if not directory.is_dir():
+            self.log("training the tokenizer")
+            tokenizer = train_wordpiece(
+                lambda: _tokenizer_sentences(reads, duplicates), self.recipe.vocab_size, self.recipe.cased
+            )
+            with appearing(directory) as partial_:
+                save_tokenizer(tokenizer, partial_, self.recipe.length)
+        return directory
+
+    def _row_tasks(self, tokenizer: Path, duplicates: Path | None) -> list[RowTask]:
+        asked = (tokenizer_hash(tokenizer), self.recipe.packing, self.recipe.length, self.recipe.max_unknown)
+        others = [part.key for part in self.parts] if duplicates else []
+        tasks, first = [], 0
+        for part in self.parts:
+            key = f"rows-{hash64(part.key, *map(str, asked), *others):016x}"
+            tasks.append(RowTask(key, part, tokenizer, duplicates, first))
+            if duplicates:
+                first += ReadPart(self.workspace, part).training["sentences"]
+        return tasks
+
+    def _write_validation(
+        self, whole: "_Whole", reads: Sequence[ReadPart], tokenizer: Path
+    ) -> tuple[RowFiles, Counter[str], Counter[str]]:
+        """Writes the held-out sentences that training does not have."""
+        directory = self.workspace / "validation"
+        shutil.rmtree(directory, ignore_errors=True)
+        dropped: Counter[str] = Counter()
+        unseen = _Unseen(whole.held_out, reads, self.recipe.deduplicate, dropped)
+        files = (
+            unseen.documents(documents) for _, documents in groupby(whole.held_out, key=lambda document: document.file)
+        )
+        with appearing(directory) as partial_:
+            kept, more = write_rows(partial_, files, self.recipe, tokenizer)
+        return RowFiles(directory), kept, dropped + more
+
+    def _assemble(
+        self,
+        out: Path,
+        tokenizer: Path,
+        splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
+        sources: Sequence[Counter[str]],
+        dropped: Counter[str],
+    ) -> dict:
+        directory = self.workspace / "corpus"
+        shutil.rmtree(directory, ignore_errors=True)
+        with appearing(directory) as partial_:
+            shutil.copytree(tokenizer, partial_ / "tokenizer")
+            shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
+            counted = list(zip(self.sources, sources, strict=True))
+            manifest = make_manifest(self.recipe, counted, partial_ / "tokenizer", splits, shards, dropped)
+            (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
+        os.replace(directory, out)
+        return manifest
+
+    def _clear(self, wanted: set[str], prefix: str) -> None:
+        """Removes what a killed process, or a run of another recipe, has left."""
+        for path in (*self.workspace.glob(f"{prefix}*"), *self.workspace.glob("*.tmp")):
+            if path.name not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """What goes wrong here is mended by another recipe: nothing is kept for this one."""
+        try:
+            yield
+        except UserError:
+            shutil.rmtree(self.workspace, ignore_errors=True)
+            raise
 
 
 @dataclass
-class _Scan:
-    """What one pass over the text found."""
+class _Whole:
+    """What all parts together say: `sources` counts documents, sentences, kept and invalid_lines of each source."""
 
     held_out: Sequence[HeldOut]
-    sources: Sequence[Counter[str]]  # of each source: documents, sentences, kept
-    training: Counter[str]  # documents, sentences
-    dropped: Counter[str]  # sentences by reason; the later stages add theirs
+    sources: Sequence[Counter[str]]
+    dropped: Counter[str]
 
 
-def _scan(sources: Sequence[Source], sampling: Sampling, log: Callable[[str], None]) -> _Scan:
-    """Counts the sentences and holds documents out. Documents none of whose sentences is sampled count as not there."""
+def _merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> _Whole:
     pool = ValidationPool(MAX_VALIDATION_SENTENCES)
-    counts = [Counter(documents=0, sentences=0, kept=0) for _ in sources]
-    training: Counter[str] = Counter(documents=0, sentences=0)
-    for place, document in watch(_placed_documents(sources), "reading", "documents", log):
-        draws = list(sampling.draws(document))
-        kept = [sentence for keep, sentence in draws if keep]
-        counts[place[0]].update(documents=1, sentences=len(draws), kept=len(kept))
-        if kept and sampling.holds_out(document):
-            pool.offer(sampling.holdout_draw(document), HeldOut(place, kept))
-        elif kept:
-            training.update(documents=1, sentences=len(kept))
-    total = sum(counts, Counter())
-    dropped = Counter(not_sampled=total["sentences"] - total["kept"], validation_surplus=pool.surplus)
-    return _Scan(pool.documents(), counts, training, dropped)
-
-
-def _placed_documents(sources: Sequence[Source]) -> Iterator[tuple[tuple[int, int, int], Document]]:
-    for s, source in enumerate(sources):
-        for f, file in enumerate(source.files):
-            for d, document in enumerate(file.documents()):
-                yield (s, f, d), document
-
-
-def _check_scan(scan: _Scan, recipe: dict) -> None:
-    for spec, counts in zip(recipe["sources"], scan.sources, strict=True):
+    sources = [Counter(documents=0, sentences=0, kept=0) for _ in range(source_count)]
+    training, dropped = Counter(), Counter()
+    for read in reads:
+        pool.merge(read.pool)
+        training.update(read.training)
+        dropped.update(read.dropped)
+        for source, counts in read.sources.items():
+            sources[source].update(counts)
+    for spec, counts in zip(recipe.sources, sources, strict=True):
         if not counts["sentences"]:
-            raise UserError(f"source {spec!r}: no text in it")
-    total = sum(scan.sources, Counter())
+            raise UserError(f"source '{spec}': no text in it")
+    total = sum(sources, Counter())
     if not total["kept"]:
-        raise UserError(f"--every {recipe['every']}: none of the {total['sentences']:,} sentences was kept; lower it")
-    if not scan.held_out:
         raise UserError(
-            f"--validation {recipe['validation']}: none of the {total['documents']:,} documents was held out; raise it"
+            f"--every {recipe.every}: none of the {total['sentences']:,} sentences was kept ({_counts(dropped)});"
+            " ask for more of them"
         )
-    if not scan.training["sentences"]:
-        raise UserError(f"--validation {recipe['validation']}: nothing is left to train on; lower it")
+    held_out = pool.documents()
+    if not held_out:
+        raise UserError(
+            f"--validation {recipe.validation}: none of the {total['documents']:,} documents was held out; raise it"
+        )
+    if not training["sentences"]:
+        raise UserError(f"--validation {recipe.validation}: nothing is left to train on; lower it")
+    dropped["validation_surplus"] += pool.surplus
+    return _Whole(held_out, sources, dropped)
 
 
-def _training_sentences(sources: Sequence[Source], sampling: Sampling, log: Callable[[str], None]) -> Iterator[str]:
-    documents = (
-        document for source in sources for file in source.files for document in training_documents(file, sampling)
-    )
-    for sentences in watch(documents, "training the tokenizer", "documents", log):
-        yield from sentences
+def _counts(dropped: Counter[str]) -> str:
+    return ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in sorted(dropped.items()))
 
 
-def _manifest(
-    recipe: dict,
-    sources: Sequence[Source],
-    scan: _Scan,
-    tokenizer: Tokenizer,
-    hash_: str,
-    writers: dict[str, ShardWriter],
-) -> dict:
-    held_out = {
-        "documents": len(scan.held_out),
-        "sentences": sum(len(document.sentences) for document in scan.held_out),
-    }
-    held_out["sentences"] -= scan.dropped["validation_in_training"]
-    splits = {}
-    for split, counts in (("train", scan.training), ("validation", held_out)):
-        tokens = int(writers[split].frequencies.sum())
-        cells = writers[split].cells
-        splits[split] = {
-            **counts,
-            "rows": writers[split].rows,
-            "tokens": tokens,
-            "padding": round(1 - tokens / cells, 6),
-        }
-    return {
-        "format": FORMAT,
-        "recipe": recipe,
-        "sources": [
-            {"source": source.spec, "files": len(source.files), **counts, **source.details}
-            for source, counts in zip(sources, scan.sources, strict=True)
-        ],
-        "splits": splits,
-        "dropped": {reason: count for reason, count in sorted(scan.dropped.items()) if count},
-        "tokenizer": {"hash": hash_, "vocab_size": vocabulary_size(tokenizer), "special_ids": special_ids(tokenizer)},
-        "versions": {name: importlib.metadata.version(name) for name in ("sentencex", "tokenizers")},
-        "shards": {split: writer.shards for split, writer in writers.items()},
-        "validation_cut_rows": writers["validation"].cut_rows,
-        "token_frequencies": writers["train"].frequencies.tolist(),
-    }
+def _tokenizer_sentences(reads: Sequence[ReadPart], duplicates: Path | None) -> Iterator[str]:
+    """Yields the training sentences, an even sample of `TOKENIZER_SENTENCES` of them if there are more."""
+    total = sum(read.training["sentences"] for read in reads)
+    limit = min(HASH_RANGE - 1, HASH_RANGE * TOKENIZER_SENTENCES // total)
+    first = 0
+    for read in reads:
+        count = read.training["sentences"]
+        leave = np.asarray(read.hashes) > np.uint64(limit)
+        if duplicates:
+            leave |= np.load(duplicates, mmap_mode="r")[first : first + count]
+        for documents in read.files(leave):
+            for sentences in documents:
+                yield from sentences
+        first += count
 
 
-def _manifest_json(manifest: dict) -> str:
-    """Indented, but the long lists of numbers on one line each."""
-    long = ("validation_cut_rows", "token_frequencies")
-    text = json.dumps(manifest | {name: f"@{name}@" for name in long}, indent=2)
-    for name in long:
-        text = text.replace(f'"@{name}@"', json.dumps(manifest[name]))
-    return text + "\n"
+class _Unseen:
+    """Takes from held-out documents the sentences that training has, and, if asked, those that occurred before."""
+
+    def __init__(
+        self, held_out: Sequence[HeldOut], reads: Sequence[ReadPart], deduplicate: bool, dropped: Counter[str]
+    ):
+        hashes = {sentence_hash(sentence) for document in held_out for sentence in document.sentences}
+        wanted = np.sort(np.fromiter(hashes, np.uint64, len(hashes)))
+        found = np.zeros(len(wanted), bool)
+        for read in reads:
+            places = np.minimum(np.searchsorted(wanted, read.hashes), len(wanted) - 1)
+            found[places[wanted[places] == read.hashes]] = True
+        self._in_training = set(wanted[found].tolist())
+        self._before: set[int] | None = set() if deduplicate else None
+        self._dropped = dropped
+
+    def documents(self, held_out: Iterable[HeldOut]) -> Iterator[list[str]]:
+        """Yields the documents that still have sentences."""
+        for document in held_out:
+            if sentences := [sentence for sentence in document.sentences if self._keeps(sentence_hash(sentence))]:
+                yield sentences
+
+    def _keeps(self, sentence: int) -> bool:
+        if sentence in self._in_training:
+            self._dropped["validation_in_training"] += 1
+        elif self._before is not None and sentence in self._before:
+            self._dropped["duplicates"] += 1
+        else:
+            if self._before is not None:
+                self._before.add(sentence)
+            return True
+        return False

@@ -9,26 +9,31 @@ is missing. sentencex slows down on lines of more than about 100 kB: a line is m
 Every draw is a hash of what it is about, so it depends neither on the order of the files nor on what else is in them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import sentencex
 
-from ctcd_jax.data.sources import Document
+from ctcd_jax.data.hashing import HASH_RANGE, hash64
+from ctcd_jax.data.sources.base import Document
 
-_HASH_RANGE = 2**64
 
-
-def split_sentences(paragraph: str) -> list[str]:
+def split_sentences(paragraph: str, language: str = "en") -> list[str]:
     """Returns the sentences of `paragraph`, each without surrounding and with single inner white space, none empty."""
-    sentences = (" ".join(piece.split()) for piece in sentencex.segment("en", paragraph))
-    return [sentence for sentence in sentences if sentence]
+    return _cleaned(sentencex.segment(language, paragraph))
 
 
-def hash64(*key: str | int) -> int:
-    """Returns a uniform number in [0, 2**64) that depends on `key` alone, the same on every machine."""
-    return int.from_bytes(blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest(), "big")
+def document_sentences(document: Document, language: str, sentence_lines: bool) -> Iterator[str]:
+    """Yields the sentences of a document; with `sentence_lines` each of its lines is one."""
+    if sentence_lines:
+        yield from _cleaned(document.paragraphs)
+    else:
+        for paragraph in document.paragraphs:
+            yield from split_sentences(paragraph, language)
+
+
+def _cleaned(pieces: Iterable[str]) -> list[str]:
+    return [sentence for piece in pieces if (sentence := " ".join(piece.split()))]
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,12 @@ class Sampling:
     every: int
     validation: float
 
-    def keeps(self, document: Document, sentence: int) -> bool:
-        """Whether sentence number `sentence` of `document` is kept."""
-        if self.every == 1:
+    def keeps(self, document: Document, sentence: int, share: float = 1.0) -> bool:
+        """Whether sentence number `sentence` of `document` is kept, of a source of which `share` is wanted."""
+        if self.every == share == 1:
             return True
-        return hash64("sentence", self.seed, document.path, document.number, sentence) * self.every < _HASH_RANGE
-
-    def draws(self, document: Document) -> Iterator[tuple[bool, str]]:
-        """Yields every sentence of `document` and whether it is kept."""
-        sentences = (sentence for paragraph in document.paragraphs for sentence in split_sentences(paragraph))
-        for number, sentence in enumerate(sentences):
-            yield self.keeps(document, number), sentence
+        draw = hash64("sentence", self.seed, document.path, document.number, sentence)
+        return draw * self.every < share * HASH_RANGE
 
     def holdout_draw(self, document: Document) -> int:
         """Returns the draw in [0, 2**64) by which `document` is held out or not."""
@@ -57,4 +57,4 @@ class Sampling:
 
     def holds_out(self, document: Document) -> bool:
         """Whether `document` belongs to validation."""
-        return self.holdout_draw(document) < self.validation * _HASH_RANGE
+        return self.holdout_draw(document) < self.validation * HASH_RANGE

@@ -1,13 +1,19 @@
-"""Rows -> `.npy` files, and the record of each that goes into the manifest."""
+"""Rows -> files: raw and short-lived while a part of a corpus is made, then the corpus's `.npy` shards."""
 
 import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ctcd_jax.data.packing import Row
 
-SHARD_ROWS = 262_144
+SHARD_ROWS = 2**20
+
+_BUFFER_ROWS = 4096
+_COPY_ROWS = 2**16
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
@@ -21,62 +27,139 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class ShardWriter:
-    """Writes the rows of one split to `SPLIT-[L000-]00000.npy`, a row into the shortest of `lengths` that holds it.
+class RowWriter:
+    """Writes rows to raw files `L00128.rows`, a row into the shortest of `lengths` that holds it, and counts them.
 
-    After `close`: `shards`, the record of each file; `frequencies`, int64[vocab_size], how often each id was written,
-    padding apart; `cut_rows`, the rows with part of a sentence only, numbered in the order of `shards`.
+    After `close`, which writes `rows.json` and `frequencies.npy`, `RowFiles` reads them.
     """
 
-    def __init__(self, directory: Path, split: str, lengths: list[int], vocab_size: int, pad: int):
-        self.shards: list[dict] = []
-        self.cut_rows: list[int] = []
-        self.frequencies = np.zeros(vocab_size, np.int64)
-        self._directory, self._split, self._pad = directory, split, pad
+    def __init__(self, directory: Path, lengths: Sequence[int], vocab_size: int, specials: dict[str, int]):
+        self._directory, self._specials = directory, specials
         self._dtype = token_dtype(vocab_size)
-        self._pending: dict[int, list[np.ndarray]] = {length: [] for length in sorted(lengths)}
-        self._count = dict.fromkeys(self._pending, 0)
+        self._pending: dict[int, list[list[int]]] = {length: [] for length in sorted(lengths)}
         self._cut: dict[int, list[int]] = {length: [] for length in self._pending}
+        self._count = dict.fromkeys(self._pending, 0)
+        self._frequencies = np.zeros(vocab_size, np.int64)
+        self._row_tokens = np.zeros(max(lengths) + 1, np.int64)
+        self._segment_tokens = np.zeros(max(lengths) + 1, np.int64)
 
     def add(self, row: Row) -> None:
         """Appends a row; it must fit the longest length."""
         length = next(length for length in self._pending if len(row.ids) <= length)
-        self._pending[length].append(np.asarray(row.ids, self._dtype))
         if row.cut:
             self._cut[length].append(self._count[length])
         self._count[length] += 1
-        if len(self._pending[length]) == SHARD_ROWS:
+        self._pending[length].append(row.ids)
+        if len(self._pending[length]) == _BUFFER_ROWS:
             self._flush(length)
 
     def close(self) -> None:
-        """Writes what is left, and puts the shards in order of their length."""
-        first = 0
-        for length, rows in self._pending.items():
-            if rows:
-                self._flush(length)
-            self.cut_rows += [first + row for row in self._cut[length]]
-            first += self._count[length]
-        self.shards.sort(key=lambda shard: (shard["length"], shard["file"]))
-
-    @property
-    def rows(self) -> int:
-        """Rows added so far."""
-        return sum(self._count.values())
-
-    @property
-    def cells(self) -> int:
-        """Ids these rows take on disk, padding included."""
-        return sum(length * count for length, count in self._count.items())
+        """Writes what is left, and the counts."""
+        for length in self._pending:
+            self._flush(length)
+        np.save(self._directory / "frequencies.npy", self._frequencies)
+        counts = {
+            "rows": self._count,
+            "cut_rows": self._cut,
+            "row_tokens": self._row_tokens.tolist(),
+            "segment_tokens": self._segment_tokens.tolist(),
+        }
+        (self._directory / "rows.json").write_text(json.dumps(counts), encoding="utf-8")
 
     def _flush(self, length: int) -> None:
         rows = self._pending[length]
-        matrix = np.full((len(rows), length), self._pad, self._dtype)
-        for target, row in zip(matrix, rows, strict=True):
-            target[: len(row)] = row
-        self.frequencies += np.bincount(np.concatenate(rows), minlength=len(self.frequencies))
-        number = sum(shard["length"] == length for shard in self.shards)
-        group = f"L{length:03d}-" if len(self._pending) > 1 else ""
-        path = self._directory / f"{self._split}-{group}{number:05d}.npy"
-        np.save(path, matrix)
-        self.shards.append({"file": path.name, "rows": len(rows), "length": length, "sha256": file_sha256(path)})
+        if not rows:
+            return
+        sizes = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter(chain.from_iterable(rows), self._dtype, sizes.sum())
+        matrix = np.full((len(rows), length), self._specials["pad"], self._dtype)
+        matrix[np.arange(length) < sizes[:, None]] = ids
+        with open(self._directory / _raw_name(length), "ab") as file:
+            file.write(matrix)
+        starts = np.append(np.flatnonzero(ids == self._specials["cls"]), len(ids))
+        self._frequencies += np.bincount(ids, minlength=len(self._frequencies))
+        self._row_tokens += np.bincount(sizes, minlength=len(self._row_tokens))
+        self._segment_tokens += np.bincount(np.diff(starts), minlength=len(self._segment_tokens))
         rows.clear()
+
+
+class RowFiles:
+    """What a `RowWriter` left in a directory.
+
+    Attributes:
+      rows: {length: rows of that length}.
+      cut_rows: {length: the rows of that length with part of a sentence only}.
+      row_tokens: int64[n], how many rows have so many ids, padding apart.
+      segment_tokens: int64[n], how many segments ([CLS] to [SEP]) have so many ids.
+      frequencies: int64[vocab_size], how often each id was written, padding apart.
+    """
+
+    def __init__(self, directory: Path):
+        counts = json.loads((directory / "rows.json").read_text(encoding="utf-8"))
+        self.rows = {int(length): count for length, count in counts["rows"].items()}
+        self.cut_rows = {int(length): rows for length, rows in counts["cut_rows"].items()}
+        self.row_tokens = np.asarray(counts["row_tokens"], np.int64)
+        self.segment_tokens = np.asarray(counts["segment_tokens"], np.int64)
+        self.frequencies = np.load(directory / "frequencies.npy")
+        self._directory = directory
+
+    def read(self, length: int) -> Iterable[np.ndarray]:
+        """Yields the rows of one length, uint16 or uint32[n, length], some tens of thousands at a time."""
+        if not self.rows[length]:
+            return
+        dtype = token_dtype(len(self.frequencies))
+        with open(self._directory / _raw_name(length), "rb") as file:
+            while (ids := np.fromfile(file, dtype, _COPY_ROWS * length)).size:
+                yield ids.reshape(-1, length)
+
+
+class SplitFiles:
+    """One split of a corpus: the rows of its parts, in their order."""
+
+    def __init__(self, parts: Sequence[RowFiles]):
+        self._parts = parts
+        self.frequencies = sum(part.frequencies for part in parts)
+        self.row_tokens = sum(part.row_tokens for part in parts)
+        self.segment_tokens = sum(part.segment_tokens for part in parts)
+        self.rows = {length: sum(part.rows[length] for part in parts) for length in parts[0].rows}
+
+    @property
+    def padding(self) -> float:
+        """The share of positions that are padding."""
+        return 1 - int(self.frequencies.sum()) / sum(length * rows for length, rows in self.rows.items())
+
+    @property
+    def cut_rows(self) -> list[int]:
+        """The rows with part of a sentence only, numbered in the order of the shards."""
+        cut, first = [], 0
+        for length in self.rows:
+            for part in self._parts:
+                cut += [first + row for row in part.cut_rows[length]]
+                first += part.rows[length]
+        return cut
+
+    def write(self, directory: Path, split: str) -> list[dict]:
+        """Writes `SPLIT-[L064-]00000.npy`, lengths ascending; returns the record of each file for the manifest."""
+        shards = []
+        for length, total in self.rows.items():
+            group = f"L{length:03d}-" if len(self.rows) > 1 else ""
+            chunks = (rows for part in self._parts for rows in part.read(length))
+            rest = np.empty((0, length), token_dtype(len(self.frequencies)))
+            for number, first in enumerate(range(0, total, SHARD_ROWS)):
+                path = directory / f"{split}-{group}{number:05d}.npy"
+                count = min(SHARD_ROWS, total - first)
+                with open(path, "wb") as file:
+                    header = {"descr": rest.dtype.str, "fortran_order": False, "shape": (count, length)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    missing = count
+                    while missing:
+                        if not len(rest):
+                            rest = next(chunks)
+                        file.write(rest[:missing])
+                        rest, missing = rest[missing:], missing - min(missing, len(rest))
+                shards.append({"file": path.name, "rows": count, "length": length, "sha256": file_sha256(path)})
+        return shards
+
+
+def _raw_name(length: int) -> str:
+    return f"L{length:05d}.rows"

@@ -3,21 +3,20 @@
 import hashlib
 import json
 import re
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from ctcd_jax.data.hub_access import check_reachable
 from ctcd_jax.errors import UserError
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 _ALPHABET = 1000
-_HUB_TIMEOUT = 5  # seconds; huggingface_hub alone retries for 23
+_BATCH_SENTENCES = 4096
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
@@ -61,8 +60,8 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def train_wordpiece(passes: Callable[[], Iterable[str]], vocab_size: int) -> Tokenizer:
-    """Trains an uncased BERT WordPiece of at most `vocab_size` tokens on the sentences of `passes()`, called twice.
+def train_wordpiece(passes: Callable[[], Iterable[str]], vocab_size: int, cased: bool = False) -> Tokenizer:
+    """Trains a BERT WordPiece of at most `vocab_size` tokens on the sentences of `passes()`, called twice.
 
     The trainer numbers the continuing characters (`##x`) in the order of a hash map and breaks ties by these numbers:
     two runs on the same text give two vocabularies (huggingface/tokenizers#1794). So a first pass, which merges
@@ -78,8 +77,8 @@ def train_wordpiece(passes: Callable[[], Iterable[str]], vocab_size: int) -> Tok
             characters.update(sentence)
             yield sentence
 
-    continuing = {token for token in _train(counted(), vocab_size=0) if token.startswith("##")}
-    alphabet = _alphabet(characters, vocab_size)
+    continuing = {token for token in _train(counted(), cased, vocab_size=0) if token.startswith("##")}
+    alphabet = _alphabet(characters, vocab_size, cased)
     fixed = [*SPECIAL_TOKENS.values(), *sorted(token for token in continuing if token[2:] in alphabet)]
     if len(fixed) + len(alphabet) > vocab_size:
         raise UserError(
@@ -87,12 +86,13 @@ def train_wordpiece(passes: Callable[[], Iterable[str]], vocab_size: int) -> Tok
         )
     merged = _train(
         passes(),
+        cased,
         vocab_size=vocab_size,
         special_tokens=fixed,
         initial_alphabet=sorted(alphabet),
         limit_alphabet=len(alphabet),
     )
-    return wordpiece(merged)
+    return wordpiece(merged, lowercase=not cased)
 
 
 def wordpiece(vocabulary: Mapping[str, int], lowercase: bool = True) -> Tokenizer:
@@ -109,9 +109,41 @@ def wordpiece(vocabulary: Mapping[str, int], lowercase: bool = True) -> Tokenize
     return tokenizer
 
 
+def tokenize(
+    documents: Iterable[Sequence[str]],
+    tokenizer: Tokenizer,
+    max_unknown: float,
+    dropped: Counter[str],
+    count: Callable[[int], None],
+) -> Iterator[list[list[int]]]:
+    """Yields for each document the ids of its sentences, without specials.
+
+    A sentence without tokens is dropped, and one with more than the share `max_unknown` of [UNK]; `dropped` counts them
+    by reason. `count` is told how many sentences have been done. Documents are encoded many at a time, because the
+    tokenizer spreads a batch over the cores.
+    """
+    unknown = special_ids(tokenizer)["unk"]
+
+    def keeps(ids: list[int]) -> bool:
+        if not ids:
+            dropped["no_tokens"] += 1
+        elif ids.count(unknown) > max_unknown * len(ids):
+            dropped["too_many_unknown"] += 1
+        else:
+            return True
+        return False
+
+    for batch in _document_batches(documents):
+        sentences = [sentence for document in batch for sentence in document]
+        encodings = iter(tokenizer.encode_batch_fast(sentences, add_special_tokens=False))
+        for document in batch:
+            yield [ids for _ in document if keeps(ids := next(encodings).ids)]
+        count(len(sentences))
+
+
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
     """Writes `tokenizer.json` and `tokenizer_config.json`, which transformers reads as a `BertTokenizer`."""
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     normalizer = json.loads(tokenizer.to_str())["normalizer"]
     config = {
@@ -170,9 +202,7 @@ def _from_hub(name: str) -> Tokenizer:
     if isinstance(cached, str):
         return _from_json(Path(cached))
     try:
-        urllib.request.urlopen(huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        pass  # it answers
+        check_reachable()
     except OSError as error:
         raise UserError(
             f"tokenizer {name}: no such file or directory here, and the hub cannot be reached ({error})"
@@ -183,15 +213,26 @@ def _from_hub(name: str) -> Tokenizer:
         raise UserError(f"tokenizer {name}: not on the hub with a tokenizer.json ({type(error).__name__})") from error
 
 
-def _train(sentences: Iterable[str], **options) -> dict[str, int]:
-    tokenizer = wordpiece({SPECIAL_TOKENS["unk"]: 0})
+def _document_batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    batch, size = [], 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size >= _BATCH_SENTENCES:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _train(sentences: Iterable[str], cased: bool, **options) -> dict[str, int]:
+    tokenizer = wordpiece({SPECIAL_TOKENS["unk"]: 0}, lowercase=not cased)
     tokenizer.train_from_iterator(sentences, trainers.WordPieceTrainer(show_progress=False, **options))
     return tokenizer.get_vocab()
 
 
-def _alphabet(characters: Counter[str], vocab_size: int) -> set[str]:
+def _alphabet(characters: Counter[str], vocab_size: int, cased: bool) -> set[str]:
     """Returns the most frequent characters after normalisation: at most 1,000, and fewer in a small vocabulary."""
-    normalizer = normalizers.BertNormalizer(lowercase=True)
+    normalizer = normalizers.BertNormalizer(lowercase=not cased)
     counts: Counter[str] = Counter()
     for character, count in characters.items():
         for part in normalizer.normalize_str(character).replace(" ", ""):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from ctcd_jax.duration import duration
 from ctcd_jax.errors import UserError
 
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
@@ -46,14 +47,6 @@ def progress(step: int, steps: int, tokens_per_second: float, mfu: float | None,
     if mfu is not None:
         speed += f" | MFU {mfu:.1%}"
     return f"step {step:,}/{steps:,} {step / steps:.0%}", f"{speed} | ETA {duration(eta)}"
-
-
-def duration(seconds: float) -> str:
-    """Returns e.g. "42s", "3m10s" or "5h02m"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{rest}s"
-    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
 
 
 class Writers:

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.duration import duration
 from ctcd_jax.training.loop import make_masker
-from ctcd_jax.training.metrics import duration
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import init_state, parameter_count, scratch_params
 from ctcd_jax.training.step import make_train_step

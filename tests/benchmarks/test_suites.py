@@ -53,9 +53,10 @@ def test_cpu(monkeypatch, tmp_path):
 def test_data(monkeypatch, tmp_path):
     write_text(tmp_path / "text.txt", documents=200)
     documents = [part.split("\n") for part in (tmp_path / "text.txt").read_text().strip().split("\n\n")]
-    monkeypatch.setattr(data, "standard_library", lambda log: documents)
+    monkeypatch.setattr(data, "environment", lambda log: documents)
     monkeypatch.setattr(data, "ROUNDS", 2)
     monkeypatch.setattr(data, "BATCHES", 3)
+    monkeypatch.setattr(data, "PART_BYTES", 1)
     lines = []
     bench("data", tmp_path, lines.append)
     result = json.loads((tmp_path / "bench.json").read_text())

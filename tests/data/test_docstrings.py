@@ -1,7 +1,7 @@
 import pytest
 
 from ctcd_jax.data.docstrings import prose_paragraphs
-from ctcd_jax.data.sources import open_source
+from ctcd_jax.data.sources import Reading, open_source
 
 LOUD = '''
 """This module raises when it is imported, and nobody should."""
@@ -29,7 +29,7 @@ def test_modules_are_parsed_and_not_imported(tmp_path):
 
     source = open_source(f"docstrings:{tmp_path}", log=lambda line: None)
     [file] = source.files
-    documents = {document.path: list(document.paragraphs) for document in file.documents()}
+    documents = {document.path: list(document.paragraphs) for document in file.documents(Reading())}
     assert documents == {
         "package/again.py": [
             "This module raises when it is imported, and nobody should.",

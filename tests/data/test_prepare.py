@@ -1,7 +1,9 @@
+import errno
 import filecmp
 import gzip
 import json
 import lzma
+import os
 import sys
 from collections import Counter
 
@@ -178,6 +180,12 @@ def test_preparing_again_does_nothing(make, library, vocabulary):
         ({"every": 0}, "--every 0"),
         ({"every": 10**9}, "--every 1000000000: none of the 360 sentences was kept"),
         ({"validation": 0.0}, "--validation 0.0: give a share"),
+        ({"workers": 0}, "--workers 0"),
+        ({"shard": (2, 2)}, "--shard 2/2: give i/n with i from 0 to n - 1"),
+        ({"min_characters": 5, "max_characters": 4}, "--max-characters 4"),
+        ({"min_characters": 10**6}, "too few characters: 360"),
+        ({"max_unknown": 2.0}, "--max-unknown 2.0"),
+        ({"cased": True}, "--cased: it is for training"),
         ({"validation": 1e-9}, "--validation 1e-09: none of the 36 documents was held out"),
         ({"validation": 1 - 1e-9}, "nothing is left to train on"),
         ({"vocab_size": 300}, "--vocab-size: it is for training"),
@@ -221,6 +229,118 @@ def test_an_interrupted_run_leaves_nothing_and_a_killed_one_is_no_obstacle(tmp_p
     prepare([f"text:{library}/**/*.txt"], tmp_path / "out", **options, log=lambda line: None)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     Corpus.open(tmp_path / "out")
+
+
+def test_sentences_of_other_lengths_are_dropped_and_counted(make, library):
+    lines = [line for name in FILES for line in (library / name).read_text().split("\n") if line]
+    corpus = Corpus.open(make(min_characters=60, max_characters=70, length=128))
+    wanted = Counter(line.lower() for line in lines if 60 <= len(line) <= 70)
+    assert Counter(texts(corpus, "train") + texts(corpus, "validation")) == wanted
+    assert corpus.manifest["dropped"] == {
+        "too_few_characters": sum(len(line) < 60 for line in lines),
+        "too_many_characters": sum(len(line) > 70 for line in lines),
+    }
+
+
+def test_sentences_of_unknown_words_are_dropped_and_counted(make, tmp_path, library, vocabulary):
+    parts = (library / "a.txt").read_text().strip().split("\n\n")
+    half = "The river 漢 字 語 quietly."  # 3 of its 7 tokens are unknown
+    (tmp_path / "a.txt").write_text("\n\n".join(f"{part}\n{half}" for part in parts))
+    unknown = load_tokenizer(vocabulary).token_to_id("[UNK]")
+    kept = Corpus.open(make(f"text:{tmp_path}/a.txt", max_unknown=3 / 7))
+    assert "too_many_unknown" not in kept.manifest["dropped"]
+    dropped = Corpus.open(make(f"text:{tmp_path}/a.txt", max_unknown=0.42))
+    assert dropped.manifest["dropped"]["too_many_unknown"] == sum(
+        manifest["documents"] for manifest in dropped.manifest["splits"].values()
+    ) - dropped.manifest["dropped"].get("validation_in_training", 0)
+    assert kept.token_frequencies[unknown] == 3 * kept.manifest["splits"]["train"]["documents"]
+    assert dropped.token_frequencies[unknown] == 0
+
+
+def test_each_source_has_its_own_share_and_its_own_lines(make, library):
+    corpus = Corpus.open(make(f"text:{library}/a.txt,share=0.25", f"text:{library}/b.txt", seed=3))
+    first, second = corpus.manifest["sources"]
+    assert 10 < first["kept"] < 50  # of 120: 30 +- 4.7
+    assert second["kept"] == second["sentences"] == 120
+
+
+def test_a_line_can_be_a_sentence_whatever_is_in_it(make, tmp_path, library):
+    text = (library / "a.txt").read_text().replace("The ", "Well. The ")
+    (tmp_path / "a.txt").write_text(text)
+    split = Corpus.open(make(f"text:{tmp_path}/a.txt"))
+    whole = Corpus.open(make(f"text:{tmp_path}/a.txt,lines=sentences"))
+    assert [corpus.manifest["sources"][0]["sentences"] for corpus in (split, whole)] == [240, 120]
+
+
+def test_equal_sentences_are_kept_once_if_asked(make, tmp_path, library):
+    parts = (library / "a.txt").read_text().strip().split("\n\n")
+    (tmp_path / "a.txt").write_text("\n\n".join(f"{part}\n{part.upper()}" for part in parts))
+    twice = Corpus.open(make(f"text:{tmp_path}/a.txt", length=128))
+    once = Corpus.open(make(f"text:{tmp_path}/a.txt", length=128, deduplicate=True))
+    assert max(Counter(texts(twice, "train")).values()) == 2
+    assert Counter(texts(once, "train")) == Counter(set(texts(twice, "train")))
+    assert Counter(texts(once, "validation")) == Counter(set(texts(twice, "validation")))
+    assert once.manifest["dropped"]["duplicates"] > 0
+    assert sum(once.manifest["splits"][split]["sentences"] for split in ("train", "validation")) == 120
+
+
+def test_a_cased_tokenizer_keeps_case(make):
+    vocabulary = [
+        load_tokenizer(make(vocab_size=200, cased=cased) / "tokenizer").get_vocab() for cased in (True, False)
+    ]
+    assert "The" in vocabulary[0]
+    assert "The" not in vocabulary[1]
+    assert "the" in vocabulary[1]
+
+
+def test_invalid_utf8_is_counted_or_an_error(make, tmp_path, library):
+    lines = (library / "a.txt").read_bytes().split(b"\n")
+    lines[3] = b"The \xff river quietly watched an old river."
+    (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
+    corpus = Corpus.open(make(f"text:{tmp_path}/a.txt"))
+    assert corpus.manifest["sources"][0]["invalid_lines"] == 1
+    with pytest.raises(UserError, match=r"a\.txt:4: not UTF-8 .*omit --strict"):
+        make(f"text:{tmp_path}/a.txt", strict=True)
+
+
+def test_how_many_tokens_rows_and_segments_have(packed):
+    rows = np.concatenate(packed.shards("train"))
+    sizes = (rows != 0).sum(axis=1)
+    assert packed.manifest["row_tokens"] == np.bincount(sizes, minlength=49).tolist()
+    segments = [
+        len(part)
+        for row, size in zip(rows, sizes, strict=True)
+        for part in np.split(row[:size], np.flatnonzero(row == 2))[1:]
+    ]
+    assert packed.manifest["segment_tokens"] == np.bincount(segments, minlength=49).tolist()
+
+
+def test_an_earlier_versions_corpus_of_the_same_recipe_is_the_same(make):
+    out = make()
+    manifest = json.loads((out / "corpus.json").read_text())
+    recipe = manifest["recipe"]
+    for name in ("cased", "language", "deduplicate", "min_characters", "max_characters", "max_unknown"):
+        del recipe[name]
+    (out / "corpus.json").write_text(json.dumps(manifest))
+    assert prepare(**recipe, out=out, log=lambda line: None)["recipe"] == recipe
+    with pytest.raises(UserError, match="was prepared with deduplicate = False, not True"):
+        prepare(**recipe, deduplicate=True, out=out)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, library, vocabulary, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    options = {"sources": [f"text:{library}/**/*.txt"], "tokenizer": str(vocabulary), "validation": 0.2}
+    for name in ("ctcd_jax.data.parts.np.save", "ctcd_jax.data.shards.np.lib.format.write_array_header_1_0"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(UserError, match=r"out: cannot be written \(No space left"):
+                prepare(**options, out=tmp_path / "out", log=lambda line: None)
+        assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.rglob("*.tmp"))
+    prepare(**options, out=tmp_path / "out", log=lambda line: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_long_work_says_so_in_a_log(monkeypatch):

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from ctcd_jax.data.sentences import Sampling, hash64, split_sentences
+from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.sentences import Sampling, split_sentences
 from ctcd_jax.data.sources import Document
 
 

@@ -1,0 +1,76 @@
+"""`corpus.json`: everything about a corpus but its rows. No time, no host: the same corpus has the same manifest."""
+
+import importlib.metadata
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ctcd_jax.data.corpus import FORMAT
+from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.shards import SplitFiles
+from ctcd_jax.data.sources import Source
+from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash, vocabulary_size
+
+_LONG = ("row_tokens", "segment_tokens", "validation_cut_rows", "token_frequencies")
+
+
+def make_manifest(
+    recipe: Recipe,
+    sources: Sequence[tuple[Source, Counter[str]]],
+    tokenizer: Path,
+    splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
+    shards: Mapping[str, Sequence[dict]],
+    dropped: Counter[str],
+) -> dict:
+    """Returns the content of `corpus.json`.
+
+    Args:
+      sources: each with its counts of documents, sentences, kept and invalid_lines.
+      tokenizer: its directory.
+      splits: the rows of each split, and how many documents and sentences are in them.
+      shards: the record of each file of each split.
+      dropped: sentences by reason (and `short_document_ends`, which are rows).
+    """
+    loaded = load_tokenizer(tokenizer)
+    train, validation = splits["train"][0], splits["validation"][0]
+    return {
+        "format": FORMAT,
+        "recipe": asdict(recipe),
+        "sources": [
+            {"source": source.spec, "files": len(source.files), **counts, **source.details}
+            for source, counts in sources
+        ],
+        "splits": {
+            split: {
+                "documents": kept["documents"],
+                "sentences": kept["sentences"],
+                "rows": sum(files.rows.values()),
+                "tokens": int(files.frequencies.sum()),
+                "padding": round(files.padding, 6),
+            }
+            for split, (files, kept) in splits.items()
+        },
+        "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
+        "tokenizer": {
+            "hash": tokenizer_hash(tokenizer),
+            "vocab_size": vocabulary_size(loaded),
+            "special_ids": special_ids(loaded),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in ("sentencex", "tokenizers")},
+        "shards": shards,
+        # Of the training rows: [n] is how many rows, and segments from [CLS] to [SEP], have n tokens.
+        "row_tokens": train.row_tokens.tolist(),
+        "segment_tokens": train.segment_tokens.tolist(),
+        "validation_cut_rows": validation.cut_rows,
+        "token_frequencies": train.frequencies.tolist(),
+    }
+
+
+def manifest_json(manifest: dict) -> str:
+    """Indented, but the long lists of numbers on one line each."""
+    text = json.dumps(manifest | {name: f"@{name}@" for name in _LONG}, indent=2)
+    for name in _LONG:
+        text = text.replace(f'"@{name}@"', json.dumps(manifest[name]))
+    return text + "\n"

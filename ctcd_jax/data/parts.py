@@ -1,0 +1,296 @@
+"""A part of a corpus, the unit of parallel and resumable work: a few neighbouring input files, in two stages.
+
+`read_part`   input files -> sentences, kept and clean, in a compressed text file; the held-out documents; their counts
+`write_part`  that text file -> rows of token ids
+
+The result of a stage is a directory that appears under its name when it is complete. The name is a hash of all that
+the result depends on, so whoever finds it there need not make it again, whatever process or machine made it.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.packing import PACKERS, row_lengths
+from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.sentences import Sampling, document_sentences
+from ctcd_jax.data.shards import RowFiles, RowWriter
+from ctcd_jax.data.sources import InputFile, Reading, Source
+from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
+from ctcd_jax.data.validation import HeldOut, ValidationPool
+from ctcd_jax.data.workers import Progress
+
+PART_BYTES = 2**22
+"""Input files are taken together until a part has this many bytes, as stored."""
+
+MAX_VALIDATION_SENTENCES = 20_000
+
+_FILE_END = "\f"  # a line of its own; a blank line ends a document; no sentence holds either
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """An input file, its place (source, file) by number, and what its source says about it."""
+
+    place: tuple[int, int]
+    file: InputFile
+    share: float
+    sentence_lines: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """`key` names the result of reading it."""
+
+    key: str
+    files: Sequence[PartFile]
+
+    @property
+    def size(self) -> int:
+        """In bytes as stored, or nearly."""
+        return sum(part.file.size for part in self.files)
+
+
+def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
+    """Returns the parts in the order of the input. They depend on the input and the recipe alone."""
+    asked = (
+        "read",
+        recipe.seed,
+        recipe.every,
+        recipe.validation,
+        recipe.language,
+        recipe.min_characters,
+        recipe.max_characters,
+    )
+    parts, files = [], []
+
+    def finish_part() -> None:
+        if files:
+            known = [item for f in files for item in (*f.place, f.file.name, f.file.stamp, f.share, f.sentence_lines)]
+            parts.append(Part(f"read-{hash64(*map(str, asked), *map(str, known)):016x}", tuple(files)))
+            files.clear()
+
+    for s, source in enumerate(sources):
+        for f, file in enumerate(source.files):
+            files.append(PartFile((s, f), file, source.share, source.sentence_lines))
+            if sum(part.file.size for part in files) >= PART_BYTES:
+                finish_part()
+    finish_part()
+    return parts
+
+
+def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progress: Progress) -> None:
+    """Reads a part into `directory/KEY`, unless it is there.
+
+    Raises:
+      UserError: a file that cannot be read; with `strict`, one with invalid UTF-8.
+    """
+    if (directory / part.key).is_dir():
+        return
+    with appearing(directory / part.key) as partial, zstandard.open(partial / "sentences.zst", "wb") as text:
+        reader = _Reader(recipe)
+        hashes = []
+        for part_file in part.files:
+            for sentences in reader.training_documents(part_file, strict, progress):
+                text.write("".join(f"{sentence}\n" for sentence in (*sentences, "")).encode())
+                hashes.append(np.fromiter(map(sentence_hash, sentences), np.uint64, len(sentences)))
+            text.write(f"{_FILE_END}\n".encode())
+        np.save(partial / "hashes.npy", np.concatenate([np.empty(0, np.uint64), *hashes]))
+        counts = {
+            "sources": {str(source): counts for source, counts in reader.sources.items()},
+            "training": reader.training,
+            "dropped": reader.dropped,
+            "pool": reader.pool.to_json(),
+        }
+        (partial / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+
+
+def sentence_hash(sentence: str) -> int:
+    """Returns the hash by which two sentences count as equal, their case apart."""
+    return hash64(sentence.lower())
+
+
+class ReadPart:
+    """What `read_part` left.
+
+    Attributes:
+      sources: {source by number: Counter of documents, sentences, kept, invalid_lines}.
+      training: Counter of documents and sentences, before duplicates are dropped.
+      dropped: Counter of sentences by reason.
+      pool: the held-out documents.
+    """
+
+    def __init__(self, directory: Path, part: Part):
+        self._directory = directory / part.key
+        counts = json.loads((self._directory / "counts.json").read_text(encoding="utf-8"))
+        self.sources = {int(source): Counter(found) for source, found in counts["sources"].items()}
+        self.training, self.dropped = Counter(counts["training"]), Counter(counts["dropped"])
+        self.pool = ValidationPool.from_json(counts["pool"])
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """uint64[n], mapped: `sentence_hash` of each training sentence, in order."""
+        return np.load(self._directory / "hashes.npy", mmap_mode="r" if self.training["sentences"] else None)
+
+    def files(self, duplicate: np.ndarray | None = None) -> Iterator[Iterator[list[str]]]:
+        """Yields for each input file its training documents, each the list of its sentences.
+
+        `duplicate`, bool[n], says which sentences to leave out. A file's documents must be taken before the next file.
+        """
+        with zstandard.open(self._directory / "sentences.zst", "rt", encoding="utf-8", newline="\n") as text:
+            lines = (line[:-1] for line in text)
+            kept = None if duplicate is None else iter(~duplicate)
+            for first in lines:
+                yield self._documents(first, lines, kept)
+
+    @staticmethod
+    def _documents(line: str, lines: Iterator[str], kept: Iterator[bool] | None) -> Iterator[list[str]]:
+        sentences = []
+        while line != _FILE_END:
+            if line:
+                if kept is None or next(kept):
+                    sentences.append(line)
+            elif sentences:
+                yield sentences
+                sentences = []
+            line = next(lines)
+
+
+class _Reader:
+    """Turns documents into clean, sampled sentences of one of the splits, and counts."""
+
+    def __init__(self, recipe: Recipe):
+        self._recipe = recipe
+        self._sampling = Sampling(recipe.seed, recipe.every, recipe.validation)
+        self.sources: dict[int, Counter[str]] = {}
+        self.training: Counter[str] = Counter(documents=0, sentences=0)
+        self.dropped: Counter[str] = Counter()
+        self.pool = ValidationPool(MAX_VALIDATION_SENTENCES)
+
+    def training_documents(self, part_file: PartFile, strict: bool, progress: Progress) -> Iterator[list[str]]:
+        """Yields the kept sentences of each document that is not held out, if there are any."""
+        reading = Reading(strict)
+        counts = self.sources.setdefault(part_file.place[0], Counter(documents=0, sentences=0, kept=0))
+        for d, document in enumerate(part_file.file.documents(reading)):
+            sentences = list(document_sentences(document, self._recipe.language, part_file.sentence_lines))
+            kept = [s for i, s in enumerate(sentences) if self._keeps(document, i, s, part_file.share)]
+            counts.update(documents=1, sentences=len(sentences), kept=len(kept))
+            progress.at(part_file.file.size * reading.share, len(sentences))
+            if kept and self._sampling.holds_out(document):
+                self.pool.offer(self._sampling.holdout_draw(document), HeldOut((*part_file.place, d), kept))
+            elif kept:
+                self.training.update(documents=1, sentences=len(kept))
+                yield kept
+        counts.update(invalid_lines=reading.invalid_lines)
+        progress.finished(part_file.file.size)
+
+    def _keeps(self, document, number: int, sentence: str, share: float) -> bool:
+        if len(sentence) < self._recipe.min_characters:
+            self.dropped["too_few_characters"] += 1
+        elif self._recipe.max_characters is not None and len(sentence) > self._recipe.max_characters:
+            self.dropped["too_many_characters"] += 1
+        elif not self._sampling.keeps(document, number, share):
+            self.dropped["not_sampled"] += 1
+        else:
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """How the rows of a part are made.
+
+    Attributes:
+      key: names the result.
+      tokenizer: a directory.
+      duplicates: a file with bool[all training sentences of all parts], or None.
+      first: the part's first sentence in it.
+    """
+
+    key: str
+    part: Part
+    tokenizer: Path
+    duplicates: Path | None
+    first: int
+
+
+def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progress) -> None:
+    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there."""
+    if (directory / task.key).is_dir():
+        return
+    read = ReadPart(directory, task.part)
+    duplicate = None
+    if task.duplicates:
+        every = np.load(task.duplicates, mmap_mode="r")
+        duplicate = np.asarray(every[task.first : task.first + read.training["sentences"]])
+    with appearing(directory / task.key) as partial:
+        kept, dropped = write_rows(partial, read.files(duplicate), recipe, task.tokenizer, progress.sentences)
+        if duplicate is not None:
+            dropped["duplicates"] = int(duplicate.sum())
+        counts = {"kept": kept, "dropped": dropped}
+        (partial / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+
+
+def written(directory: Path, task: RowTask) -> tuple[RowFiles, Counter[str], Counter[str]]:
+    """Returns the rows that `write_part` left, how many documents and sentences are in them, and what was dropped."""
+    counts = json.loads((directory / task.key / "counts.json").read_text(encoding="utf-8"))
+    return RowFiles(directory / task.key), Counter(counts["kept"]), Counter(counts["dropped"])
+
+
+def write_rows(
+    directory: Path,
+    files: Iterable[Iterable[Sequence[str]]],
+    recipe: Recipe,
+    tokenizer: Path,
+    count: Callable[[int], None] = lambda sentences: None,
+) -> tuple[Counter[str], Counter[str]]:
+    """Tokenizes and packs the documents of each file into `directory`.
+
+    Returns how many documents and sentences there were, and how many of these were dropped, by reason.
+    """
+    tokenizer = _tokenizer(tokenizer)
+    specials = special_ids(tokenizer)
+    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(tokenizer), specials)
+    kept, dropped = Counter(documents=0, sentences=0), Counter()
+
+    def counted(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        for sentences in documents:
+            kept.update(documents=1, sentences=len(sentences))
+            yield sentences
+
+    for documents in files:
+        ids = tokenize(counted(documents), tokenizer, recipe.max_unknown, dropped, count)
+        for row in PACKERS[recipe.packing](ids, recipe.length, specials["cls"], specials["sep"], dropped):
+            writer.add(row)
+    writer.close()
+    return kept, dropped
+
+
+_tokenizer = lru_cache(maxsize=1)(load_tokenizer)
+
+
+@contextmanager
+def appearing(directory: Path) -> Iterator[Path]:
+    """Yields a directory to fill, which gets its name only if nothing goes wrong, and else disappears."""
+    partial = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        try:
+            os.rename(partial, directory)
+        except OSError:
+            if not directory.is_dir():  # else another process has just made the same
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""What the sources of tables share (parquet, hf, tfds): the check of the column, and its values as documents."""
+
+import importlib
+import textwrap
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ctcd_jax.data.sources.base import Document, Reading, Spec, paragraphs
+from ctcd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+BATCH_ROWS = 1024
+
+
+def library(spec: Spec, name: str) -> ModuleType:
+    """Imports a module of the extra `hub`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise spec.error(f"{error.name or name} is not installed: pip install 'ctcd-jax[hub]'") from error
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """Returns the message for a split or a field that does not exist."""
+    return f"no {what} '{name}'; there are: {', '.join(map(str, known))}"
+
+
+def check_type(spec: Spec, field: str, type_: "pyarrow.DataType") -> None:
+    """Raises UserError if a column of this type does not hold strings."""
+    if not _is_text(type_):
+        raise spec.error(f"field '{field}' holds {type_}, not strings")
+
+
+def texts(column: "pyarrow.ChunkedArray | pyarrow.Array", place: str) -> Iterator[bytes | None]:
+    """Yields a column's values as they are stored: pyarrow does not check that strings are valid UTF-8."""
+    import pyarrow
+
+    if not (_is_text(column.type) or pyarrow.types.is_null(column.type)):
+        raise UserError(f"{place}: the field holds {column.type}, not strings")
+    yield from column.cast(pyarrow.large_binary()).to_pylist()
+
+
+def documents(name: str, values: Iterable[bytes | str | None], place: str, reading: Reading) -> Iterator[Document]:
+    """Yields a document for each of the rows that has text in it, numbered by row; `place` is what errors name.
+
+    Raises:
+      UserError: if strict, for invalid UTF-8.
+    """
+    for number, value in enumerate(values):
+        text = _decode(value, f"{place}, row {number}", reading) if isinstance(value, bytes) else value
+        kept = paragraphs(text or "")
+        if kept:
+            yield Document(name, number, kept)
+
+
+def one_line(error: Exception) -> str:
+    """Returns the gist of a library's message: some go on for pages, with examples of code."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten(" ".join(lines[:2]), 300, placeholder=" ...") or type(error).__name__
+
+
+def _is_text(type_: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(type_):
+        return _is_text(type_.value_type)
+    return types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
+
+
+def _decode(value: bytes, place: str, reading: Reading) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        if reading.strict:
+            raise UserError(f"{place}: not UTF-8 ({error.reason}); mend it, or leave --strict out") from error
+        reading.invalid_lines += 1
+        return value.decode(errors="replace")
