@@ -1,6 +1,7 @@
 """A prepared corpus, opened: its manifest, and its rows as memory maps."""
 
 import hashlib
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,10 @@ class Corpus:
 
     def _map(self, file: str) -> np.memmap:
         if file not in self._maps:
-            self._maps[file] = np.load(self.directory / file, mmap_mode="r")
+            rows = np.load(self.directory / file, mmap_mode="r")
+            if hasattr(mmap, "MADV_RANDOM"):  # rows come in no order: what lies around one would be read for nothing
+                rows._mmap.madvise(mmap.MADV_RANDOM)
+            self._maps[file] = rows
         return self._maps[file]
 
     def _check_shard(self, shard: dict, verify: bool) -> None:

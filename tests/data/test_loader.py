@@ -1,5 +1,9 @@
+import json
 import pickle
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +135,37 @@ def test_processes_that_cannot_share_a_batch_are_an_error(packed):
     for batches in (lambda: TrainBatches(packed, 6, seed=0, process_count=4), lambda: ValidationBatches(packed, 0)):
         with pytest.raises(UserError, match=r"data\.batch_size \d: must be a positive multiple"):
             batches()
+
+
+LARGE = """
+import sys
+from ctcd_jax.data import Corpus, TrainBatches
+
+def kilobytes(kind):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(kind)).split()[1])
+
+batches = TrainBatches(Corpus(sys.argv[1]), 128, seed=0)
+batches[0]
+before = kilobytes("RssAnon"), kilobytes("RssFile")
+for step in range(1000, 501_000, 5000):  # 100 batches from all over the epoch
+    batches[step]
+print(kilobytes("RssAnon") - before[0], kilobytes("RssFile") - before[1])
+"""
+
+
+def test_a_hundred_million_rows_take_no_more_memory_than_a_few(tmp_path):
+    rows, length = 100_000_000, 128
+    np.lib.format.open_memmap(tmp_path / "train-00000.npy", "w+", np.uint16, (rows, length))  # 26 GB, all of it a hole
+    manifest = {
+        "format": 1,
+        "recipe": {"length": length},
+        "tokenizer": {"vocab_size": 1, "special_ids": {"pad": 0}},
+        "token_frequencies": [0],
+        "shards": {"train": [{"file": "train-00000.npy", "rows": rows, "length": length}], "validation": []},
+    }
+    (tmp_path / "corpus.json").write_text(json.dumps(manifest))
+    command = [sys.executable, "-c", LARGE, str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
+    own, mapped = map(int, said.split())
+    assert own < 4_000  # kB; an order of all rows would take 400 MB
+    assert mapped < 100 * 128 * 2 * 4  # two pages a row at most: nothing was read ahead
