@@ -98,16 +98,23 @@ def prepare(
             preparation.make_shard(*shard)
             return None
         if finalize:
-            preparation.check_read()
+            preparation.check_shards()
         manifest = preparation.make(out)
     except OSError as error:
-        if error.filename is None and error.errno is None:
+        if error.errno is None:
             raise
         raise UserError(
             f"--out {out}: cannot be written ({error.strerror}); mend that and run the same command again"
         ) from error
+    except BaseException:
+        if finished := _finished_parts(workspace):
+            log(f"{workspace}: {finished:,} finished parts are kept; the same command goes on with them")
+        raise
     finally:
-        _leave_finished_parts(workspace, out, log)
+        if out.exists() or not (shard or finalize or _finished_parts(workspace)):
+            shutil.rmtree(workspace, ignore_errors=True)
+        elif workspace.is_dir() and not any(workspace.iterdir()):
+            workspace.rmdir()
     for split, counts in manifest["splits"].items():
         log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding")
     return manifest
@@ -126,13 +133,8 @@ def _already_prepared(out: Path, recipe: Recipe, log: Log) -> dict:
     return manifest
 
 
-def _leave_finished_parts(workspace: Path, out: Path, log: Log) -> None:
-    """Removes the workspace, unless finished parts of an unfinished corpus are in it."""
-    finished = [path for path in workspace.glob("read-*") if path.suffix != ".tmp"]
-    if out.exists() or not finished:
-        shutil.rmtree(workspace, ignore_errors=True)
-    else:
-        log(f"{workspace}: {len(finished):,} finished parts, for the same command to go on with")
+def _finished_parts(workspace: Path) -> int:
+    return sum(path.suffix != ".tmp" for path in workspace.glob("read-*"))
 
 
 class _Preparation:
@@ -155,9 +157,12 @@ class _Preparation:
             self._write(self._row_tasks(self._given_tokenizer(), None)[index::count])
         self.log(f"shard {index}/{count} is done; after all {count}, run the same command with --finalize instead")
 
-    def check_read(self) -> None:
-        """Raises UserError if a part has not been read."""
-        missing = sum(not (self.workspace / part.key).is_dir() for part in self.parts)
+    def check_shards(self) -> None:
+        """Raises UserError if a shard has not done what shards can do."""
+        done = [part.key for part in self.parts]
+        if self.recipe.parts_are_independent:
+            done = [task.key for task in self._row_tasks(self._given_tokenizer(), None)]
+        missing = sum(not (self.workspace / key).is_dir() for key in done)
         if missing:
             raise UserError(
                 f"--finalize: {missing:,} of {len(self.parts):,} parts are missing; run every --shard i/n to its end"

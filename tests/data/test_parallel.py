@@ -86,8 +86,13 @@ def test_a_shard_does_its_share_and_finalize_wants_all_of_them(shelf, vocabulary
     for number, done in ((0, 4), (1, 7)):
         with pytest.raises(UserError, match=r"--finalize: \d of 7 parts are missing; run every --shard"):
             make(shelf, vocabulary, out, finalize=True)
+        other = tmp_path / "out.partial" / "read-another.1.tmp"  # a shard at work, which an error elsewhere spares
+        other.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(UserError, match="--shard 2/2"):
+            make(shelf, vocabulary, out, shard=(2, 2))
+        assert other.is_dir()
         make(shelf, vocabulary, out, shard=(number, 2))
-        finished = [path.name for path in (tmp_path / "out.partial").iterdir()]
+        finished = [path.name for path in (tmp_path / "out.partial").iterdir() if path.suffix != ".tmp"]
         assert sum(name.startswith("read-") for name in finished) == done
         assert sum(name.startswith("rows-") for name in finished) == done  # nothing is left for the last step to do
     make(shelf, vocabulary, out, finalize=True)
@@ -122,7 +127,7 @@ def test_a_damaged_file_costs_only_its_own_part(shelf, vocabulary, tmp_path):
     lines = []
     with pytest.raises(UserError, match=r"3\.txt\.gz: damaged"):
         make(copy, vocabulary, tmp_path / "out", log=lines.append)
-    assert "finished parts, for the same command to go on with" in lines[-1]
+    assert "4 finished parts are kept; the same command goes on with them" in lines[-1]
     partial = tmp_path / "out.partial"
     assert len(list(partial.iterdir())) == len(list(partial.glob("read-" + "?" * 16))) == 4  # of 0.txt to 3.txt
     (copy / "3.txt.gz").unlink()
