@@ -6,6 +6,7 @@
 import argparse
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -61,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     _prepare_arguments(verbs)
+
+    verb = _verb(verbs, "inspect", _inspect, "a corpus -> what is in it", "Colours are left out where NO_COLOR is set.")
+    verb.add_argument("directory", metavar="DIR", help="of `ctcd prepare`")
+    verb.add_argument("--html", metavar="FILE", help="also write it as a page that opens without a network")
+    verb.add_argument("--rows", type=int, default=3, metavar="N", help="validation rows to show (default 3)")
 
     verb = _verb(
         verbs,
@@ -206,6 +212,16 @@ def _prepare(options, overrides) -> int:
     work = {name: getattr(options, name) for name in ("shard", "finalize", "strict")}
     workers = available_cores() if options.workers is None else options.workers
     prepare(out=options.out, workers=workers, **work, **given, log=say)
+    return 0
+
+
+def _inspect(options, _) -> int:
+    from ctcd_jax.evaluation.inspect_corpus import inspect
+    from ctcd_jax.training.questions import validation_questions
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    width = max(60, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 100
+    inspect(options.directory, validation_questions, options.html, options.rows, log=say, colour=colour, width=width)
     return 0
 
 

@@ -24,7 +24,7 @@ class Recipe:
       vocab_size: of the tokenizer to train; None: 30,522.
       cased: of the tokenizer to train.
       validation: the share of documents held out; of their sentences 20,000 at most are used.
-      language: whose rules split paragraphs into sentences, a code such as "en".
+      language: whose rules split paragraphs into sentences, a code such as "de"; English ones for an unknown code.
       min_characters, max_characters: shorter and longer sentences are dropped; max None: no limit.
       max_unknown: a sentence with a larger share of [UNK] among its tokens is dropped.
       deduplicate: of equal sentences (but for case), keep the first in the order of the sources.

@@ -37,6 +37,7 @@ svg { display: block; width: 100%; height: auto; font-family: inherit; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }
 .chart .axis { stroke: var(--quiet); stroke-width: 1; }
 .chart .thin { stroke-width: 1.1; opacity: 0.55; stroke-linejoin: round; }
+.chart .bar { fill: var(--c0); }
 .chart .bold { stroke-width: 2.6; stroke-linejoin: round; stroke-linecap: round; }
 .cohort text { font-size: 13px; fill: var(--ink); text-anchor: middle; }
 .cohort .edges text { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
@@ -66,12 +67,12 @@ pre { background: var(--wash); padding: 0.8rem 1rem; overflow-x: auto; font-size
 """
 
 
-def page(title: str, lead: str, sections: Sequence[str]) -> str:
-    """Returns the whole document; `title` and `lead` are text, `sections` HTML."""
+def page(title: str, lead: str, sections: Sequence[str], style: str = "") -> str:
+    """Returns the whole document; `title` and `lead` are text, `sections` HTML, `style` the page's own rules."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n'
         + "\n".join(sections)
         + "\n</main>\n</body>\n</html>\n"

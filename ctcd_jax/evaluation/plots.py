@@ -1,4 +1,4 @@
-"""Charts as SVG text: line charts and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
+"""Charts as SVG text: line charts, histograms and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
 
 import math
 from collections.abc import Sequence
@@ -29,6 +29,15 @@ class Point:
     name: str
     x: float
     y: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """A histogram's bar over the whole numbers from `first` to `last`, both included."""
+
+    first: int
+    last: int
+    height: float
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,13 @@ def line_chart(
     )
     body = f'{clip}{_axes(frame, x_label, y_label)}<g clip-path="url(#{escape(name)})">{curves}</g>{labels}'
     return _svg(title, body)
+
+
+def bar_chart(title: str, columns: Sequence[Column], x_label: str, y_label: str) -> str:
+    """Returns a histogram as an <svg> element; y starts at 0. `title`: what is drawn, for who cannot see it."""
+    highest = max(column.height for column in columns)
+    frame = _Frame(columns[0].first - 0.5, columns[-1].last + 0.5, 0.0, 1.05 * highest or 1.0)
+    return _svg(title, _axes(frame, x_label, y_label) + "".join(_bar(column, frame) for column in columns))
 
 
 def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> str:
@@ -150,6 +166,14 @@ def _curve(curve: Series, frame: _Frame) -> str:
     dashes = ' stroke-dasharray="6 3"' if curve.colour >= COLOURS else ""
     weight = "bold" if curve.bold else "thin"
     return f'<path class="{weight}" d="{path}" {_colour("stroke", curve.colour)}{dashes}>{title}</path>'
+
+
+def _bar(column: Column, frame: _Frame) -> str:
+    left, right, top = frame.x(column.first - 0.5), frame.x(column.last + 0.5), frame.y(column.height)
+    return (
+        f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '
+        f'height="{HEIGHT - BOTTOM - top:.1f}"><title>{column.first}–{column.last}: {column.height:.3g}</title></rect>'
+    )
 
 
 def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
