@@ -57,7 +57,10 @@ def config(corpus: Path, members=("teacher", "student"), steps=20, **train):
     """CTCD (or fewer members) at a size that compiles in a second."""
     made = experiment("smoke")
     made.data.corpus, made.data.batch_size = str(corpus), 8
-    made.train.update({"steps": steps, "log_every": 5, "eval_every": 10, "checkpoint_every": 7} | train)
+    # float32, so that the figures are compared as closely on a machine whose default is another
+    made.train.update(
+        {"steps": steps, "log_every": 5, "eval_every": 10, "checkpoint_every": 7, "dtype": "float32"} | train
+    )
     for name in members:
         made.members[name] = member("smoke", name, hidden=16, intermediate=32, max_positions=32)
     if len(members) == 2:
