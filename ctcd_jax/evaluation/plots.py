@@ -1,4 +1,4 @@
-"""Charts as SVG text: line charts, histograms and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
+"""Charts as SVG text: lines, histograms and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
 
 import math
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ class Point:
 class Column:
     """A histogram's bar over the whole numbers from `first` to `last`, both included."""
 
+    name: str
     first: int
     last: int
     height: float
@@ -172,7 +173,7 @@ def _bar(column: Column, frame: _Frame) -> str:
     left, right, top = frame.x(column.first - 0.5), frame.x(column.last + 0.5), frame.y(column.height)
     return (
         f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '
-        f'height="{HEIGHT - BOTTOM - top:.1f}"><title>{column.first}–{column.last}: {column.height:.3g}</title></rect>'
+        f'height="{HEIGHT - BOTTOM - top:.1f}"><title>{escape(column.name)}: {column.height:.3g}</title></rect>'
     )
 
 

@@ -25,7 +25,7 @@ from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress,
 from ctcd_jax.training.run import open_run
 from ctcd_jax.training.sharding import make_mesh, place, place_rows, replicated
 from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
-from ctcd_jax.training.step import make_evaluation_step, make_train_step
+from ctcd_jax.training.step import make_evaluation, make_train_step
 
 
 class NonFinite(Exception):
@@ -84,7 +84,7 @@ class _Run:
         self.train_step = make_train_step(experiment, masker, self.mesh)
         # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
         asking = Masker(corpus.vocab_size, corpus.special_ids)
-        self.evaluation_step = make_evaluation_step(experiment, asking, self.mesh)
+        self.evaluation = make_evaluation(experiment, asking, self.mesh)
         self.peak = peak_flops(experiment.train.dtype)
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
@@ -177,10 +177,8 @@ class _Run:
 
     def _evaluate(self, write: bool = True) -> dict:
         params = {name: member.params for name, member in self.state.members.items()} | self.frozen
-        terms = None
-        for index in range(len(self.validation)):
-            part = self.evaluation_step(params, place_rows(self.validation[index], self.mesh))
-            terms = part if terms is None else jax.tree.map(lambda a, b: a + b, terms, part)
+        batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
+        terms = self.evaluation(params, batches)
         line = record("validation", self.step, self.tokens + int(self.state.tokens), jax.device_get(terms))
         if write and self.writers:
             self.writers.metrics(line)

@@ -4,6 +4,7 @@ students that start as twins."""
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], 
 def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch: dict) -> tuple[float, float]:
     """Returns a member's MLM loss, in nats, on one validation batch, and that of knowing nothing, log V."""
     alone = replace(experiment, cohort=Cohort({name: Member()}))
-    total, weight = evaluation_step(alone, masker, {name: params}, batch)[f"hard/{name}"]
+    total, weight = jax.jit(partial(evaluation_step, alone, masker))({name: params}, batch)[f"hard/{name}"]
     return float(total / weight), math.log(experiment.models[name].vocab_size)
 
 

@@ -4,10 +4,12 @@ Read `distill/cohort.py` (who teaches whom) and `distill/objective.py` (Eq. 1-5)
 and losses meet. There is no branch on the method: a method is a cohort.
 """
 
+from collections.abc import Iterable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -177,10 +179,26 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh):
     )
 
 
-def make_evaluation_step(experiment: Experiment, masker: Masker, mesh: Mesh):
-    """Returns `evaluation_step` compiled for the mesh: (params of all members, batch) -> terms."""
-    return jax.jit(
-        partial(evaluation_step, experiment, masker),
-        in_shardings=(None, batch_sharding(mesh)),
-        out_shardings=replicated(mesh),
-    )
+def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
+    """Returns the compiled sum of `evaluation_step` over batches: (params of all members, batches) -> terms.
+
+    The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
+    its own collectives, can starve one another on a machine with more devices than cores.
+    """
+    step = jax.jit(partial(evaluation_step, experiment, masker))
+
+    def add(params: Params, batch: dict, sums: Terms) -> Terms:
+        return jax.tree.map(jnp.add, sums, step(params, batch))
+
+    shardings = (None, batch_sharding(mesh), replicated(mesh))
+    add = jax.jit(add, in_shardings=shardings, out_shardings=replicated(mesh))
+
+    def evaluate(params: Params, batches: Iterable[dict]) -> Terms:
+        sums = None
+        for batch in batches:
+            if sums is None:
+                sums = jax.tree.map(lambda term: np.zeros(term.shape, term.dtype), jax.eval_shape(step, params, batch))
+            sums = add(params, batch, sums)
+        return sums
+
+    return evaluate

@@ -1,0 +1,102 @@
+"""A few validation rows in words, with the questions that every run is asked about them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ctcd_jax.data import Corpus, ValidationBatches
+
+HIDDEN, RANDOM, KEPT = "hidden", "random", "kept"
+"""What happens to a token that is asked for: [MASK] stands in its place, or a random token, or it stays."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as the corpus has it. If it is asked for: `fate`, what happens to it, and `seen`, what the models see."""
+
+    text: str
+    special: bool = False
+    fate: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """Row `number` of the validation split: its segments of tokens, and how much of `length` is padding."""
+
+    number: int
+    length: int
+    segments: Sequence[Sequence[Token]]
+    padding: int
+
+    @property
+    def summary(self) -> str:
+        """The row in a few words."""
+        tokens, segments = self.length - self.padding, len(self.segments)
+        asked = sum(bool(token.fate) for segment in self.segments for token in segment)
+        return (
+            f"row {self.number}: {tokens} tokens of {self.length}, {asked} asked for, "
+            f"{segments} segment{'' if segments == 1 else 's'}"
+        )
+
+
+class Questions(Protocol):
+    """Rows as they are asked: `input_ids`, int[B, L], and `labels`, int[B, L], -100 where nothing is asked."""
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+
+
+Ask = Callable[[Corpus, np.ndarray, np.ndarray], Questions]
+"""(corpus, input_ids int32[B, L], rows int32[B]) -> the questions: what masks is another room's matter."""
+
+
+def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, ask: Ask) -> list[ExampleRow]:
+    """Returns `count` validation rows (or all) spread evenly over the split, whose rows are in the order of length."""
+    total = corpus.rows("validation")
+    count = min(count, total)
+    numbers = [(2 * index + 1) * total // (2 * count) for index in range(count)]
+    batches = ValidationBatches(corpus, 1)  # batch n is row n
+    found = [batches[number] for number in numbers]
+    lengths = {batch["input_ids"].shape[1] for batch in found}
+    rows = []
+    for length in sorted(lengths):
+        of_length = [batch for batch in found if batch["input_ids"].shape[1] == length]
+        ids, places = (np.concatenate([batch[key] for batch in of_length]) for key in ("input_ids", "rows"))
+        questions = ask(corpus, ids, places)
+        seen, labels = np.asarray(questions.input_ids), np.asarray(questions.labels)
+        rows += [_example(corpus, tokenizer, *row) for row in zip(places.tolist(), ids, seen, labels, strict=True)]
+    return rows
+
+
+def token_text(tokenizer: Tokenizer, number: int) -> str:
+    """Returns a token as it may be shown: what cannot be printed is replaced."""
+    text = tokenizer.id_to_token(number) or f"[{number}]"  # a vocabulary may have gaps
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _example(
+    corpus: Corpus, tokenizer: Tokenizer, number: int, ids: np.ndarray, seen: np.ndarray, labels: np.ndarray
+) -> ExampleRow:
+    real = ids != corpus.special_ids["pad"]
+    starts = np.flatnonzero(ids == corpus.special_ids["cls"])
+    tokens = list(_tokens(corpus, tokenizer, ids[real].tolist(), seen[real].tolist(), labels[real].tolist()))
+    ends = [*starts[1:], len(tokens)]
+    segments = [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+    return ExampleRow(number, len(ids), segments, len(ids) - len(tokens))
+
+
+def _tokens(
+    corpus: Corpus, tokenizer: Tokenizer, ids: Sequence[int], seen: Sequence[int], labels: Sequence[int]
+) -> Iterator[Token]:
+    specials = set(corpus.special_ids.values())
+    for number, shown, label in zip(ids, seen, labels, strict=True):
+        fate = ""
+        if label >= 0:
+            fate = KEPT if shown == number else HIDDEN if shown == corpus.special_ids["mask"] else RANDOM
+        yield Token(
+            token_text(tokenizer, number), number in specials, fate, token_text(tokenizer, shown) if fate else ""
+        )
