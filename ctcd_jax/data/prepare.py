@@ -9,28 +9,23 @@ same recipe over the same text gives the same bytes, by any number of processes 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from ctcd_jax.data.corpus import MANIFEST, read_manifest
 from ctcd_jax.data.duplicates import mark_duplicates
-from ctcd_jax.data.hashing import HASH_RANGE, hash64
+from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.manifest import make_manifest, manifest_json
 from ctcd_jax.data.parts import (
-    MAX_VALIDATION_SENTENCES,
     Part,
     ReadPart,
     RowTask,
     appearing,
     plan_parts,
     read_part,
-    sentence_hash,
     write_part,
     write_rows,
     written,
@@ -39,12 +34,9 @@ from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
-from ctcd_jax.data.validation import HeldOut, ValidationPool
+from ctcd_jax.data.whole import Unseen, Whole, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workers import run_tasks
 from ctcd_jax.errors import UserError
-
-TOKENIZER_SENTENCES = 5_000_000
-"""A tokenizer is trained on at most about so many of the sentences, an even sample of them."""
 
 Log = Callable[[str], None]
 
@@ -175,7 +167,7 @@ class _Preparation:
         self._read(self.parts)
         reads = [ReadPart(self.workspace, part) for part in self.parts]
         with self._own_errors():
-            whole = _merge(reads, self.recipe, len(self.sources))
+            whole = merge(reads, self.recipe, len(self.sources))
             duplicates = self._mark_duplicates(reads)
             tokenizer = self._given_tokenizer() if self.recipe.tokenizer else self._trained_tokenizer(reads, duplicates)
         tasks = self._row_tasks(tokenizer, duplicates)
@@ -193,7 +185,7 @@ class _Preparation:
                 if not sum(files.rows.values()):
                     raise UserError(
                         f"--packing {self.recipe.packing}: not one {split} row came out, because of what was dropped"
-                        f" ({_counts(dropped)})"
+                        f" ({counted(dropped)})"
                     )
         return self._assemble(out, tokenizer, splits, whole.sources, dropped)
 
@@ -232,7 +224,7 @@ class _Preparation:
         if not directory.is_dir():
             self.log("training the tokenizer")
             tokenizer = train_wordpiece(
-                lambda: _tokenizer_sentences(reads, duplicates), self.recipe.vocab_size, self.recipe.cased
+                lambda: tokenizer_sentences(reads, duplicates), self.recipe.vocab_size, self.recipe.cased
             )
             with appearing(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
@@ -250,13 +242,13 @@ class _Preparation:
         return tasks
 
     def _write_validation(
-        self, whole: "_Whole", reads: Sequence[ReadPart], tokenizer: Path
+        self, whole: Whole, reads: Sequence[ReadPart], tokenizer: Path
     ) -> tuple[RowFiles, Counter[str], Counter[str]]:
         """Writes the held-out sentences that training does not have."""
         directory = self.workspace / "validation"
         shutil.rmtree(directory, ignore_errors=True)
         dropped: Counter[str] = Counter()
-        unseen = _Unseen(whole.held_out, reads, self.recipe.deduplicate, dropped)
+        unseen = Unseen(whole.held_out, reads, self.recipe.deduplicate, dropped)
         files = (
             unseen.documents(documents) for _, documents in groupby(whole.held_out, key=lambda document: document.file)
         )
@@ -277,8 +269,8 @@ class _Preparation:
         with appearing(directory) as partial_:
             shutil.copytree(tokenizer, partial_ / "tokenizer")
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
-            counted = list(zip(self.sources, sources, strict=True))
-            manifest = make_manifest(self.recipe, counted, partial_ / "tokenizer", splits, shards, dropped)
+            found = list(zip(self.sources, sources, strict=True))
+            manifest = make_manifest(self.recipe, found, partial_ / "tokenizer", splits, shards, dropped)
             (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
         os.replace(directory, out)
         return manifest
@@ -297,96 +289,3 @@ class _Preparation:
         except UserError:
             shutil.rmtree(self.workspace, ignore_errors=True)
             raise
-
-
-@dataclass
-class _Whole:
-    """What all parts together say: `sources` counts documents, sentences, kept and invalid_lines of each source."""
-
-    held_out: Sequence[HeldOut]
-    sources: Sequence[Counter[str]]
-    dropped: Counter[str]
-
-
-def _merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> _Whole:
-    pool = ValidationPool(MAX_VALIDATION_SENTENCES)
-    sources = [Counter(documents=0, sentences=0, kept=0) for _ in range(source_count)]
-    training, dropped = Counter(), Counter()
-    for read in reads:
-        pool.merge(read.pool)
-        training.update(read.training)
-        dropped.update(read.dropped)
-        for source, counts in read.sources.items():
-            sources[source].update(counts)
-    for spec, counts in zip(recipe.sources, sources, strict=True):
-        if not counts["sentences"]:
-            raise UserError(f"source '{spec}': no text in it")
-    total = sum(sources, Counter())
-    if not total["kept"]:
-        raise UserError(
-            f"--every {recipe.every}: none of the {total['sentences']:,} sentences was kept ({_counts(dropped)});"
-            " ask for more of them"
-        )
-    held_out = pool.documents()
-    if not held_out:
-        raise UserError(
-            f"--validation {recipe.validation}: none of the {total['documents']:,} documents was held out; raise it"
-        )
-    if not training["sentences"]:
-        raise UserError(f"--validation {recipe.validation}: nothing is left to train on; lower it")
-    dropped["validation_surplus"] += pool.surplus
-    return _Whole(held_out, sources, dropped)
-
-
-def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in sorted(dropped.items()))
-
-
-def _tokenizer_sentences(reads: Sequence[ReadPart], duplicates: Path | None) -> Iterator[str]:
-    """Yields the training sentences, an even sample of `TOKENIZER_SENTENCES` of them if there are more."""
-    total = sum(read.training["sentences"] for read in reads)
-    limit = min(HASH_RANGE - 1, HASH_RANGE * TOKENIZER_SENTENCES // total)
-    first = 0
-    for read in reads:
-        count = read.training["sentences"]
-        leave = np.asarray(read.hashes) > np.uint64(limit)
-        if duplicates:
-            leave |= np.load(duplicates, mmap_mode="r")[first : first + count]
-        for documents in read.files(leave):
-            for sentences in documents:
-                yield from sentences
-        first += count
-
-
-class _Unseen:
-    """Takes from held-out documents the sentences that training has, and, if asked, those that occurred before."""
-
-    def __init__(
-        self, held_out: Sequence[HeldOut], reads: Sequence[ReadPart], deduplicate: bool, dropped: Counter[str]
-    ):
-        hashes = {sentence_hash(sentence) for document in held_out for sentence in document.sentences}
-        wanted = np.sort(np.fromiter(hashes, np.uint64, len(hashes)))
-        found = np.zeros(len(wanted), bool)
-        for read in reads:
-            places = np.minimum(np.searchsorted(wanted, read.hashes), len(wanted) - 1)
-            found[places[wanted[places] == read.hashes]] = True
-        self._in_training = set(wanted[found].tolist())
-        self._before: set[int] | None = set() if deduplicate else None
-        self._dropped = dropped
-
-    def documents(self, held_out: Iterable[HeldOut]) -> Iterator[list[str]]:
-        """Yields the documents that still have sentences."""
-        for document in held_out:
-            if sentences := [sentence for sentence in document.sentences if self._keeps(sentence_hash(sentence))]:
-                yield sentences
-
-    def _keeps(self, sentence: int) -> bool:
-        if sentence in self._in_training:
-            self._dropped["validation_in_training"] += 1
-        elif self._before is not None and sentence in self._before:
-            self._dropped["duplicates"] += 1
-        else:
-            if self._before is not None:
-                self._before.add(sentence)
-            return True
-        return False

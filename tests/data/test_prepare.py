@@ -14,7 +14,7 @@ import zstandard
 from ctcd_jax.data import Corpus, prepare
 from ctcd_jax.data.sentences import Sampling
 from ctcd_jax.data.sources import Document
-from ctcd_jax.data.tokenizer import load_tokenizer
+from ctcd_jax.data.tokenizer import load_tokenizer, train_wordpiece
 from ctcd_jax.errors import UserError
 
 FILES = ("a.txt", "b.txt", "sub/c.txt")
@@ -291,6 +291,24 @@ def test_a_cased_tokenizer_keeps_case(make):
     assert "The" in vocabulary[0]
     assert "The" not in vocabulary[1]
     assert "the" in vocabulary[1]
+
+
+def test_a_tokenizer_is_trained_on_an_even_sample_of_many_sentences(make, library, monkeypatch):
+    seen = []
+
+    def spy(passes, *arguments):
+        seen.append(list(passes()))
+        return train_wordpiece(passes, *arguments)
+
+    monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "train_wordpiece", spy)  # the name is a function's, too
+    make(vocab_size=200)
+    monkeypatch.setattr("ctcd_jax.data.whole.TOKENIZER_SENTENCES", 100)
+    make(vocab_size=200)
+    every, sample = seen
+    assert Counter(map(str.lower, every)) == Counter(written(library, Sampling(0, 1, 0.2), held_out=False))
+    assert 60 < len(sample) < 140
+    assert not Counter(sample) - Counter(every)
+    assert len({sentence.split(" after")[0] for sentence in sample}) > 30  # from everywhere
 
 
 def test_invalid_utf8_is_counted_or_an_error(make, tmp_path, library):
