@@ -191,7 +191,6 @@ def _models(verb):
 
 
 def _prepare(options, overrides) -> int:
-    from ctcd_jax.config_file import load_config
     from ctcd_jax.data import prepare
     from ctcd_jax.data.recipe import Recipe
     from ctcd_jax.data.workers import available_cores
@@ -202,6 +201,8 @@ def _prepare(options, overrides) -> int:
         if given or options.source:
             name = next(iter(given), "source").replace("_", "-")
             raise UserError(f"--{name}: a recipe is given with --config; set its fields with --config.NAME=VALUE")
+        from ctcd_jax.config_file import load_config
+
         given = load_config(options.config, overrides).to_dict()
         for name in given:
             if name not in known:

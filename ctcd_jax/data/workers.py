@@ -155,8 +155,8 @@ class _Display:
 
     def __enter__(self) -> "_Display":
         if sys.stderr.isatty():
-            layout = "{desc}: {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
-            self._bar = tqdm(total=1.0, desc=self._label, bar_format=layout, leave=False)
+            layout = "{desc}: {percentage:3.0f}%|{bar}| {unit} [{elapsed}<{remaining}]"
+            self._bar = tqdm(total=1.0, desc=self._label, unit="", bar_format=layout, leave=False)
         return self
 
     def __exit__(self, *error) -> None:
@@ -170,7 +170,7 @@ class _Display:
         rate = self._totals[1] / max(now - self._began, 1e-9)
         counts = f"{self._totals[1]:,.0f} sentences, {rate:,.0f}/s"
         if self._bar is not None:
-            self._bar.set_postfix_str(counts, refresh=False)
+            self._bar.unit = counts
             self._bar.n = share
             self._bar.refresh()
         elif now - self._said > _LINE_EVERY:
