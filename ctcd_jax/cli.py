@@ -217,7 +217,7 @@ def _prepare(options, overrides) -> int:
 
 
 def _inspect(options, _) -> int:
-    from ctcd_jax.evaluation.inspect_corpus import inspect
+    from ctcd_jax.evaluation.inspection.corpus import inspect
     from ctcd_jax.training.questions import validation_questions
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

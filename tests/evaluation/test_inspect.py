@@ -15,9 +15,9 @@ import pytest
 from ctcd_jax.cli import main
 from ctcd_jax.data import Corpus, ValidationBatches, prepare
 from ctcd_jax.data.tokenizer import load_tokenizer
-from ctcd_jax.evaluation.corpus_facts import bins, token_lengths, trained_positions, vocabulary
-from ctcd_jax.evaluation.corpus_words import DROPPED
-from ctcd_jax.evaluation.example_rows import HIDDEN, KEPT, RANDOM, example_rows
+from ctcd_jax.evaluation.inspection.examples import HIDDEN, KEPT, RANDOM, example_rows
+from ctcd_jax.evaluation.inspection.facts import bins, token_lengths, trained_positions, vocabulary
+from ctcd_jax.evaluation.inspection.words import DROPPED
 from ctcd_jax.evaluation.plots import Column, bar_chart
 from ctcd_jax.training.masking import Masker, validation_keys
 from ctcd_jax.training.questions import validation_questions

@@ -7,9 +7,9 @@ from itertools import zip_longest
 from tokenizers import Tokenizer
 
 from ctcd_jax.data import Corpus
-from ctcd_jax.evaluation.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
-from ctcd_jax.evaluation.corpus_facts import token_lengths, trained_positions, vocabulary
-from ctcd_jax.evaluation.example_rows import ExampleRow, token_text
+from ctcd_jax.evaluation.inspection.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
+from ctcd_jax.evaluation.inspection.examples import ExampleRow, token_text
+from ctcd_jax.evaluation.inspection.facts import token_lengths, trained_positions, vocabulary
 
 PACKINGS = {
     "sentence": "one sentence a row",

@@ -1,10 +1,10 @@
-"""What is said about a corpus, not yet laid out: `corpus_words` makes it, `corpus_text` and `corpus_page` show it."""
+"""What is said about a corpus, not yet laid out: `words` makes it, `text` and `html` show it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctcd_jax.evaluation.corpus_facts import Bar
-from ctcd_jax.evaluation.example_rows import ExampleRow
+from ctcd_jax.evaluation.inspection.examples import ExampleRow
+from ctcd_jax.evaluation.inspection.facts import Bar
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
-from ctcd_jax.evaluation.blocks import Curve, Examples, Facts, Histogram, Note, Section, Table
-from ctcd_jax.evaluation.corpus_facts import Bar
-from ctcd_jax.evaluation.example_rows import HIDDEN, KEPT, RANDOM, ExampleRow, Token
+from ctcd_jax.evaluation.inspection.blocks import Curve, Examples, Facts, Histogram, Note, Section, Table
+from ctcd_jax.evaluation.inspection.examples import HIDDEN, KEPT, RANDOM, ExampleRow, Token
+from ctcd_jax.evaluation.inspection.facts import Bar
 
 BAR_WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉"

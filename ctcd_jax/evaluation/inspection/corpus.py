@@ -6,10 +6,10 @@ from pathlib import Path
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.corpus_page import render
-from ctcd_jax.evaluation.corpus_text import coloured, lines, plain
-from ctcd_jax.evaluation.corpus_words import describe, lead
-from ctcd_jax.evaluation.example_rows import Ask, example_rows
+from ctcd_jax.evaluation.inspection.examples import Ask, example_rows
+from ctcd_jax.evaluation.inspection.html import render
+from ctcd_jax.evaluation.inspection.text import coloured, lines, plain
+from ctcd_jax.evaluation.inspection.words import describe, lead
 
 
 def inspect(

@@ -5,8 +5,8 @@ from html import escape
 from itertools import groupby
 
 from ctcd_jax.evaluation import page
-from ctcd_jax.evaluation.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
-from ctcd_jax.evaluation.example_rows import HIDDEN, KEPT, RANDOM, ExampleRow, Token
+from ctcd_jax.evaluation.inspection.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
+from ctcd_jax.evaluation.inspection.examples import HIDDEN, KEPT, RANDOM, ExampleRow, Token
 from ctcd_jax.evaluation.plots import Column, Series, bar_chart, line_chart
 
 STYLE = """
