@@ -63,9 +63,9 @@ def test_data(monkeypatch, tmp_path):
     assert set(result) == COMMON
     rounds = {name: len(variant["seconds"]) for name, variant in result["variants"].items()}
     assert rounds == {"load": 2, "tokenize": 2, "prepare": 2}
-    quotient = result["ratios"]["prepare / encode_batch_fast"]
+    quotient = result["ratios"]["speed of prepare / of encode_batch_fast"]
     assert quotient["rounds"][0] == pytest.approx(
-        result["variants"]["prepare"]["seconds"][0] / result["variants"]["tokenize"]["seconds"][0]
+        result["variants"]["tokenize"]["seconds"][0] / result["variants"]["prepare"]["seconds"][0]
     )
     assert result["shapes"]["paragraphs"] == 2000
     assert result["shapes"]["corpus_rows"] >= data.BATCH
