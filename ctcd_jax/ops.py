@@ -1,10 +1,16 @@
 """The array operations whose plain form is slow, or inexact in low precision. Everything else is ordinary JAX."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """Returns the dtype in which sums of products of `dtype` are kept: (at least) float32."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -21,9 +27,8 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: jnp.dtype) -
       bias: float32[out], added before the result is cast.
       dtype: of the result.
     """
-    accumulator = jnp.promote_types(x.dtype, jnp.float32)
     y = lax.dot_general(
-        x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=accumulator
+        x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=accumulator(x.dtype)
     )
     return (y + bias).astype(dtype)
 
@@ -35,18 +40,127 @@ def _linear_forward(x, kernel, bias, dtype):
 def _linear_backward(dtype, saved, gradient):
     del dtype
     x, kernel, bias = saved
-    accumulator = jnp.promote_types(x.dtype, jnp.float32)
-    rows = tuple(range(x.ndim - 1))
     low = gradient.astype(x.dtype)
     dx = lax.dot_general(
-        low, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator
+        low, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator(x.dtype)
     )
-    dkernel = lax.dot_general(x, low, ((rows, rows), ((), ())), preferred_element_type=accumulator)
-    dbias = jnp.sum(gradient.astype(accumulator), axis=rows)
+    dkernel = over_rows(x, low)
+    dbias = jnp.sum(gradient.astype(dkernel.dtype), axis=range(x.ndim - 1))
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
 
 
 linear.defvjp(_linear_forward, _linear_backward)
+
+
+def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
+    """Returns the sum over all rows of the outer products of x [..., m] and y [..., n], as (at least) float32[m, n].
+
+    XLA's CPU backend gives a product that is contracted over one dimension at the left of both sides to a library that
+    transposes first, and one over two dimensions to another that does not: half the time in bfloat16. Hence a second
+    dimension of size 1. Elsewhere it makes no difference.
+
+    Args:
+      grouped: whether the first axis is kept: the result is then [g, m, n].
+    """
+    if x.ndim == 2 + grouped:
+        x, y = x[..., None, :], y[..., None, :]
+    axes = tuple(range(grouped, x.ndim - 1))
+    groups = (0,) if grouped else ()
+    total = lax.dot_general(x, y, ((axes, axes), (groups, groups)), preferred_element_type=accumulator(x.dtype))
+    # XLA would fold a transpose of the result into such a product, and its CPU backend has no kernel for that.
+    return lax.optimization_barrier(total)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Returns `jnp.einsum(spec, x, y)` as `dtype`, of operands of one dtype, accumulated as in `linear`.
+
+    Args:
+      spec: of two operands, every letter in at least two of the three groups, batch dimensions first as in
+        "bnqd,bnkd->bnqk": of other orders the CPU backend cannot make a float32 product of bfloat16 operands.
+    """
+    return jnp.einsum(spec, x, y, preferred_element_type=accumulator(x.dtype)).astype(dtype)
+
+
+def _product_forward(spec, x, y, dtype):
+    return product(spec, x, y, dtype), (x, y)
+
+
+def _product_backward(spec, dtype, saved, gradient):
+    del dtype
+    x, y = saved
+    low = gradient.astype(x.dtype)
+    left, right, out = spec.replace("->", ",").split(",")
+    return (
+        product(f"{out},{right}->{left}", low, y, x.dtype),
+        product(f"{left},{out}->{right}", x, low, y.dtype),
+    )
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """Returns x * Phi(x), exact, in x's dtype; only x is kept for the backward pass.
+
+    `jax.nn.gelu` goes by erfc, which is two polynomials, and keeps float32 arrays of its intermediate steps.
+    """
+    wide = x.astype(accumulator(x.dtype))
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _gelu_forward(x):
+    return gelu(x), x
+
+
+def _gelu_backward(x, gradient):
+    wide = x.astype(accumulator(x.dtype))
+    density = jnp.exp(-wide * wide / 2) * (2 * math.pi) ** -0.5
+    return ((gradient * (_normal_cdf(wide) + wide * density)).astype(x.dtype),)
+
+
+def _normal_cdf(x):
+    return (1 + lax.erf(x * 0.5**0.5)) / 2
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype) -> jax.Array:
+    """Returns (x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis, as `dtype`.
+
+    Statistics and gradients are computed in (at least) float32; x and two numbers a row are kept for the backward pass.
+    """
+    return _layer_norm_forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _layer_norm_forward(x, scale, bias, epsilon, dtype):
+    wide = x.astype(accumulator(x.dtype))
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    # Not E[x^2] - E[x]^2, which cancels.
+    rate = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
+    return ((wide - mean) * rate * scale + bias).astype(dtype), (x, scale, mean, rate)
+
+
+def _layer_norm_backward(epsilon, dtype, saved, gradient):
+    del epsilon, dtype
+    x, scale, mean, rate = saved
+    gradient = gradient.astype(mean.dtype)
+    normal = (x.astype(mean.dtype) - mean) * rate
+    inner = gradient * scale
+    shift = jnp.mean(inner, axis=-1, keepdims=True)
+    stretch = jnp.mean(inner * normal, axis=-1, keepdims=True)
+    rows = range(x.ndim - 1)
+    return (
+        (rate * (inner - shift - normal * stretch)).astype(x.dtype),
+        jnp.sum(gradient * normal, axis=rows).astype(scale.dtype),
+        jnp.sum(gradient, axis=rows).astype(scale.dtype),
+    )
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:

@@ -10,6 +10,7 @@ For one token with label y, and p_m = softmax(z_m) of member m:
 Every term is a (sum, weight) pair: it is added up over chunks, micro-batches and devices, and divided once.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -18,12 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from ctcd_jax.distill.cohort import Cohort, Edge
-from ctcd_jax.ops import linear
+from ctcd_jax.ops import accumulator, linear
 
-# Tokens whose logits exist at once when a head is applied in chunks: 1024 x 30,522 x 4 bytes = 125 MB a member.
-CHUNK = 1024
+LOG_2 = math.log(2.0)
 
 Terms = dict[str, tuple[jax.Array, jax.Array]]
+Losses = dict[str, jax.Array]
 
 
 class Signals(NamedTuple):
@@ -38,14 +39,18 @@ class Signals(NamedTuple):
     head: tuple[jax.Array, jax.Array]
 
 
-def cohort_loss(
-    cohort: Cohort, outputs: Mapping[str, jax.Array | Signals], labels: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the loss of a whole batch, a scalar, and every term of `cohort_terms` as a mean. Arguments as there."""
+def cohort_losses(
+    cohort: Cohort,
+    outputs: Mapping[str, jax.Array | Signals],
+    labels: jax.Array,
+    weights: jax.Array,
+    totals: Mapping[str, jax.Array],
+) -> tuple[Losses, Terms]:
+    """Returns what each trainable member minimises (`member_losses`) and the terms of `cohort_terms`, as arithmetic for
+    autodiff on whole logits. This is the definition; `fused.cohort_losses` computes the same from `Signals`, faster.
+    """
     terms = cohort_terms(cohort, outputs, labels, weights)
-    return weigh(cohort, terms, denominators(labels, weights)), {
-        name: total / jnp.maximum(weight, 1) for name, (total, weight) in terms.items()
-    }
+    return member_losses(cohort, terms, totals), terms
 
 
 def cohort_terms(
@@ -59,8 +64,7 @@ def cohort_terms(
 
     Args:
       cohort: who learns from whom.
-      outputs: of every member, logits float[N, V] or `Signals`, whose head is applied to CHUNK tokens at a time, so
-        that no [N, V] array is ever stored.
+      outputs: of every member, logits float[N, V] or `Signals`.
       labels: int[N], -100 where nothing is predicted.
       weights: float[N], 1 = a real token.
 
@@ -69,42 +73,8 @@ def cohort_terms(
     Raises:
       ValueError: outputs of other members than the cohort's, or of different vocabularies.
     """
-    if set(outputs) != set(cohort.members):
-        raise ValueError(f"outputs are of {sorted(outputs)}, but the cohort has {sorted(cohort.members)}")
-    _check_vocabularies(outputs)
-    if not any(isinstance(output, Signals) for output in outputs.values()):
-        return _token_terms(cohort, outputs, labels, weights)
-    return _chunked_terms(cohort, outputs, labels, weights)
-
-
-def denominators(labels: jax.Array, weights: jax.Array) -> dict[str, jax.Array]:
-    """Returns the number of predicted ("masked") and of real ("attended") tokens, at least 1: what means divide by."""
-    masked = jnp.sum(weights * (labels >= 0))
-    return {"masked": jnp.maximum(masked, 1), "attended": jnp.maximum(jnp.sum(weights), 1)}
-
-
-def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns what each trainable member minimises: its hard loss and its incoming edges, weighted and normalised.
-
-    By StopG, a member's gradient is that of its own entry alone.
-    """
-    losses = {}
-    for name in cohort.trainable:
-        loss = cohort.members[name].hard_weight * terms[f"hard/{name}"][0] / denominators["masked"]
-        for edge in cohort.edges:
-            if edge.target == name:
-                loss += edge.weight * terms[f"soft/{edge.name}"][0] / denominators[edge.positions]
-        losses[name] = loss
-    return losses
-
-
-def weigh(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the loss: Eq. 4 for CTCD, Eq. 5 for Community KD. Terms may be of a part of the denominators' batch."""
-    return sum(member_losses(cohort, terms, denominators).values())
-
-
-def _token_terms(cohort, outputs, labels, weights) -> Terms:
-    logits = {name: output.astype(jnp.promote_types(output.dtype, jnp.float32)) for name, output in outputs.items()}
+    check_outputs(cohort, outputs)
+    logits = {name: _logits(output) for name, output in outputs.items()}
     # StopG: whoever teaches is a constant. This is the only place where gradients between members are cut.
     constant = {name: jax.lax.stop_gradient(value) for name, value in logits.items()}
     predicted = weights * (labels >= 0)
@@ -134,6 +104,32 @@ def _token_terms(cohort, outputs, labels, weights) -> Terms:
     return terms
 
 
+def denominators(labels: jax.Array, weights: jax.Array) -> dict[str, jax.Array]:
+    """Returns the number of predicted ("masked") and of real ("attended") tokens, at least 1: what means divide by."""
+    masked = jnp.sum(weights * (labels >= 0))
+    return {"masked": jnp.maximum(masked, 1), "attended": jnp.maximum(jnp.sum(weights), 1)}
+
+
+def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns what each trainable member minimises: its hard loss and its incoming edges, weighted and normalised.
+
+    By StopG, a member's gradient is that of its own entry alone.
+    """
+    losses = {}
+    for name in cohort.trainable:
+        loss = cohort.members[name].hard_weight * terms[f"hard/{name}"][0] / denominators["masked"]
+        for edge in cohort.edges:
+            if edge.target == name:
+                loss += edge.weight * terms[f"soft/{edge.name}"][0] / denominators[edge.positions]
+        losses[name] = loss
+    return losses
+
+
+def weigh(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns the loss: Eq. 4 for CTCD, Eq. 5 for Community KD. Terms may be of a part of the denominators' batch."""
+    return sum(member_losses(cohort, terms, denominators).values())
+
+
 def divergence(edge: Edge, source: jax.Array, target: jax.Array) -> jax.Array:
     """Returns float[N], nats: the edge's divergence between two members' logits float[N, V] (times tau^2 if asked)."""
     log_p = jax.nn.log_softmax(source / edge.temperature)
@@ -143,7 +139,7 @@ def divergence(edge: Edge, source: jax.Array, target: jax.Array) -> jax.Array:
     elif edge.divergence == "reverse_kl":
         value = kl(log_r, log_p)
     else:
-        log_m = jnp.logaddexp(log_p, log_r) - jnp.log(2.0).astype(log_p.dtype)
+        log_m = jnp.logaddexp(log_p, log_r) - LOG_2
         value = (kl(log_p, log_m) + kl(log_r, log_m)) / 2
     return value * edge.temperature**2 if edge.tau_squared else value
 
@@ -153,42 +149,16 @@ def kl(log_p: jax.Array, log_r: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_p) * (log_p - log_r), axis=-1)
 
 
-def _chunked_terms(cohort, outputs, labels, weights) -> Terms:
-    """`_token_terms`, CHUNK tokens at a time; the backward pass computes each chunk's logits again."""
-    count = labels.shape[0]
-    chunks = -(-count // CHUNK)
-    if chunks <= 1:
-        return _token_terms(cohort, {name: _logits(output) for name, output in outputs.items()}, labels, weights)
-
-    def split(x, fill):
-        padding = [(0, chunks * CHUNK - count)] + [(0, 0)] * (x.ndim - 1)
-        # Every chunk takes tokens from the whole batch, so that devices that share the batch share each chunk.
-        return jnp.moveaxis(jnp.pad(x, padding, constant_values=fill).reshape(CHUNK, chunks, *x.shape[1:]), 1, 0)
-
-    heads = {name: output.head for name, output in outputs.items() if isinstance(output, Signals)}
-    rows = {name: split(output.hidden if name in heads else output, 0) for name, output in outputs.items()}
-
-    @jax.checkpoint
-    def chunk_terms(heads, rows, labels, weights):
-        logits = {name: _logits(Signals(x, heads[name]) if name in heads else x) for name, x in rows.items()}
-        return _token_terms(cohort, logits, labels, weights)
-
-    def add(total, chunk):
-        return jax.tree.map(jnp.add, total, chunk_terms(heads, *chunk)), None
-
-    chunked = (rows, split(labels, -100), split(weights, 0))
-    first = jax.eval_shape(chunk_terms, heads, *jax.tree.map(lambda x: x[0], chunked))
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-    return jax.lax.scan(add, zero, chunked)[0]
-
-
 def _logits(output: jax.Array | Signals) -> jax.Array:
     if not isinstance(output, Signals):
-        return output
-    return linear(output.hidden, *output.head, jnp.promote_types(output.hidden.dtype, jnp.float32))
+        return output.astype(accumulator(output.dtype))
+    return linear(output.hidden, *output.head, accumulator(output.hidden.dtype))
 
 
-def _check_vocabularies(outputs) -> None:
+def check_outputs(cohort: Cohort, outputs: Mapping[str, jax.Array | Signals]) -> None:
+    """Raises ValueError if the outputs are not of the cohort's members, or of different vocabularies."""
+    if set(outputs) != set(cohort.members):
+        raise ValueError(f"outputs are of {sorted(outputs)}, but the cohort has {sorted(cohort.members)}")
     sizes = {name: (o.head[0] if isinstance(o, Signals) else o).shape[-1] for name, o in outputs.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"members have different vocabularies: {sizes}")

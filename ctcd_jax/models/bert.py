@@ -6,12 +6,14 @@ least) float32.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ctcd_jax.ops import dropout, linear
+from ctcd_jax.models.attention import attend
+from ctcd_jax.ops import dropout, gelu, layer_norm, linear
 
 INIT = nn.initializers.normal(stddev=0.02)
 
@@ -47,15 +49,24 @@ class BertForMaskedLM(nn.Module):
 
     `apply({"params": params}, input_ids, attention_mask)` gives logits float[B, L, V]; deterministic unless asked
     (`deterministic=False, rngs={"dropout": key}`).
+
+    Attributes:
+      config: the shape.
+      dtype: of activations and matrix products.
+      attention: of `attention.IMPLEMENTATIONS`.
+      remat: whether the backward pass computes each layer again from its input instead of keeping what is within.
     """
 
     config: BertConfig
     dtype: jnp.dtype = jnp.float32
+    attention: str = "auto"
+    remat: bool = False
 
     def setup(self):
         config = self.config
         self.embeddings = Embeddings(config, self.dtype)
-        self.layer = [Layer(config, self.dtype) for _ in range(config.layers)]
+        layer = nn.remat(Layer, static_argnums=(3,)) if self.remat else Layer
+        self.layer = [layer(config, self.dtype, self.attention) for _ in range(config.layers)]
         self.head = Head(config, self.dtype)
 
     def __call__(self, input_ids, attention_mask, segment_ids=None, token_type_ids=None, *, deterministic=True):
@@ -122,7 +133,7 @@ class Embeddings(nn.Module):
         self.word = self.param("word", INIT, (config.vocab_size, config.hidden))
         self.position = self.param("position", INIT, (config.max_positions, config.hidden))
         self.token_type = self.param("token_type", INIT, (config.token_types, config.hidden))
-        self.norm = layer_norm(config, self.dtype)
+        self.norm = LayerNorm(config, self.dtype)
         self.drop = Dropout(config.dropout)
 
     def __call__(self, input_ids, positions, token_type_ids, deterministic):
@@ -135,47 +146,47 @@ class Layer(nn.Module):
 
     config: BertConfig
     dtype: jnp.dtype
+    implementation: str
 
     def setup(self):
         config = self.config
-        self.attention = Attention(config, self.dtype)
-        self.attention_norm = layer_norm(config, self.dtype)
-        self.up = Dense(config.intermediate, self.dtype)
-        self.down = Dense(config.hidden, self.dtype)
-        self.norm = layer_norm(config, self.dtype)
+        self.attention = Attention(config, self.dtype, self.implementation)
+        self.attention_norm = LayerNorm(config, self.dtype)
+        self.up = Dense(config.hidden, config.intermediate, self.dtype)
+        self.down = Dense(config.intermediate, config.hidden, self.dtype)
+        self.norm = LayerNorm(config, self.dtype)
         self.drop = Dropout(config.dropout)
 
     def __call__(self, hidden, mask, deterministic):
         attended = self.attention(hidden, mask, deterministic)
         hidden = self.attention_norm(hidden + self.drop(attended, deterministic))
-        expanded = nn.gelu(self.up(hidden), approximate=False)
+        expanded = gelu(self.up(hidden))
         return self.norm(hidden + self.drop(self.down(expanded), deterministic))
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. Written out because dropout acts on the attention probabilities."""
+    """Multi-head self-attention; dropout acts on the attention probabilities."""
 
     config: BertConfig
     dtype: jnp.dtype
+    implementation: str
 
     def setup(self):
-        self.query = Dense(self.config.hidden, self.dtype)
-        self.key = Dense(self.config.hidden, self.dtype)
-        self.value = Dense(self.config.hidden, self.dtype)
-        self.output = Dense(self.config.hidden, self.dtype)
+        self.query, self.key, self.value, self.output = (
+            Dense(self.config.hidden, self.config.hidden, self.dtype) for _ in range(4)
+        )
         self.drop = Dropout(self.config.attention_dropout)
 
     def __call__(self, hidden, mask, deterministic):
-        heads = self.config.heads
-        split = (*hidden.shape[:2], heads, hidden.shape[-1] // heads)
-        query, key, value = (project(hidden).reshape(split) for project in (self.query, self.key, self.value))
-        accumulator = jnp.promote_types(self.dtype, jnp.float32)
-        scores = jnp.einsum("bqnd,bknd->bnqk", query, key, preferred_element_type=accumulator)
-        scores = scores / jnp.sqrt(jnp.asarray(split[-1], accumulator))
-        # A finite minimum, not -inf: a row of padding alone has no key to attend to and must not become NaN.
-        scores = jnp.where(mask, scores, jnp.finfo(accumulator).min)
-        weights = self.drop(nn.softmax(scores).astype(self.dtype), deterministic)
-        mixed = jnp.einsum("bnqk,bknd->bqnd", weights, value)
+        # One product of three times the width is faster than three; the parameters stay three, as in checkpoints.
+        projections = (self.query, self.key, self.value)
+        kernel = jnp.concatenate([dense.kernel for dense in projections], axis=1)
+        bias = jnp.concatenate([dense.bias for dense in projections])
+        together = linear(hidden, kernel, bias, self.dtype)
+        query, key, value = jnp.split(together.reshape(*hidden.shape[:2], 3 * self.config.heads, -1), 3, axis=2)
+        drops = not deterministic and self.config.attention_dropout > 0
+        drop = partial(self.drop, deterministic=False) if drops else None
+        mixed = attend(query, key, value, mask, drop, self.implementation)
         return self.output(mixed.reshape(hidden.shape))
 
 
@@ -187,20 +198,22 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, hidden):
-        hidden = nn.gelu(Dense(self.config.hidden, self.dtype, name="transform")(hidden), approximate=False)
+        hidden = gelu(Dense(self.config.hidden, self.config.hidden, self.dtype, name="transform")(hidden))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.config.vocab_size,))
-        return layer_norm(self.config, self.dtype, name="norm")(hidden), bias
+        return LayerNorm(self.config, self.dtype, name="norm")(hidden), bias
 
 
 class Dense(nn.Module):
-    features: int
+    inputs: int
+    outputs: int
     dtype: jnp.dtype
 
-    @nn.compact
+    def setup(self):
+        self.kernel = self.param("kernel", INIT, (self.inputs, self.outputs))
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (self.outputs,))
+
     def __call__(self, x):
-        kernel = self.param("kernel", INIT, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return linear(x, kernel, bias, self.dtype)
+        return linear(x, self.kernel, self.bias, self.dtype)
 
 
 class Dropout(nn.Module):
@@ -211,6 +224,12 @@ class Dropout(nn.Module):
         return x if deterministic or self.rate == 0 else dropout(self.make_rng("dropout"), x, self.rate)
 
 
-def layer_norm(config: BertConfig, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
-    # The fast variance, E[x^2] - E[x]^2, cancels; Hugging Face's does not.
-    return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name)
+class LayerNorm(nn.Module):
+    config: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones_init(), (self.config.hidden,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.config.hidden,))
+        return layer_norm(x, scale, bias, self.config.layer_norm_eps, self.dtype)

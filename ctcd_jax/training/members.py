@@ -17,7 +17,7 @@ from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
 from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.state import Params, scratch_params
-from ctcd_jax.training.step import evaluation_step
+from ctcd_jax.training.step import evaluation_step, fused_losses
 
 
 def frozen_params(experiment: Experiment, workdir: Path, begun: bool, writes: bool) -> dict[str, dict]:
@@ -82,7 +82,8 @@ def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], 
 def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch: dict) -> tuple[float, float]:
     """Returns a member's MLM loss, in nats, on one validation batch, and that of knowing nothing, log V."""
     alone = replace(experiment, cohort=Cohort({name: Member()}))
-    total, weight = jax.jit(partial(evaluation_step, alone, masker))({name: params}, batch)[f"hard/{name}"]
+    evaluate = jax.jit(partial(evaluation_step, alone, masker, fused_losses(alone, devices=1)))
+    total, weight = evaluate({name: params}, batch)[f"hard/{name}"]
     return float(total / weight), math.log(experiment.models[name].vocab_size)
 
 

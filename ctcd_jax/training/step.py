@@ -14,8 +14,8 @@ import optax
 from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
-from ctcd_jax.distill import Signals, cohort_terms
-from ctcd_jax.distill.objective import Terms, denominators, member_losses, weigh
+from ctcd_jax.distill import Signals, fused
+from ctcd_jax.distill.objective import Terms, denominators, weigh
 from ctcd_jax.models import BertForMaskedLM
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
@@ -23,15 +23,19 @@ from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import batch_sharding, replicated
 from ctcd_jax.training.state import MemberState, Params, TrainState, abstract_state
 
+# Bytes of logits that a device holds at once, unless `train.loss_chunk` says how many tokens'.
+LOGITS_BYTES = 2**30
+
 
 def train_step(
-    experiment: Experiment, masker: Masker, shardings, state: TrainState, frozen: Params, batch: dict
+    experiment: Experiment, masker: Masker, losses, shardings, state: TrainState, frozen: Params, batch: dict
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of every trainable member.
 
     Args:
       experiment: the cohort, the models and the optimizers.
       masker: of the corpus.
+      losses: `fused.cohort_losses`, told how to divide the tokens, or `objective.cohort_losses`.
       shardings: of the members' parameters while computing, and of their gradients: (whole, {member: tree}).
       state: before the step.
       frozen: parameters of the frozen members.
@@ -59,10 +63,9 @@ def train_step(
                 name: signals(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable
             }
-            terms = cohort_terms(cohort, taught | learning, *targets(cohort, part))
-            losses = member_losses(cohort, terms, totals)
+            each, terms = losses(cohort, taught | learning, *targets(cohort, part), totals)
             # A member's gradient is that of its own loss, so a scale of its own is exact.
-            return sum(scales[name] * loss for name, loss in losses.items()), terms
+            return sum(scales[name] * loss for name, loss in each.items()), terms
 
         gradients, terms = jax.grad(loss_fn, has_aux=True)(params)
         return jax.lax.with_sharding_constraint(gradients, sharded), terms
@@ -95,7 +98,8 @@ def train_step(
 
 def signals(experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None) -> Signals:
     """One member's forward pass at the positions the cohort needs; with dropout if there is a key."""
-    model = BertForMaskedLM(experiment.models[name], jnp.dtype(experiment.train.dtype))
+    settings = experiment.train
+    model = BertForMaskedLM(experiment.models[name], jnp.dtype(settings.dtype), settings.attention, settings.remat)
     hidden, kernel, bias = model.apply(
         {"params": params},
         part.input_ids,
@@ -159,18 +163,32 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
     return MemberState(*kept, scale.update(finite)), finite | (scale.scale > 1)
 
 
-def evaluation_step(experiment: Experiment, masker: Masker, params: Params, batch: dict) -> Terms:
+def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:
     """Returns the terms of one validation batch: "input_ids" int[B, L] and "rows" int[B]. No dropout."""
     masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
     outputs = {name: signals(experiment, name, params[name], masked) for name in experiment.cohort.members}
-    return cohort_terms(experiment.cohort, outputs, *targets(experiment.cohort, masked))
+    labels, weights = targets(experiment.cohort, masked)
+    _, terms = losses(experiment.cohort, outputs, labels, weights, denominators(labels, weights))
+    return terms
 
 
-def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh):
-    """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated."""
+def fused_losses(experiment: Experiment, devices: int):
+    """Returns `fused.cohort_losses` for tokens shared by `devices`, with at most LOGITS_BYTES of logits on each."""
+    vocabulary = next(iter(experiment.models.values())).vocab_size
+    fits = LOGITS_BYTES // (4 * vocabulary * len(experiment.models))
+    return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=devices)
+
+
+def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=None):
+    """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated.
+
+    Args:
+      losses: another function with the meaning of `fused.cohort_losses`, e.g. `objective.cohort_losses`.
+    """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
     sharded = {name: member.params for name, member in state.members.items()}
-    step = partial(train_step, experiment, masker, (replicated(mesh), sharded))
+    losses = losses or fused_losses(experiment, mesh.size)
+    step = partial(train_step, experiment, masker, losses, (replicated(mesh), sharded))
     return jax.jit(
         step,
         in_shardings=(state, replicated(mesh), batch_sharding(mesh)),
@@ -185,7 +203,7 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
     The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
     its own collectives, can starve one another on a machine with more devices than cores.
     """
-    step = jax.jit(partial(evaluation_step, experiment, masker))
+    step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.size)))
 
     def add(params: Params, batch: dict, sums: Terms) -> Terms:
         return jax.tree.map(jnp.add, sums, step(params, batch))

@@ -1,4 +1,4 @@
-"""The objective against numbers worked out by hand, its first law, and its chunked form against the dense one."""
+"""The objective against numbers worked out by hand, and its first law."""
 
 import math
 
@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctcd_jax.distill import Cohort, Edge, Member, Signals, cohort_loss, cohort_terms, objective
+from ctcd_jax.distill import Cohort, Edge, Member, cohort_loss, cohort_terms, objective
+from tests.distill.helpers import CTCD, EVERY_EDGE, PAIR, random_signals
 
 # Two classes: softmax([log 3, 0]) = (3/4, 1/4) and softmax([0, 0]) = (1/2, 1/2).
 TEACHER = jnp.asarray([[math.log(3), 0.0]])
 STUDENT = jnp.asarray([[0.0, 0.0]])
 ONE = (jnp.asarray([0]), jnp.ones(1))
-PAIR = {"t": Member(), "s": Member()}
-CTCD = (Edge("t", "s"), Edge("s", "t"))
 
 
 def soft(edge, name="soft"):
@@ -95,29 +94,6 @@ def test_a_frozen_member_has_no_hard_loss():
     assert "hard/s" in terms
 
 
-def random_signals(count=2600, hidden=8, vocabulary=37, seed=0):
-    keys = iter(jax.random.split(jax.random.key(seed), 20))
-    outputs = {
-        name: Signals(
-            jax.random.normal(next(keys), (count, hidden)),
-            (jax.random.normal(next(keys), (hidden, vocabulary)), jax.random.normal(next(keys), (vocabulary,))),
-        )
-        for name in PAIR
-    }
-    labels = jnp.where(
-        jax.random.bernoulli(next(keys), 0.3, (count,)), jax.random.randint(next(keys), (count,), 0, vocabulary), -100
-    )
-    return outputs, labels, jax.random.bernoulli(next(keys), 0.8, (count,)).astype(jnp.float32)
-
-
-EVERY_EDGE = [
-    Edge("t", "s", temperature=temperature, tau_squared=squared, divergence=divergence, positions=positions, weight=2.0)
-    for temperature, squared in ((1.0, False), (2.0, True))
-    for divergence in ("forward_kl", "reverse_kl", "jensen_shannon")
-    for positions in ("masked", "attended")
-]
-
-
 @pytest.mark.parametrize("edge", EVERY_EDGE, ids=lambda e: f"{e.divergence}-{e.positions}-{e.temperature}")
 def test_law_1_no_gradient_reaches_the_source(edge):
     outputs, labels, weights = random_signals(count=50)
@@ -129,39 +105,6 @@ def test_law_1_no_gradient_reaches_the_source(edge):
     gradient = jax.grad(soft_loss)(outputs)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["t"]))
     assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(gradient["s"]))
-
-
-@pytest.mark.parametrize("positions", ["masked", "attended"])
-def test_chunked_heads_equal_dense_logits_in_value_and_gradient(positions):
-    outputs, labels, weights = random_signals()
-    edges = (Edge("t", "s", positions=positions, temperature=2.0), Edge("s", "t", positions=positions, weight=3.0))
-    cohort = Cohort(PAIR, edges)
-
-    def chunked(outputs):
-        return cohort_loss(cohort, outputs, labels, weights)
-
-    def dense(outputs):
-        logits = {name: o.hidden @ o.head[0] + o.head[1] for name, o in outputs.items()}
-        return cohort_loss(cohort, logits, labels, weights)
-
-    assert labels.shape[0] > 2 * objective.CHUNK
-    assert labels.shape[0] % objective.CHUNK
-    (value, metrics), gradient = jax.value_and_grad(chunked, has_aux=True)(outputs)
-    (expected, expected_metrics), expected_gradient = jax.value_and_grad(dense, has_aux=True)(outputs)
-    assert float(value) == pytest.approx(float(expected), rel=1e-5)
-    for name, metric in expected_metrics.items():
-        assert float(metrics[name]) == pytest.approx(float(metric), rel=1e-5), name
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), gradient, expected_gradient
-    )
-
-
-def test_chunked_heads_never_store_all_logits():
-    outputs, labels, weights = random_signals(count=16 * objective.CHUNK, vocabulary=512)
-    cohort = Cohort(PAIR, CTCD)
-    step = jax.jit(jax.grad(lambda outputs: cohort_loss(cohort, outputs, labels, weights)[0]))
-    all_logits = labels.shape[0] * 512 * 4
-    assert step.lower(outputs).compile().memory_analysis().temp_size_in_bytes < all_logits
 
 
 def test_extreme_logits_stay_finite():

@@ -1,14 +1,12 @@
-"""The model by itself: segments, positions, dropout, gradients in low precision."""
+"""The model by itself: segments, positions, dropout, rematerialisation."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.random import threefry2x32_p
 
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.bert import segment_starts
-from ctcd_jax.ops import dropout, linear, random_bytes
 
 CONFIG = BertConfig(vocab_size=97, layers=2, hidden=24, heads=3, intermediate=40, max_positions=32)
 
@@ -80,57 +78,31 @@ def test_dropout_only_when_asked():
     assert np.abs(np.asarray(logits(1) - logits(2))).max() > 1e-3
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-@pytest.mark.parametrize("last", [7, 8])
-def test_dropout_keeps_the_expectation(rate, last):
-    x = jnp.ones((400, 50, last))
-    y = np.asarray(dropout(jax.random.key(0), x, rate))
-    keep = round((1 - rate) * 256)
-    assert set(np.unique(y)) == {0.0, np.float32(256 / keep)}
-    # Five standard errors of the mean of n Bernoulli draws; and neighbours, which share a random word, are independent.
-    real = 1 - keep / 256
-    assert abs(real - rate) <= 1 / 512
-    assert abs(y.mean() - 1) < 5 * np.sqrt(real / (1 - real) / y.size)
-    dropped = y == 0
-    assert abs((dropped[..., 0] & dropped[..., 1]).mean() - real**2) < 5 * real / np.sqrt(dropped[..., 0].size)
+def test_remat_changes_memory_and_nothing_else():
+    ids, segments = (jnp.tile(x, (64, 1)) for x in packed_row())
+    variables, results, memory = {"params": init()}, [], []
+    for remat in (False, True):
+        model = BertForMaskedLM(CONFIG, remat=remat)
+
+        def loss(variables, model=model):
+            rngs = {"dropout": jax.random.key(0)}
+            return model.apply(variables, ids, ids, segments, deterministic=False, rngs=rngs).var()
+
+        program = jax.jit(jax.value_and_grad(loss)).lower(variables).compile()
+        results.append(program(variables))
+        memory.append(jax.make_jaxpr(jax.grad(loss))(variables).pretty_print().count(" erf "))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *results)
+    assert memory[1] == memory[0] + CONFIG.layers
 
 
-def test_random_bytes_are_threefrys():
-    """Bit for bit the cipher that JAX's own generator is made of, on JAX's own implementation."""
-    key = jax.random.key(7)
-    index = jnp.arange(6 * 5 * 3, dtype=jnp.uint32)
-    words = np.stack(threefry2x32_p.bind(*jax.random.key_data(key), jnp.zeros_like(index), index), axis=-1)
-    expected = words.view(np.uint8).reshape(6, 5, 24)[..., :19]
-    np.testing.assert_array_equal(random_bytes(key, (6, 5, 19)), expected)
-
-
-def test_random_bytes_are_uniform():
-    counts = np.bincount(np.asarray(random_bytes(jax.random.key(1), (64, 64, 256))).ravel(), minlength=256)
-    chi_squared = ((counts - 4096) ** 2 / 4096).sum()
-    assert 160 < chi_squared < 360  # 255 degrees of freedom: outside once in 100,000 keys
-
-
-def test_linear_has_the_gradients_of_the_plain_product():
-    key = jax.random.split(jax.random.key(0), 4)
-    x, kernel = jax.random.normal(key[0], (3, 5, 7)), jax.random.normal(key[1], (7, 11))
-    bias, weight = jax.random.normal(key[2], (11,)), jax.random.normal(key[3], (3, 5, 11))
-
-    def loss(f):
-        return jax.value_and_grad(lambda *args: jnp.sum(weight * jnp.tanh(f(*args))), argnums=(0, 1, 2))(
-            x, kernel, bias
-        )
-
-    ours, plain = loss(lambda *a: linear(*a, jnp.float32)), loss(lambda x, k, b: x @ k + b)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
-
-
-def test_low_precision_keeps_float32_gradients_of_the_parameters():
-    x, kernel, bias = jnp.ones((4096, 8), jnp.bfloat16), jnp.ones((8, 8)), jnp.zeros(8)
-    dkernel, dbias = jax.grad(lambda k, b: linear(x, k, b, jnp.float32).sum(), argnums=(0, 1))(kernel, bias)
-    # A running sum in bfloat16 would stop at 256.
-    assert dkernel.dtype == dbias.dtype == jnp.float32
-    np.testing.assert_array_equal(dbias, 4096.0)
-    np.testing.assert_array_equal(dkernel, 4096.0)
+def test_parameters_are_those_of_earlier_checkpoints():
+    names = {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(init())}
+    layer = {f"attention/{name}/{part}" for name in ("query", "key", "value", "output") for part in ("kernel", "bias")}
+    layer |= {f"{name}/{part}" for name in ("up", "down") for part in ("kernel", "bias")}
+    layer |= {f"{name}/{part}" for name in ("attention_norm", "norm") for part in ("scale", "bias")}
+    embeddings = {f"embeddings/{name}" for name in ("word", "position", "token_type", "norm/scale", "norm/bias")}
+    head = {"head/transform/kernel", "head/transform/bias", "head/norm/scale", "head/norm/bias", "head/bias"}
+    assert names == embeddings | head | {f"layer_{number}/{name}" for number in (0, 1) for name in layer}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The step: the laws of the cohort that need an optimizer, and the same numbers on any mesh and in parts."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -13,7 +15,7 @@ from ctcd_jax.training.optimizer import learning_rate, make_optimizer
 from ctcd_jax.training.sharding import make_mesh, place_rows, tree_shardings
 from ctcd_jax.training.state import LossScale, init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
-from tests.training.helpers import CTCD, experiment, masker, one_device_mesh, rows, with_cohort
+from tests.training.helpers import CTCD, VOCABULARY, experiment, masker, one_device_mesh, rows, with_cohort
 
 ONE_WAY = Cohort(CTCD.members, (Edge("teacher", "student"),))
 ALONE = {name: Cohort({name: Member()}) for name in CTCD.members}
@@ -121,7 +123,7 @@ def test_law_3_a_frozen_member_has_no_backward_pass_and_no_dropout():
 
     with_teacher, alone = products(setup, frozen), products(with_cohort(setup, ALONE["student"]), {})
     layers = setup.models["teacher"].layers
-    forward = layers * (4 + 2 + 2) + 1 + 1  # q, k, v, output; scores, mixture; up, down; the head and its decoder
+    forward = layers * (2 + 2 + 2) + 1 + 1  # q+k+v, output; scores, mixture; up, down; the head and its decoder
     assert with_teacher[0] - alone[0] == forward
     assert with_teacher[1] == alone[1]
 
@@ -150,6 +152,52 @@ def test_law_5_eight_devices_are_one(shape, positions):
     np.testing.assert_allclose(eight_losses, losses, rtol=2e-6)
     moments = [optax.tree_utils.tree_get(s.members["student"].opt_state, "mu") for s in (eight, one)]
     assert_close(*moments, 1e-4, floor=1e-3 * float(optax.tree.norm(moments[1])))
+
+
+def test_law_5_a_loss_in_chunks_is_the_same_on_eight_devices_and_waits_for_none_within_a_chunk():
+    cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions="attended"), Edge("student", "teacher")))
+    setup = experiment(cohort)
+    chunked = replace(setup, train=replace(setup.train, loss_chunk=20))
+    _, losses = run(setup)
+    mesh = make_mesh(8, 1)
+    _, chunked_losses = run(chunked, mesh=mesh)
+    np.testing.assert_allclose(chunked_losses, losses, rtol=2e-6)
+    step = make_train_step(chunked, masker(), mesh)
+    program = step.lower(init_state(chunked, mesh), {}, place_rows(rows(), mesh)).compile().as_text()
+    bodies = re.findall(r"body=%?([\w.-]+)", program)
+    texts = [re.search(rf"^%?{re.escape(body)} \(.*?^}}", program, re.MULTILINE | re.DOTALL)[0] for body in bodies]
+    assert any("dot(" in text or "fusion(" in text for text in texts)
+    assert not any("all-reduce" in text or "all-gather" in text for text in texts)
+    assert "all-reduce" in program
+
+
+def test_products_of_a_step_are_as_few_and_as_small_as_they_can_be():
+    """Every matrix product of a CTCD step, counted by the size of its result."""
+    setup, mesh = experiment(), one_device_mesh()
+    step = make_train_step(setup, masker(), mesh)
+    program = step.lower(init_state(setup, mesh), {}, place_rows(rows(), mesh)).as_text()
+    results = Counter(re.findall(r"stablehlo.dot_general.*-> tensor<([\dx]+)x(?:f32|bf16)>", program))
+    layers, rows_, length, slots, hidden, wide = 2 + 1, 16, 24, 4, 16, 32
+    tokens, predicted = f"{rows_}x{length}x", rows_ * slots
+    # q, k and v are one product; the head and the vocabulary see the predicted positions alone.
+    expected = Counter(
+        {
+            f"{tokens}{3 * hidden}": layers,
+            f"{hidden}x{3 * hidden}": layers,
+            f"{rows_}x2x{length}x{length}": 2 * layers,  # scores, and the gradient of the weights
+            f"{rows_}x2x{length}x{hidden // 2}": 4 * layers,  # mixture, and the gradients of q, k, v
+            f"{tokens}{hidden}": 5 * layers,  # output, down, and the gradients of what enters qkv, output, up
+            f"{tokens}{wide}": 2 * layers,  # up, and the gradient of what enters down
+            f"{hidden}x{hidden}": layers + 2,  # output, and both heads' transforms
+            f"{hidden}x{wide}": layers,
+            f"{wide}x{hidden}": layers,
+            f"{rows_}x{slots}x{hidden}": 2 * 2,
+            f"1x{predicted}x{VOCABULARY}": 2,
+            f"1x{predicted}x{hidden}": 2,
+            f"1x{hidden}x{VOCABULARY}": 2,
+        }
+    )
+    assert results == expected
 
 
 def test_fsdp_splits_parameters_and_moments():

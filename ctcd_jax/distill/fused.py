@@ -1,0 +1,263 @@
+"""The cohort's losses and their gradients in one pass over the tokens, without autodiff and without stored logits.
+
+`objective.cohort_losses` is the definition; this is the same function for members given as `Signals`, made for speed.
+With p_m = softmax(z_m / tau) and label y, the gradient of each loss with respect to its learner's logits is known:
+
+    hard loss of m                p_m - y                                       (tau = 1)
+    forward_kl     s->t           (p_t - p_s) / tau
+    reverse_kl     s->t           p_t (log(p_t / p_s) - D(p_t, p_s)) / tau
+    jensen_shannon s->t           p_t (log(p_t / m) - KL(p_t, m)) / (2 tau),    m = (p_s + p_t) / 2
+
+so logits and every softmax are computed once, a learner's gradient is one array however many teach it, and both matrix
+products of the head's backward pass follow at once, while the logits are there. Nothing needs them a second time:
+taking the tokens in chunks saves the memory of the logits and recomputes nothing. StopG needs no marking here; a
+teacher's logits only appear as constants of its learner's gradient.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from itertools import combinations
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ctcd_jax.distill import objective
+from ctcd_jax.distill.cohort import Cohort
+from ctcd_jax.distill.objective import LOG_2, Losses, Signals, Terms, check_outputs, denominators, member_losses
+from ctcd_jax.ops import accumulator, linear, over_rows
+
+CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a member at a vocabulary of 30,522
+
+
+def cohort_loss(
+    cohort: Cohort, outputs: Mapping[str, jax.Array | Signals], labels: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the loss of a whole batch, a scalar, and every term of `cohort_terms` as a mean. Arguments as there.
+
+    If every output is `Signals`, gradients are in closed form and no [N, V] array is stored; if one is logits, all are
+    computed by autodiff of `objective.cohort_losses`. The numbers are the same.
+    """
+    totals = denominators(labels, weights)
+    if all(isinstance(output, Signals) for output in outputs.values()):
+        losses, terms = cohort_losses(cohort, outputs, labels, weights, totals, CHUNK)
+    else:
+        losses, terms = objective.cohort_losses(cohort, outputs, labels, weights, totals)
+    return sum(losses.values()), {name: total / jnp.maximum(weight, 1) for name, (total, weight) in terms.items()}
+
+
+def cohort_losses(
+    cohort: Cohort,
+    outputs: Mapping[str, Signals],
+    labels: jax.Array,
+    weights: jax.Array,
+    totals: Mapping[str, jax.Array],
+    chunk: int | None = None,
+    groups: int = 1,
+) -> tuple[Losses, Terms]:
+    """Returns what each trainable member minimises, and every term of `objective.cohort_terms` (a constant).
+
+    Value and gradient are those of `objective.cohort_losses`. Differentiable once, with respect to the members' hidden
+    states and heads.
+
+    Args:
+      cohort: who learns from whom.
+      outputs: of every member, hidden float[N, H] and head; H may differ, V may not.
+      labels: int[N], -100 where nothing is predicted.
+      weights: float[N], 1 = a real token.
+      totals: `objective.denominators` of the whole batch, of which these tokens may be a part.
+      chunk: tokens of a group whose logits exist at once; None for all of them.
+      groups: equal, contiguous parts of the tokens whose gradients are added up last. As many as devices share the
+        tokens: then no chunk makes a device wait for the others.
+
+    Raises:
+      ValueError: outputs of other members than the cohort's, or of different vocabularies; groups do not divide N.
+    """
+    check_outputs(cohort, outputs)
+    size, rest = divmod(labels.shape[0], groups)
+    if rest:
+        raise ValueError(f"{labels.shape[0]} tokens cannot be divided into {groups} equal groups")
+    chunks = -(-size // chunk) if chunk else 1
+
+    def split(x, fill=0):
+        x = x.reshape(groups, size, *x.shape[1:])
+        padding = [(0, 0)] * x.ndim
+        padding[1] = (0, -size % chunks)
+        x = jnp.pad(x, padding, constant_values=fill)
+        return jnp.moveaxis(x.reshape(groups, chunks, -1, *x.shape[2:]), 1, 0)  # [chunk, group, token, ...]
+
+    split_outputs = {name: Signals(split(output.hidden), output.head) for name, output in outputs.items()}
+    learning = {name: split_outputs[name] for name in cohort.trainable}
+    taught = {name: split_outputs[name] for name in cohort.frozen}
+    return _losses(cohort, learning, taught, split(labels, fill=-100), split(weights), dict(totals))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _losses(cohort, learning, taught, labels, weights, totals):
+    terms, _ = _sums(cohort, learning, taught, labels, weights, totals, differentiate=False)
+    return member_losses(cohort, terms, totals), terms
+
+
+def _losses_forward(cohort, learning, taught, labels, weights, totals):
+    terms, gradients = _sums(cohort, learning, taught, labels, weights, totals, differentiate=True)
+    like = {name: jnp.zeros((), signals.hidden.dtype) for name, signals in learning.items()}
+    return (member_losses(cohort, terms, totals), terms), (gradients, like, totals)
+
+
+def _losses_backward(cohort, saved, cotangents):
+    gradients, like, totals = saved
+    learning = {}
+    for name in cohort.trainable:
+        # Only now are gradients as small as a mean's, and a float16 run's loss scale is in the cotangent.
+        factor = cotangents[0][name] / totals["masked"]
+        hidden, head = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
+        learning[name] = Signals(hidden.astype(like[name].dtype), head)
+    return learning, None, None, None, None
+
+
+_losses.defvjp(_losses_forward, _losses_backward)
+
+
+def _sums(cohort, learning, taught, labels, weights, totals, differentiate) -> tuple[Terms, dict[str, Signals]]:
+    """Returns the terms, and the learners' gradients times `totals["masked"]`, in (at least) float32."""
+    outputs = learning | taught
+    low = {name: signals.head[0].astype(signals.hidden.dtype) for name, signals in outputs.items()}
+
+    def of_chunk(chunk) -> tuple[tuple[Terms, dict], dict]:
+        hidden, labels, weights = chunk
+        logits = {name: linear(x, low[name], outputs[name].head[1], accumulator(x.dtype)) for name, x in hidden.items()}
+        flat = {name: z.reshape(-1, z.shape[-1]) for name, z in logits.items()}
+        terms, slopes = _token_sums(cohort, flat, labels.reshape(-1), weights.reshape(-1), totals)
+        if not differentiate:
+            return (terms, {}), {}
+        of_heads, of_hidden = {}, {}
+        for name in cohort.trainable:
+            whole = slopes[name].reshape(logits[name].shape)
+            slope = whole.astype(low[name].dtype)
+            of_heads[name] = (over_rows(hidden[name], slope, grouped=True), jnp.sum(whole, axis=1))
+            of_hidden[name] = jax.lax.dot_general(
+                slope, low[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(slope.dtype)
+            )
+        return (terms, of_heads), of_hidden
+
+    chunks = ({name: signals.hidden for name, signals in outputs.items()}, labels, weights)
+    (terms, of_heads), of_hidden = _sum_over_chunks(of_chunk, chunks)
+    gradients = {}
+    for name, per_chunk in of_hidden.items():
+        kernel, bias = (jnp.sum(group, axis=0) for group in of_heads[name])
+        gradients[name] = Signals(per_chunk, (kernel, bias))
+    return terms, gradients
+
+
+def _sum_over_chunks(of_chunk, chunks):
+    """Returns (sum of the first results, all the second results stacked) of `of_chunk` over the leading axis."""
+    first = jax.tree.map(lambda x: x[0], chunks)
+    if jax.tree.leaves(chunks)[0].shape[0] == 1:
+        total, each = of_chunk(first)
+        return total, jax.tree.map(lambda x: x[None], each)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_chunk, first)[0])
+
+    def body(total, chunk):
+        part, each = of_chunk(chunk)
+        return jax.tree.map(jnp.add, total, part), each
+
+    return jax.lax.scan(body, zero, chunks)
+
+
+def _token_sums(cohort, logits, labels, weights, totals) -> tuple[Terms, dict[str, jax.Array]]:
+    """Returns the terms of T tokens, and of each learner d(loss) / d(logits [T, V]) times `totals["masked"]`."""
+    predicted = weights * (labels >= 0)
+    over = {"masked": predicted, "attended": weights}
+    index = jax.lax.broadcasted_iota(labels.dtype, next(iter(logits.values())).shape, 1)
+    learnt = jnp.maximum(labels, 0)[:, None]
+    most = {name: jnp.max(z, axis=-1) for name, z in logits.items()}
+    soften = cache(lambda name, temperature: softened(logits[name], most[name], temperature))
+    apart = cache(lambda a, b: logits[a] - logits[b])
+
+    def diverge(kind, source, target, temperature):
+        # One difference serves an edge and its reverse, at every temperature.
+        first, second = sorted((source, target))
+        factor = (1 if source == first else -1) / temperature
+        return divergence(kind, soften(source, temperature), soften(target, temperature), apart(first, second), factor)
+
+    def term(values, weight):
+        return jnp.sum(jnp.where(weight > 0, values * weight, 0)), jnp.sum(weight)
+
+    terms, slopes = {}, {}
+    for name in cohort.trainable:
+        p = soften(name, 1.0)
+        terms[f"hard/{name}"] = term(p.log_total - jnp.take_along_axis(logits[name], learnt, axis=-1)[:, 0], predicted)
+        weight = cohort.members[name].hard_weight * predicted
+        slopes[name] = p.times(weight) - jnp.where(index == learnt, weight[:, None], 0)
+    for edge in cohort.edges:
+        weight = over[edge.positions]
+        scale = edge.temperature**2 if edge.tau_squared else 1.0
+        value, slope = diverge(edge.divergence, edge.source, edge.target, edge.temperature)
+        terms[f"soft/{edge.name}"] = term(value * scale, weight)
+        terms[f"soft_t1/{edge.name}"] = term(diverge(edge.divergence, edge.source, edge.target, 1.0)[0], weight)
+        share = edge.weight * scale / edge.temperature * totals["masked"] / totals[edge.positions]
+        slopes[edge.target] += slope(share * weight)
+    # Two plain reductions: the one over pairs that `jnp.argmax` makes is eight times slower on CPUs.
+    guesses = {
+        name: jnp.min(jnp.where(z == most[name][:, None], index, z.shape[-1]), axis=-1) for name, z in logits.items()
+    }
+    for name in cohort.members:
+        terms[f"accuracy/{name}"] = term(guesses[name] == labels, predicted)
+    for a, b in combinations(cohort.members, 2):
+        terms[f"agreement/{a}~{b}"] = term(guesses[a] == guesses[b], predicted)
+    # A token without weight may have logits that are not finite.
+    return terms, {name: jnp.where((weights > 0)[:, None], slope, 0) for name, slope in slopes.items()}
+
+
+class Softened(NamedTuple):
+    """p = softmax(z / tau) of T tokens in parts: p = exp / total, log p = z / tau - log_total.
+
+    Attributes:
+      exp: float[T, V], exp((z - max z) / tau).
+      total: float[T], its sum.
+      log_total: float[T], log(sum(exp(z / tau))).
+    """
+
+    exp: jax.Array
+    total: jax.Array
+    log_total: jax.Array
+
+    def times(self, weight: jax.Array) -> jax.Array:
+        """Returns weight[T] * p, without p."""
+        return (weight / self.total)[:, None] * self.exp
+
+
+def softened(logits: jax.Array, most: jax.Array, temperature: float) -> Softened:
+    """Returns the softmax at a temperature of logits [T, V], whose greatest are `most` [T]."""
+    exp = jnp.exp((logits - most[:, None]) / temperature)
+    total = jnp.sum(exp, axis=-1)
+    return Softened(exp, total, jnp.log(total) + most / temperature)
+
+
+def divergence(
+    kind: str, p: Softened, r: Softened, apart: jax.Array, factor: float
+) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Returns the divergence float[T], in nats, and its gradient with respect to the target's softened logits.
+
+    Args:
+      kind: of `cohort.DIVERGENCES`.
+      p: of the source.
+      r: of the target.
+      apart, factor: float[T, V] and a number, whose product is the source's softened logits less the target's.
+
+    Returns:
+      The value, and a function that gives float[T, V]: weight[T] times the gradient.
+    """
+    offset = r.log_total - p.log_total  # log p - log r = factor * apart + offset
+    if kind == "forward_kl":
+        value = factor * jnp.sum(p.exp * apart, axis=-1) / p.total + offset
+        return value, lambda weight: r.times(weight) - p.times(weight)
+    if kind == "reverse_kl":
+        value = -factor * jnp.sum(r.exp * apart, axis=-1) / r.total - offset
+        return value, lambda weight: -r.times(weight) * (factor * apart + (offset + value)[:, None])
+    log_ratio = factor * apart + offset[:, None]
+    # log(p / m) = log 2 - log(1 + r / p), and log(r / m) likewise
+    of_source = jnp.sum(p.exp * (LOG_2 - jax.nn.softplus(-log_ratio)), axis=-1) / p.total
+    log_r_m = LOG_2 - jax.nn.softplus(log_ratio)
+    of_target = jnp.sum(r.exp * log_r_m, axis=-1) / r.total
+    return (of_source + of_target) / 2, lambda weight: r.times(weight / 2) * (log_r_m - of_target[:, None])
