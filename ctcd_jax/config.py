@@ -56,6 +56,9 @@ def experiment(preset: str) -> ConfigDict:
             "keep_checkpoints": 2,
             "dtype": "auto",  # auto: bfloat16 on accelerators and on CPUs with AMX, else float32
             "micro_batches": 1,
+            "remat": False,  # compute each layer's activations again in the backward pass: less memory, a third more work
+            "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
+            "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
         }
     )
     config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
@@ -153,6 +156,9 @@ class TrainSettings:
     keep_checkpoints: int
     dtype: str
     micro_batches: int
+    remat: bool = False
+    attention: str = "auto"
+    loss_chunk: int | None = None
 
 
 @dataclass(frozen=True)
