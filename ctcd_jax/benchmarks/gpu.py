@@ -52,11 +52,9 @@ def suite(log: Callable[[str], None], full: bool) -> dict:
     result = run(made, FULL_ROUNDS if full else ROUNDS, log, steps_text)
     log(ratios_text(result["ratios"]))
     result["projection"] = projection(result["variants"])
+    run_text = "{sentences:.0f} sentences x {tokens_per_sentence} tokens (assumed) x {epochs} epochs".format(**RUN)
     for name, hours in result["projection"]["hours"].items():
-        log(
-            f"the paper's run ({RUN['sentences'] / 1e6:.0f} M sentences x {RUN['tokens_per_sentence']} tokens (assumed) x "
-            f"{RUN['epochs']} epochs) at the rate of {name}: {hours:.1f} hours"
-        )
+        log(f"{name}: {hours:.1f} hours for the paper's run ({run_text})")
     return result
 
 

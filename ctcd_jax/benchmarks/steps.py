@@ -83,7 +83,7 @@ def steps_text(block: Block, made: dict) -> str:
         f"{sizes['heads']} heads, {teacher} + {student} layers, vocabulary {sizes['vocabulary']:,}, {sizes['rows']} "
         f"rows x {sizes['length']} tokens ({sizes['tokens']:,} real, {sizes['predicted']:,} predicted)"
     )
-    header = ("step", "median ms", "min", "max", "tokens/s", "GFLOP", "compiler's", "of matmul", "compile s", "peak MB")
+    header = ("step", "median ms", "min", "max", "tokens/s", "GFLOP", "compiler's", "of matmul", "first step s", "peak MB")
     return "\n".join([setting, aligned([header, *(_row(variant) for variant in made["variants"].values())])])
 
 
