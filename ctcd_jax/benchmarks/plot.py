@@ -52,8 +52,7 @@ def _draw(axis, panel: Panel) -> None:
             if value is not None:
                 axis.plot([value, value], [row - 0.42, row + 0.42], color=colour, linewidth=2.5)
         end = max(value for value in (bar.high, bar.limit, bar.target) if value is not None)
-        axis.annotate(f"{bar.value:,.3g}" if bar.value < 100 else f"{bar.value:,.0f}", (end, row), (4, 0),
-                      textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+        axis.annotate(_short(bar.value), (end, row), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_yticks(range(len(panel.bars)), [bar.label for bar in panel.bars], fontsize=9)
     axis.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
     axis.tick_params(axis="y", length=0)
@@ -62,6 +61,10 @@ def _draw(axis, panel: Panel) -> None:
     axis.margins(x=0.12)
     axis.set_xlim(left=0)
     axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def _legend(panels: Sequence[Panel]) -> list:

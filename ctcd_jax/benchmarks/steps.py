@@ -83,7 +83,18 @@ def steps_text(block: Block, made: dict) -> str:
         f"{sizes['heads']} heads, {teacher} + {student} layers, vocabulary {sizes['vocabulary']:,}, {sizes['rows']} "
         f"rows x {sizes['length']} tokens ({sizes['tokens']:,} real, {sizes['predicted']:,} predicted)"
     )
-    header = ("step", "median ms", "min", "max", "tokens/s", "GFLOP", "compiler's", "of matmul", "first step s", "peak MB")
+    header = (
+        "step",
+        "median ms",
+        "min",
+        "max",
+        "tokens/s",
+        "GFLOP",
+        "compiler's",
+        "of matmul",
+        "first step s",
+        "peak MB",
+    )
     return "\n".join([setting, aligned([header, *(_row(variant) for variant in made["variants"].values())])])
 
 
@@ -115,7 +126,12 @@ def panels(result: dict) -> list[Panel]:
         made.append(Panel(f"{key}: ms a step; limit: its FLOPs at the measured matmul rate", bars))
     compared = {name: r for name, r in result["ratios"].items() if r["rounds"] and r["target"] is not None}
     bars = [
-        Bar(name, *(r[k] for k in ("median", "min", "max")), limit=r["flops"], target=r["target"])
+        Bar(
+            name,
+            *(r[k] for k in ("median", "min", "max")),
+            limit=None if r["more_is_better"] else r["flops"],  # of another library, operations are no limit
+            target=r["target"],
+        )
         for name, r in compared.items()
     ]
     return [*made, Panel("ratios with a target; limit: by FLOPs", bars)] if bars else made

@@ -3,10 +3,13 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ctcd_jax import benchmarks
 from ctcd_jax.benchmarks import bench, blocks, cpu, data, gpu, memory
+from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from tests.small import write_text
 
@@ -213,6 +216,14 @@ def test_data(monkeypatch, tmp_path):
     assert result["shapes"]["paragraphs"] == 2000
     assert result["shapes"]["corpus_rows"] >= data.BATCH
     assert "rows/s" in lines[-1]
+
+
+def test_the_command_line(monkeypatch):
+    seen = []
+    monkeypatch.setattr(benchmarks, "bench", lambda *arguments, log: seen.append(arguments))
+    assert main(["bench"]) == 0
+    assert main(["bench", "--suite", "gpu", "--full", "--out", "there"]) == 0
+    assert seen == [("cpu", False, None), ("gpu", True, Path("there"))]
 
 
 def test_what_the_user_can_mend(tmp_path):
