@@ -25,10 +25,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio should reach, and what it should reach at best; for one compute dtype, or for any."""
+    """What a ratio should reach, and at best (None: no more); for one compute dtype, or for any."""
 
     target: float
-    stretch: float
+    stretch: float | None = None
     dtype: str = "any"
 
 
@@ -128,27 +128,25 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
     return {"variants": variants, "ratios": {r.name: quotient(r, block, measured) for r in block.ratios}}
 
 
-def quotient(ratio: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
+def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
     """Returns a ratio's rounds, spread, limit by formula, goal, and whether that is met (None: it does not apply)."""
-    rounds = _rounds(ratio, measured) if {*ratio.above, *ratio.below} <= set(measured) else []
+    names = (*asked.above, *asked.below)
+    rounds = _rounds(asked, measured) if set(names) <= set(measured) else []
     made = {"rounds": rounds, **spread(rounds)} if rounds else dict(NOT_MEASURED)
     dtype = next((m.facts["dtype"] for m in measured.values()), None)
-    goal = next((g for g in ratio.goals if g.dtype in ("any", dtype)), next(iter(ratio.goals), None))
+    goal = next((g for g in asked.goals if g.dtype in ("any", dtype)), next(iter(asked.goals), None))
     applies = rounds and goal and goal.dtype in ("any", dtype)
-    same = {block.variants[name].case.objective for name in (*ratio.above, *ratio.below)}
-    compared = ratio.kind in ("time", "fastest") and all(
-        block.variants[name].who != "update" for name in (*ratio.above, *ratio.below)
-    )
+    whole = asked.kind in ("time", "fastest") and all(block.variants[name].who != "update" for name in names)
     return made | {
-        "flops": _by_formula(ratio, measured) if rounds else None,
-        "paper": ratio.paper,
+        "flops": _by_formula(asked, measured) if rounds else None,
+        "paper": asked.paper,
         "target": goal and goal.target,
         "stretch": goal and goal.stretch,
         "goal_dtype": goal and goal.dtype,
-        "more_is_better": ratio.more_is_better,
-        "met": _reached(ratio, made["median"], goal.target) if applies else None,
-        "stretch_met": _reached(ratio, made["median"], goal.stretch) if applies else None,
-        "same_objective": len(same) == 1 if compared else None,
+        "more_is_better": asked.more_is_better,
+        "met": _reached(asked, made["median"], goal.target) if applies else None,
+        "stretch_met": _reached(asked, made["median"], goal.stretch) if applies else None,
+        "same_objective": len({block.variants[name].case.objective for name in names}) == 1 if whole else None,
     }
 
 
@@ -181,7 +179,7 @@ def _rounds(asked: Ratio, measured) -> list[float]:
         return [first.facts["flops"] / seconds / peak for seconds in first.seconds] if peak else []
     if asked.kind == "rate":
         useful = first.facts["flops"] / measured[asked.below[0]].facts["flops"]
-        return [useful / quotient for quotient in ratio(measured, asked.above, asked.below)["rounds"]]
+        return [useful / times for times in ratio(measured, asked.above, asked.below)["rounds"]]
     above = asked.above
     if asked.kind == "fastest":
         above = (min(above, key=lambda name: median(measured[name].seconds)),)
@@ -196,7 +194,9 @@ def _by_formula(asked: Ratio, measured) -> float | None:
     return sum(flops[name] for name in above) / sum(flops[name] for name in asked.below)
 
 
-def _reached(asked: Ratio, value: float, bound: float) -> bool:
+def _reached(asked: Ratio, value: float, bound: float | None) -> bool:
+    if bound is None:
+        return False
     return value >= bound if asked.more_is_better else value <= bound
 
 

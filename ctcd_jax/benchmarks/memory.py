@@ -5,6 +5,7 @@ nothing.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from ctcd_jax.benchmarks.blocks import Variant, command
 from ctcd_jax.benchmarks.interleaved import interleave
@@ -25,16 +26,16 @@ def suite(log: Callable[[str], None], full: bool) -> dict:
     for case in (SMALL, PAPER) if full else (SMALL,):
         asked = variants(case)
         log(f"{case.preset}: {len(asked)} variants compile, one after another")
-        measured, refused = interleave({name: command(v) for name, v in asked.items()}, rounds=0, warm_up=0)
-        for name, reason in refused.items():
-            log(f"not measured: {asked[name].label}: {reason}")
-            result["not_measured"][f"{case.preset}/{name}"] = reason
-        made = {
-            name: {"label": asked[name].label, "seconds": [], **{k: v for k, v in m.facts.items() if k != "device"}}
-            for name, m in measured.items()
-        }
-        for m in measured.values():
-            result["device"] = m.facts["device"]
+        made = {}
+        for name, variant in asked.items():
+            measured, refused = interleave({name: command(variant)}, rounds=0, warm_up=0)
+            if refused:
+                log(f"not measured: {variant.label}: {refused[name]}")
+                result["not_measured"][f"{case.preset}/{name}"] = refused[name]
+                continue
+            facts = dict(measured[name].facts)
+            result["device"] = facts.pop("device")
+            made[name] = {"label": variant.label, "case": asdict(variant.case), "seconds": [], **facts}
         result["shapes"][case.preset] = {"rows": case.rows, "length": case.length}
         result["variants"] |= {f"{case.preset}/{name}": variant for name, variant in made.items()}
         result["ratios"] |= {f"{case.preset}: {name}": value for name, value in ratios(made).items()}

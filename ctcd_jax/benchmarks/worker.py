@@ -90,11 +90,13 @@ def compiled(case: Case) -> Worker:
     experiment, batch, mesh = workload.experiment(case), workload.batch(case), _mesh()
     train_step = _train_step(case, experiment, mesh)
     frozen = {name: jax.eval_shape(partial(scratch_params, experiment, name)) for name in experiment.cohort.frozen}
+    program = None
 
-    def compile():
-        return train_step.lower(abstract_state(experiment, mesh), frozen, batch).compile()
+    def compile() -> None:
+        nonlocal program
+        program = train_step.lower(abstract_state(experiment, mesh), frozen, batch).compile()
 
-    return compile, lambda: _facts(experiment, batch) | _of_compiler(compile())
+    return compile, lambda: _facts(experiment, batch) | _of_compiler(program)
 
 
 def updates(case: Case) -> Worker:
