@@ -113,11 +113,11 @@ def rows(length: int, count: int) -> Block:
 
 
 def projection(variants: dict) -> dict:
-    """Returns the paper's run and {"hours": {variant: hours}} at the rate of each CTCD step."""
+    """Returns the paper's run and {"hours": {variant: hours}} at the rate of the CTCD step of each length and batch."""
     tokens = RUN["sentences"] * RUN["tokens_per_sentence"] * RUN["epochs"]
     hours = {
         name: tokens / (variant["tokens"] / variant["median"]) / 3600
         for name, variant in variants.items()
-        if name.endswith("/ctcd")
+        if name.endswith("/ctcd") and "-" not in name
     }
     return RUN | {"hours": hours}

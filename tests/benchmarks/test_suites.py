@@ -164,6 +164,7 @@ def test_gpu(quick, tmp_path):
     assert (compiled["target"], compiled["met"]) == (1.1, True)
     # 7.5 G tokens at 900 / 1.2 s.
     assert result["projection"]["hours"]["128/ctcd"] == pytest.approx(7.5e9 / 750 / 3600)
+    assert len(result["projection"]["hours"]) == 6
     assert "assumed" in lines[-1]
 
 
