@@ -130,8 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         "how fast it is here, and against what",
         "Whole steps in separate, interleaved processes; medians; ratios pair by pair.",
     )
-    verb.add_argument("--suite", default="cpu", choices=("cpu", "data"), help="default cpu")
-    verb.add_argument("--out", metavar="DIR", help="also write bench.json")
+    verb.add_argument("--suite", default="cpu", choices=("cpu", "gpu", "memory", "data"), help="default cpu")
+    verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
+    verb.add_argument("--out", metavar="DIR", help="also write bench.json and bench.png")
     return parser
 
 
@@ -298,5 +299,5 @@ def _report(options, _) -> int:
 def _bench(options, _) -> int:
     from ctcd_jax.benchmarks import bench
 
-    bench(options.suite, Path(options.out) if options.out else None, log=say)
+    bench(options.suite, options.full, Path(options.out) if options.out else None, log=say)
     return 0

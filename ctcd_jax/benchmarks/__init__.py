@@ -1,37 +1,41 @@
 """`ctcd bench`: how fast it is on this machine, and against what."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
-from ctcd_jax.benchmarks import cpu, data
+from ctcd_jax.benchmarks import cpu, data, gpu, memory, plot
 from ctcd_jax.errors import UserError, did_you_mean
 
 __all__ = ["bench"]
 
-FORMAT = 1
-SUITES = {"cpu": cpu.suite, "data": data.suite}
+FORMAT = 2
+SUITES = {"cpu": cpu, "gpu": gpu, "memory": memory, "data": data}
 BUSY = 0.25  # load a core above which the user is warned
 PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "numpy")
 
 
-def bench(suite: str, out: Path | None = None, log: Callable[[str], None] = print) -> dict:
+def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable[[str], None] = print) -> dict:
     """Runs a suite, prints its table and returns its figures.
 
     Args:
-      suite: "cpu" (whole training steps on the device that JAX has) or "data" (loader and `prepare`).
-      out: directory of `bench.json`, which holds what is returned; None writes nothing.
-      log: is given the table, and lines of progress.
+      suite: "cpu" or "gpu" (whole training steps there), "memory" (temporaries of a step) or "data" (loader and
+        `prepare`).
+      full: whether to measure everything that has a target, and longer.
+      out: directory of `bench.json`, which holds what is returned, and of the plot `bench.png`; None writes nothing.
+      log: is given the tables, and lines of progress.
 
     Returns:
       format, suite, command, python, versions, cores, load (average of the minute before), device, shapes, variants
-      {name: {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max"}}.
+      {name: {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max",
+      "target", "stretch", "met", "same_objective", ...}}; see the suites.
 
     Raises:
-      UserError: no such suite, a library is missing, the devices cannot be compared, or `out` cannot be written.
+      UserError: no such suite, a library or the device is missing, or `out` cannot be written.
     """
     if suite not in SUITES:
         raise UserError(f"--suite: no suite '{suite}'{did_you_mean(suite, SUITES)}")
@@ -43,14 +47,18 @@ def bench(suite: str, out: Path | None = None, log: Callable[[str], None] = prin
     result = {
         "format": FORMAT,
         "suite": suite,
-        "command": f"ctcd bench --suite {suite}",
+        "command": f"ctcd bench --suite {suite}" + " --full" * full,
         "python": platform.python_version(),
         "versions": _versions(),
         "cores": os.cpu_count(),
         "load": load,
-    } | SUITES[suite](log)
+    } | SUITES[suite].suite(log, full)
     if out is not None:
         (out / "bench.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        if importlib.util.find_spec("matplotlib"):
+            plot.draw(SUITES[suite].panels(result), out / "bench.png")
+        else:
+            log(f"{out / 'bench.png'} is not drawn: run pip install 'ctcd-jax[torch]', which brings matplotlib")
     return result
 
 

@@ -1,99 +1,116 @@
-"""Suite `cpu`: whole training steps on the device that JAX has, alone and against PyTorch.
+"""Suite `cpu`: whole training steps on the CPU, alone and against PyTorch.
 
-Two questions. What does co-training cost, against training the two models one after the other, and against the
-pipeline it replaces (a teacher alone, then a student distilled from it)? And what does a step cost here, against the
-same step as a PyTorch user would write it?
+What does co-training cost, against training the two models one after the other, and against the pipeline it replaces (a
+teacher alone, then a student distilled from it)? What does a step cost, against the same step in PyTorch? And, with
+`--full`, what do its parts cost, by removing them?
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, spread
-from ctcd_jax.benchmarks.table import aligned
-from ctcd_jax.benchmarks.workload import ROWS, VOCABULARY
-from ctcd_jax.config import PRESETS
+from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, run
+from ctcd_jax.benchmarks.steps import (
+    HOST,
+    TOGETHER,
+    changed,
+    cohorts,
+    limit,
+    panels,
+    peers,
+    ratios_text,
+    removals,
+    steps_text,
+)
+from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.evaluation.exports import require_torch
 
-PRESET = "small"
-ROUNDS = 7
+__all__ = ["panels", "suite"]
 
-VARIANTS = {
-    "ctcd": "CTCD",
-    "teacher": "teacher alone",
-    "student": "student alone",
-    "oneway": "one-way (frozen teacher + student)",
-    "ctcd-torch": "CTCD in eager PyTorch, same objective",
-}
-# name: (numerator, denominator, the paper's own figure, 3.0 GPU-days against 1.0 + 1.3)
-RATIOS = {
-    "CTCD / (teacher + student)": (("ctcd",), ("teacher", "student"), None),
-    "CTCD / one-way pipeline (teacher + one-way)": (("ctcd",), ("teacher", "oneway"), 3.0 / 2.3),
-    "CTCD in eager PyTorch / ours": (("ctcd-torch",), ("ctcd",), None),
-}
+ROUNDS, FULL_ROUNDS = 5, 7
+
+SMALL = Case(backend="cpu")
+PAPER = Case(preset="paper", rows=8, backend="cpu")
+FLOAT32 = Case(dtype="float32", backend="cpu")
+ATTENDED = Case(positions="attended", backend="cpu")
+
+IN_FLOAT32 = Goal(0.9, 1.0, "float32")
 
 
-def suite(log: Callable[[str], None]) -> dict:
-    """Measures, prints the table and returns device, dtype, shapes, variants and ratios.
+def suite(log: Callable[[str], None], full: bool) -> dict:
+    """Measures, prints the tables and returns what `blocks.run` does.
 
     Raises:
-      UserError: PyTorch is missing, or has no such device as JAX.
+      UserError: PyTorch is missing.
     """
     require_torch()
-    log(f"{len(VARIANTS)} variants compile, each in a process of its own; then {ROUNDS} rounds in turn")
-    measured = interleave({name: worker(name) for name in VARIANTS}, ROUNDS)
-    result = figures(measured)
-    log(text(result))
+    blocks = (small(), *everything()) if full else (small(),)
+    result = run(blocks, FULL_ROUNDS if full else ROUNDS, log, steps_text)
+    log(ratios_text(result["ratios"]))
     return result
 
 
-def worker(variant: str) -> list[str]:
-    """Returns the command that serves a variant."""
-    return python_module("ctcd_jax.benchmarks.worker", variant, PRESET)
+def small() -> Block:
+    """The block of every run."""
+    variants = cohorts(SMALL, "ctcd", "teacher", "student", "oneway") | peers(SMALL, "torch-eager") | limit(SMALL)
+    against = eager(Goal(1.25, 1.5, "bfloat16"), IN_FLOAT32)
+    return Block("small", "small", variants, (*TOGETHER, against, HOST))
 
 
-def figures(measured: Mapping[str, Measured]) -> dict:
-    """Returns what `bench.json` holds of the measurement; "flops" of a ratio is what the formula alone would give."""
-    facts = measured["ctcd"].facts
-    hidden, heads, intermediate, length = PRESETS[PRESET]["width"]
-    ratios = {}
-    for name, (above, below, paper) in RATIOS.items():
-        flops = sum(measured[v].facts["flops"] for v in above) / sum(measured[v].facts["flops"] for v in below)
-        ratios[name] = ratio(measured, above, below) | {"flops": flops, "paper": paper}
-    return {
-        "device": facts["device"],
-        "dtype": facts["dtype"],
-        "shapes": {
-            "layers": PRESETS[PRESET]["layers"],
-            "hidden": hidden,
-            "heads": heads,
-            "intermediate": intermediate,
-            "vocabulary": VOCABULARY,
-            "rows": ROWS,
-            "length": length,
-            "tokens": facts["tokens"],
-            "predicted": facts["predicted"],
-        },
-        "variants": {
-            name: {"seconds": m.seconds, **spread(m.seconds), "flops": m.facts["flops"]} for name, m in measured.items()
-        },
-        "ratios": ratios,
-    }
-
-
-def text(result: dict) -> str:
-    """Returns the tables as they are printed."""
-    shapes, tokens = result["shapes"], result["shapes"]["tokens"]
-    teacher, student = shapes["layers"]
-    setting = (
-        f"whole training steps on {result['device']}, {result['dtype']}: hidden {shapes['hidden']}, {shapes['heads']} "
-        f"heads, {teacher} + {student} layers, vocabulary {shapes['vocabulary']:,}, {shapes['rows']} rows x "
-        f"{shapes['length']} tokens ({tokens:,} real, {shapes['predicted']:,} predicted)"
+def everything() -> tuple[Block, ...]:
+    """The blocks of `--full` besides; "auto" is bfloat16 where the CPU has matrix units for it."""
+    shapes = (("small", SMALL, (1.25, 1.5)), ("paper", PAPER, (1.15, 1.35)))
+    against = [against_torch(key, case, Goal(*goal, "bfloat16")) for key, case, goal in shapes]
+    profiles = (*profile("small", SMALL), *profile("paper", PAPER, goals=(Goal(0.06),)))
+    in_float32 = cohorts(FLOAT32, "ctcd") | peers(FLOAT32, "torch-eager") | limit(FLOAT32)
+    attended = cohorts(ATTENDED, "ctcd") | peers(ATTENDED, "torch-eager-full") | limit(ATTENDED)
+    naive = Ratio("PyTorch eager / ours", ("torch-eager-full",), ("ctcd",), goals=(Goal(1.25, 1.6, "bfloat16"),))
+    return (
+        *against,
+        Block("small-float32", "small in float32", in_float32, (eager(IN_FLOAT32),)),
+        Block("small-attended", "small, soft losses at all positions", attended, (naive,)),
+        *profiles,
     )
-    steps = [("step", "median s", "min", "max", "tokens/s", "GFLOP/s")]
-    for name, variant in result["variants"].items():
-        rates = (f"{tokens / variant['median']:,.0f}", f"{variant['flops'] / variant['median'] / 1e9:.1f}")
-        steps.append((VARIANTS[name], *(f"{variant[key]:.3f}" for key in ("median", "min", "max")), *rates))
-    quotients = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper")]
-    for name, quotient in result["ratios"].items():
-        paper = f"{quotient['paper']:.2f}" if quotient["paper"] else "-"
-        quotients.append((name, *(f"{quotient[key]:.2f}" for key in ("median", "min", "max", "flops")), paper))
-    return "\n\n".join([setting, aligned(steps), aligned(quotients)])
+
+
+def against_torch(key: str, case: Case, goal: Goal) -> Block:
+    """Every peer against ours."""
+    variants = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", "torch-compiled") | limit(case)
+    ratios = (
+        Ratio("PyTorch eager, all logits / ours", ("torch-eager-full",), ("ctcd",)),
+        eager(goal, IN_FLOAT32),
+        Ratio(
+            "strongest PyTorch / ours", ("torch-compiled", "torch-eager"), ("ctcd",), "fastest",
+            (Goal(1.0, 1.2, "bfloat16"),),
+        ),
+        HOST,
+    )  # fmt: skip
+    return Block(f"{key}-torch", f"{key}, against PyTorch", variants, ratios)
+
+
+def eager(*goals: Goal) -> Ratio:
+    """The peer as its users would write it, with masked positions gathered."""
+    return Ratio("PyTorch eager, gathered / ours", ("torch-eager",), ("ctcd",), goals=goals)
+
+
+def profile(key: str, case: Case, goals: tuple[Goal, ...] = ()) -> tuple[Block, Block]:
+    """What parts of the CTCD step cost, by removing or changing them; two blocks, for the memory that they take."""
+    dropless, dense = "no dropout", "loss by autodiff"
+    removed = changed(case, dropless=(dropless, {"dropout": 0.0}), dense=(dense, {"loss": "dense"}))
+    short = "as many tokens in rows a quarter as long"
+    parts = changed(case, short=(short, {"rows": case.rows * 4, "length": case.length // 4}))
+    parts |= {"update": Variant("the optimizers alone", "update", case)}
+    optimizer = Ratio("optimizers / CTCD", ("update",), ("ctcd",), goals=goals, more_is_better=False)
+    always = cohorts(case, "ctcd") | limit(case)
+    return (
+        Block(
+            f"{key}-removal",
+            f"{key}, without dropout or closed form",
+            always | removed,
+            removals(("dropless", dropless), ("dense", dense)),
+        ),
+        Block(
+            f"{key}-parts",
+            f"{key}, attention and optimizers",
+            always | parts,
+            (*removals(("short", short)), optimizer),
+        ),
+    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctcd_jax.benchmarks.interleaved import Measured, ratio, spread
+from ctcd_jax.benchmarks.plot import Bar, Panel
 from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
 from ctcd_jax.data.parts import PART_BYTES
@@ -20,16 +21,16 @@ from ctcd_jax.data.workers import available_cores
 BATCH, LENGTH = 128, 128
 BATCHES = 200  # a round
 VOCABULARY = 8192
-ROUNDS = 3
+ROUNDS, FULL_ROUNDS = 3, 7
 SENTENCES = 4096  # a batch for the tokenizer: as many as `prepare` gives it; all at once is half as fast
 
 
-def suite(log: Callable[[str], None]) -> dict:
-    """Measures, prints the table and returns device, shapes, variants and ratios."""
+def suite(log: Callable[[str], None], full: bool) -> dict:
+    """Measures, prints the table and returns device, shapes, variants and ratios; with `full`, in more rounds."""
     log("collecting text")
     documents = environment(log)
     with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as directory:
-        result = measure(documents, Path(directory))
+        result = measure(documents, Path(directory), FULL_ROUNDS if full else ROUNDS)
     log(text(result))
     return result
 
@@ -40,12 +41,13 @@ def environment(log: Callable[[str], None]) -> list[Sequence[str]]:
     return [paragraphs for modules in prose.modules for paragraphs in modules.values()]
 
 
-def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
+def measure(documents: Sequence[Sequence[str]], directory: Path, rounds: int) -> dict:
     """Times loader, tokenizer and `prepare` in turn; returns what `bench.json` holds.
 
     Args:
       documents: the paragraphs of each; enough for a batch of rows.
       directory: an empty one for the text and the corpora.
+      rounds: that count.
     """
     cores = available_cores()
     size = sum(len(paragraph) for document in documents for paragraph in document)
@@ -78,7 +80,7 @@ def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
         ),
     }
     seconds = {name: [] for name in variants}
-    for number in range(1 + ROUNDS):
+    for number in range(1 + rounds):
         for name, run in variants.items():
             began = time.perf_counter()
             run(number)
@@ -94,6 +96,7 @@ def measure(documents: Sequence[Sequence[str]], directory: Path) -> dict:
             "text_bytes": sum(path.stat().st_size for path in source.iterdir()),
             "cores": cores,
             "paragraphs": len(paragraphs),
+            "rounds": rounds,
         },
         "variants": {name: {"seconds": m.seconds, **spread(m.seconds)} for name, m in measured.items()},
         "ratios": {"speed of prepare / of encode_batch_fast": ratio(measured, ("tokenize",), ("prepare",))},
@@ -106,7 +109,7 @@ def text(result: dict) -> str:
     rows, megabytes = shapes["batches"] * shapes["batch"], shapes["text_bytes"] / 1e6
     setting = (
         f"{shapes['paragraphs']:,} paragraphs, {megabytes:.2f} MB -> {shapes['corpus_rows']:,} rows of "
-        f"{shapes['length']} tokens, packed; {shapes['cores']} cores, {ROUNDS} rounds"
+        f"{shapes['length']} tokens, packed; {shapes['cores']} cores, {shapes['rounds']} rounds"
     )
     table = [("work", "median s", "min", "max", "rate")]
     for name, label, amount, unit in (
@@ -123,6 +126,16 @@ def text(result: dict) -> str:
         **quotient
     )
     return "\n\n".join([setting, aligned(table), last])
+
+
+def panels(result: dict) -> list[Panel]:
+    """Returns the panel of `prepare` beside its peer and limit, the tokenizer alone."""
+    megabytes = result["shapes"]["text_bytes"] / 1e6
+    bars = []
+    for name, label in (("tokenize", "encode_batch_fast alone"), ("prepare", "ctcd prepare")):
+        median, longest, least = (megabytes / result["variants"][name][key] for key in ("median", "max", "min"))
+        bars.append(Bar(label, median, longest, least, peer=name == "tokenize"))
+    return [Panel("MB of text a second", bars)]
 
 
 def _prepare(source: Path, out: Path, cores: int, **options) -> None:

@@ -12,14 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import TextIO
 
-from ctcd_jax.errors import UserError
-
-WARM_UP_ROUNDS = 3
+WARM_UP_ROUNDS = 2
 
 ENVIRONMENT = {
     # Several processes may share one GPU, of whose memory JAX would otherwise take most for the first.
@@ -27,6 +25,8 @@ ENVIRONMENT = {
     # PyTorch's OpenMP threads spin while they wait. Where another program holds one of two cores, every operation then
     # waits for a time slice: a step took 14 s instead of 1.3. Asleep, it took 1.3 on the same machine when quiet.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # The time to compile is one of the figures.
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
 }
 
 
@@ -38,49 +38,69 @@ class Measured:
     seconds: Sequence[float]
 
 
-def serve(step: Callable[[], object], facts: dict, requests: Iterable[str], answers: TextIO) -> None:
+def serve(step: Callable[[], object], report: Callable[[], dict], requests: Iterable[str], answers: TextIO) -> None:
     """The worker's side: compiles, says its facts in one line of JSON, then answers every "go" with a step's seconds.
 
     Args:
       step: does one step and returns when it is finished.
+      report: returns the facts, after the first step; "compile_seconds", which that took, is added.
       requests: lines; anything but "go" is an error.
     """
-    step()
-    print(json.dumps(facts), file=answers, flush=True)
+    compile_seconds = seconds(step)
+    print(json.dumps(report() | {"compile_seconds": compile_seconds}), file=answers, flush=True)
     for line in requests:
         if line.strip() != "go":
             raise ValueError(f"a worker is told 'go', not {line!r}")
-        began = time.perf_counter()
-        step()
-        print(time.perf_counter() - began, file=answers, flush=True)
+        print(seconds(step), file=answers, flush=True)
 
 
-def interleave(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Measured]:
-    """Starts one worker a command and times their steps in turn, forwards and backwards through the list.
+def seconds(step: Callable[[], object]) -> float:
+    """Returns what a call takes."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def refuse(reason: str, answers: TextIO) -> None:
+    """The worker's side, where it cannot serve here: why."""
+    print(json.dumps({"error": reason}), file=answers, flush=True)
+
+
+def interleave(
+    commands: Mapping[str, Sequence[str]], rounds: int, warm_up: int = WARM_UP_ROUNDS
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Starts one worker a command, one after another, and times their steps in turn, forwards and backwards.
 
     Args:
       commands: {variant: arguments of a program that calls `serve` on its stdin and stdout}.
-      rounds: timed rounds, after a few that are not timed.
+      rounds: timed rounds, after `warm_up` that are not timed.
+
+    Returns:
+      {variant: Measured}, and {variant: reason} of those that could not start; the others were timed without them.
 
     Raises:
-      UserError: a worker cannot do its work here.
-      RuntimeError: a worker ended; what it said of the reason is on stderr.
+      RuntimeError: a worker ended in the middle; what it said of the reason is on stderr.
     """
+    facts, refused = {}, {}
     with ExitStack() as running:
-        workers = {name: running.enter_context(_worker(name, command)) for name, command in commands.items()}
-        facts = {name: _facts(answer()) for name, (_, answer) in workers.items()}
-        seconds = {name: [] for name in workers}
-        for number in range(WARM_UP_ROUNDS + rounds):
+        workers = {}
+        for name, command in commands.items():
+            go, answer = running.enter_context(_worker(name, command))
+            try:
+                said = json.loads(answer())
+            except RuntimeError as error:
+                said = {"error": str(error)}
+            if "error" in said:
+                refused[name] = said["error"]
+            else:
+                workers[name], facts[name] = (go, answer), said
+        times = {name: [] for name in workers}
+        for number in range(warm_up + rounds):
             for name in list(workers) if number % 2 == 0 else reversed(workers):
                 go, answer = workers[name]
                 go()
-                seconds[name].append(float(answer()))
-    return {name: Measured(facts[name], seconds[name][WARM_UP_ROUNDS:]) for name in workers}
-
-
-def refuse(error: UserError, answers: TextIO) -> None:
-    """The worker's side, where it cannot serve: the user's process raises the error."""
-    print(json.dumps({"error": str(error)}), file=answers, flush=True)
+                times[name].append(float(answer()))
+    return {name: Measured(facts[name], times[name][warm_up:]) for name in workers}, refused
 
 
 def ratio(
@@ -100,13 +120,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-def _facts(line: str) -> dict:
-    facts = json.loads(line)
-    if "error" in facts:
-        raise UserError(facts["error"])
-    return facts
-
-
 @contextmanager
 def _worker(name: str, command: Sequence[str]) -> Iterator[tuple[Callable[[], None], Callable[[], str]]]:
     """Yields (go, answer): how to ask the worker for a step, and how to read its next line."""
@@ -115,7 +128,8 @@ def _worker(name: str, command: Sequence[str]) -> Iterator[tuple[Callable[[], No
     ) as process:
 
         def go() -> None:
-            process.stdin.write("go\n")
+            with suppress(BrokenPipeError):  # it has ended, as its missing answer will say
+                process.stdin.write("go\n")
 
         def answer() -> str:
             line = process.stdout.readline()

@@ -1,79 +1,207 @@
-"""One variant in a process of its own: `python -m ctcd_jax.benchmarks.worker VARIANT PRESET`, see `interleaved.serve`.
+"""One variant in a process of its own: `python -m ctcd_jax.benchmarks.worker WHO CASE`, see `interleaved.serve`.
 
-VARIANT is a cohort of `workload.COHORTS`, or "ctcd-torch" for the same objective in eager PyTorch.
+WHO is in WORKERS; CASE is a `workload.Case` as JSON.
 """
 
+import resource
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from ctcd_jax.allocator import keep_freed_memory
 from ctcd_jax.benchmarks import workload
 from ctcd_jax.benchmarks.interleaved import refuse, serve
+from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.config import Experiment
 from ctcd_jax.errors import UserError
+from ctcd_jax.hardware import default_dtype, peak_flops
+from ctcd_jax.ops import linear
 from ctcd_jax.training import init_state, make_train_step
+from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import make_mesh, place_rows
-from ctcd_jax.training.state import scratch_params
+from ctcd_jax.training.state import abstract_state, scratch_params
+from ctcd_jax.training.step import update
 
-Step = Callable[[], object]
+HOST_STEPS = 5
+MATMUL = {"cpu": 2048, "gpu": 8192}  # rows and columns, large enough for the device's full rate
+
+# A worker is a step, which returns when it is finished, and a report of it, which is asked for after the first step.
+Worker = tuple[Callable[[], object], Callable[[], dict]]
 
 
-def main(variant: str, preset: str) -> None:
-    """Serves the variant on stdin and stdout."""
+def main(who: str, text: str) -> None:
+    """Serves a case on stdin and stdout."""
+    case = Case.read(text)
     try:
-        step, facts = eager(preset) if variant == "ctcd-torch" else ours(variant, preset)
+        on_host = who.startswith("torch")  # JAX then only makes the batch
+        if on_host or case.backend == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        elif case.backend == "gpu" and jax.default_backend() != "gpu":
+            raise UserError(f"--suite gpu: JAX runs on {jax.default_backend()}; install 'ctcd-jax[gpu]' on a GPU")
+        step, report = WORKERS[who](case)
     except UserError as error:
-        refuse(error, sys.stdout)
+        refuse(str(error), sys.stdout)
     else:
-        serve(step, facts, sys.stdin, sys.stdout)
+        serve(step, report, sys.stdin, sys.stdout)
 
 
-def ours(cohort: str, preset: str) -> tuple[Step, dict]:
-    """Returns the step of a cohort as `ctcd train` runs it, from the rows on the host to the updated state, and
-    its facts: device, dtype, and the `workload.counts` of a step.
-    """
-    experiment, batch = workload.experiment(cohort, preset), workload.batch(preset)
-    mesh = make_mesh()
-    train_step = make_train_step(experiment, workload.MASKER, mesh)
+def ours(case: Case) -> Worker:
+    """The step as `ctcd train` runs it, on one device, from the rows on the host to the updated state."""
+    experiment, batch, mesh = workload.experiment(case), workload.batch(case), _mesh()
+    train_step = _train_step(case, experiment, mesh)
     frozen = {name: scratch_params(experiment, name) for name in experiment.cohort.frozen}
     state = init_state(experiment, mesh)
 
-    def step() -> None:
+    def dispatch(rows: dict) -> None:
         nonlocal state
-        state, _ = train_step(state, frozen, place_rows(batch, mesh))
+        state, _ = train_step(state, frozen, place_rows(rows, mesh))
+
+    def step() -> None:
+        dispatch(batch)
         jax.block_until_ready(state)
 
-    return step, facts(experiment, batch)
+    def host_seconds() -> list[float]:
+        """The host's part of a step: to fetch rows and to dispatch, the device being idle.
+
+        Both backends compute in threads of their own, and the call returns before they have finished.
+        """
+        batches, taken = workload.loader(case), []
+        for number in range(HOST_STEPS):
+            began = time.perf_counter()
+            dispatch(batches[number])
+            taken.append(time.perf_counter() - began)
+            jax.block_until_ready(state)
+        return taken[1:]  # the first fetch is a warm-up
+
+    def report() -> dict:
+        compiled = train_step.lower(state, frozen, place_rows(batch, mesh)).compile()  # the one that runs
+        host = host_seconds()
+        return _facts(experiment, batch) | _of_compiler(compiled) | _jax_peak() | {"host_seconds": host}
+
+    return step, report
 
 
-def eager(preset: str) -> tuple[Step, dict]:
-    """Returns the step of CTCD in eager PyTorch, and its facts. Its batch is masked beforehand, at no cost to it.
+def compiled(case: Case) -> Worker:
+    """The step's compilation, without a run: it needs the memory of none."""
+    experiment, batch, mesh = workload.experiment(case), workload.batch(case), _mesh()
+    train_step = _train_step(case, experiment, mesh)
+    frozen = {name: jax.eval_shape(partial(scratch_params, experiment, name)) for name in experiment.cohort.frozen}
+    program = None
 
-    Raises UserError if PyTorch has no such device as JAX: the comparison would be of machines.
-    """
+    def compile() -> None:
+        nonlocal program
+        program = train_step.lower(abstract_state(experiment, mesh), frozen, batch).compile()
+
+    return compile, lambda: _facts(experiment, batch) | _of_compiler(program)
+
+
+def updates(case: Case) -> Worker:
+    """The optimizer's part of the step alone: clipping and AdamW of every member."""
+    experiment = workload.experiment(case)
+    optimizers = {name: make_optimizer(experiment.optimizers[name], 1000) for name in experiment.cohort.trainable}
+    members = init_state(experiment, _mesh()).members
+    gradients = {name: jax.tree.map(lambda x: 1e-4 * jnp.ones_like(x), m.params) for name, m in members.items()}
+
+    @partial(jax.jit, donate_argnums=0)
+    def run(members, gradients):
+        return {name: update(member, gradients[name], optimizers[name])[0] for name, member in members.items()}
+
+    def step() -> None:
+        nonlocal members
+        members = jax.block_until_ready(run(members, gradients))
+
+    return step, lambda: _device(experiment.train.dtype) | _jax_peak()
+
+
+def matmul(case: Case) -> Worker:
+    """A large product in the case's dtype, accumulated in float32: the rate that no step can exceed."""
+    dtype = jnp.dtype(default_dtype() if case.dtype == "auto" else case.dtype)
+    size = MATMUL.get(jax.default_backend(), MATMUL["gpu"])
+    left, right = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
+    run = jax.jit(lambda left, right: linear(left, right, jnp.zeros(size), dtype))
+
+    def report() -> dict:
+        peak = peak_flops(dtype.name)
+        sheet = {"sheet_flops": peak and peak / jax.device_count(), "size": size}
+        return _device(dtype.name) | sheet | {"flops": 2.0 * size**3}
+
+    return lambda: jax.block_until_ready(run(left, right)), report
+
+
+def in_torch(who: str, case: Case) -> Worker:
+    """CTCD in PyTorch. Its batch is masked beforehand, at no cost to it."""
     import torch
 
+    from ctcd_jax.benchmarks.peers.compiled import CompiledCTCD
     from ctcd_jax.benchmarks.peers.eager import EagerCTCD, as_tensors, model
 
-    backend = jax.default_backend()
-    if backend != "cpu" and not (backend == "gpu" and torch.cuda.is_available()):
-        raise UserError(
-            f"JAX runs on {backend}, and PyTorch cannot; install a PyTorch that can, or compare on the CPU with "
-            "JAX_PLATFORMS=cpu"
-        )
-    experiment, batch = workload.experiment("ctcd", preset), workload.batch(preset)
-    made = as_tensors(workload.masked(experiment, batch["input_ids"]))
+    gpu = case.backend == "gpu"
+    if gpu and not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU; install its CUDA build to compare with it")
+    experiment, batch = workload.experiment(case), workload.batch(case)
+    tensors = as_tensors(workload.masked(experiment, batch["input_ids"]))
     models = {name: model(config) for name, config in experiment.models.items()}
-    peer = EagerCTCD(experiment, models, "cuda" if backend == "gpu" else "cpu")
-    return lambda: peer.step(made), facts(experiment, batch)
+    made = {"torch-eager-full": partial(EagerCTCD, full=True), "torch-eager": EagerCTCD, "torch-compiled": CompiledCTCD}
+    peer = made[who](experiment, models, "cuda" if gpu else "cpu")
+
+    def report() -> dict:
+        facts = _facts(experiment, batch)
+        if not gpu:
+            return facts | _resident()
+        peak = {"peak_bytes": torch.cuda.max_memory_allocated(), "peak_of": "device memory"}
+        return facts | peak | {"device": torch.cuda.get_device_name()}
+
+    return lambda: peer.step(tensors), report
 
 
-def facts(experiment: Experiment, batch: dict) -> dict:
-    """Returns what a worker says of itself."""
-    described = {"device": jax.devices()[0].device_kind, "dtype": experiment.train.dtype}
-    return described | workload.counts(experiment, batch["input_ids"])
+def _train_step(case: Case, experiment: Experiment, mesh):
+    return make_train_step(experiment, workload.MASKER, mesh)  # `case.loss` chooses the losses here
+
+
+def _mesh():
+    return make_mesh(devices=jax.devices()[:1])
+
+
+def _device(dtype: str) -> dict:
+    return {"device": jax.devices()[0].device_kind, "dtype": dtype}
+
+
+def _facts(experiment: Experiment, batch: dict) -> dict:
+    return _device(experiment.train.dtype) | workload.counts(experiment, batch["input_ids"])
+
+
+def _of_compiler(compiled) -> dict:
+    """Its count of operations, in which the body of a loop counts once, and the temporaries that it plans."""
+    return {
+        "compiler_flops": compiled.cost_analysis().get("flops"),
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+    }
+
+
+def _jax_peak() -> dict:
+    statistics = jax.devices()[0].memory_stats()
+    if not statistics:  # the CPU keeps none
+        return _resident()
+    return {"peak_bytes": statistics["peak_bytes_in_use"], "peak_of": "device memory"}
+
+
+def _resident() -> dict:
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_bytes": peak, "peak_of": "process, compiler and libraries included"}
+
+
+WORKERS = {
+    "ours": ours,
+    "compiled": compiled,
+    "update": updates,
+    "matmul": matmul,
+    **{who: partial(in_torch, who) for who in ("torch-eager-full", "torch-eager", "torch-compiled")},
+}
 
 
 if __name__ == "__main__":

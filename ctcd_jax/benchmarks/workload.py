@@ -1,11 +1,14 @@
-"""What is timed: cohorts at a preset's shape, and a batch of random tokens that looks like a packed corpus."""
+"""What is timed: a case, its experiment, and rows of random tokens that look like a packed corpus."""
 
+import json
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 
 from ctcd_jax.config import PRESETS, Experiment, OptimizerSettings, TrainSettings
+from ctcd_jax.data import TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.hardware import default_dtype
 from ctcd_jax.initial import Source
@@ -14,7 +17,6 @@ from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.keys import root_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys
 
-ROWS = 16
 VOCABULARY = 30_522
 SPECIAL_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}  # bert-base-uncased's
 SENTENCE = (8, 40)  # tokens, [CLS] and [SEP] included
@@ -34,51 +36,115 @@ COHORTS = {
 MASKER = Masker(VOCABULARY, SPECIAL_IDS)
 
 
-def experiment(cohort: str, preset: str, dropout: float = 0.1) -> Experiment:
-    """Returns a run of one of COHORTS at a preset's shape, in the dtype that suits the device; constant learning rate.
+@dataclass(frozen=True)
+class Case:
+    """A training step, as far as its cost depends on it.
 
-    Args:
+    Attributes:
       cohort: name in COHORTS.
-      preset: of `config.PRESETS`, e.g. "small"; the vocabulary is always VOCABULARY.
+      preset: of `config.PRESETS`, whose models are taken; the vocabulary is always VOCABULARY.
+      rows, length: of the batch; its length need not be the preset's.
+      dtype: compute dtype; "auto" is `hardware.default_dtype`.
+      positions: of the soft losses, "masked" or "attended".
       dropout: of activations and attention.
+      loss: "fused" (gradients in closed form) or "dense" (autodiff).
+      attention, remat, loss_chunk: as in `config.TrainSettings`.
+      backend: that must run it, "cpu" or "gpu"; "any" is JAX's choice.
     """
-    layers = dict(zip(("teacher", "student"), PRESETS[preset]["layers"], strict=True))
-    width = PRESETS[preset]["width"]
-    members = COHORTS[cohort]
+
+    cohort: str = "ctcd"
+    preset: str = "small"
+    rows: int = 16
+    length: int = 128
+    dtype: str = "auto"
+    positions: str = "masked"
+    dropout: float = 0.1
+    loss: str = "fused"
+    attention: str = "auto"
+    remat: bool = False
+    loss_chunk: int | None = None
+    backend: str = "any"
+
+    @classmethod
+    def read(cls, text: str) -> "Case":
+        return cls(**json.loads(text))
+
+    def written(self) -> str:
+        """Returns one argument of a command line, which `read` reads."""
+        return json.dumps(asdict(self))
+
+    @property
+    def objective(self) -> tuple:
+        """What is minimised, and on what: two cases of equal objective differ in how it is computed alone."""
+        return self.cohort, self.preset, self.rows, self.length, self.positions, self.dropout
+
+
+def experiment(case: Case) -> Experiment:
+    """Returns the run whose step the case is; constant learning rate."""
+    layers = dict(zip(("teacher", "student"), PRESETS[case.preset]["layers"], strict=True))
+    width = PRESETS[case.preset]["width"]
+    cohort = COHORTS[case.cohort]
+    cohort = replace(cohort, edges=tuple(replace(edge, positions=case.positions) for edge in cohort.edges))
+    dropout = {"dropout": case.dropout, "attention_dropout": case.dropout}
     return Experiment(
         seed=0,
-        cohort=members,
-        models={
-            name: BertConfig(VOCABULARY, layers[name], *width, dropout=dropout, attention_dropout=dropout)
-            for name in members.members
-        },
-        sources={name: Source("scratch") for name in members.members},
-        optimizers={name: OptimizerSettings(warmup_fraction=0, schedule="constant") for name in members.trainable},
+        cohort=cohort,
+        models={name: BertConfig(VOCABULARY, layers[name], *width, **dropout) for name in cohort.members},
+        sources={name: Source("scratch") for name in cohort.members},
+        optimizers={name: OptimizerSettings(warmup_fraction=0, schedule="constant") for name in cohort.trainable},
         train=TrainSettings(
             steps=1000,
             log_every=1000,
             eval_every=1000,
             checkpoint_every=1000,
             keep_checkpoints=1,
-            dtype=default_dtype(),
+            dtype=default_dtype() if case.dtype == "auto" else case.dtype,
             micro_batches=1,
+            remat=case.remat,
+            attention=case.attention,
+            loss_chunk=case.loss_chunk,
         ),
-        batch_size=ROWS,
+        batch_size=case.rows,
     )
 
 
-def batch(preset: str) -> dict[str, np.ndarray]:
-    """Returns {"input_ids": int32[ROWS, L]}: whole sentences of random ordinary tokens and a little padding a row."""
-    length = PRESETS[preset]["width"][-1]
+def batch(case: Case) -> dict[str, np.ndarray]:
+    """Returns {"input_ids": int32[rows, length]}, the same every time."""
+    return {"input_ids": packed_rows(case.rows, case.length)}
+
+
+def packed_rows(rows: int, length: int) -> np.ndarray:
+    """Returns int32[rows, length]: whole sentences of random ordinary tokens and a little padding a row."""
     rng = np.random.default_rng(0)
-    ids = np.full((ROWS, length), SPECIAL_IDS["pad"], np.int32)
+    ids = np.full((rows, length), SPECIAL_IDS["pad"], np.int32)
     for row in ids:
         end, size = 0, rng.integers(*SENTENCE)
         while end + size <= length:
             words = rng.integers(max(SPECIAL_IDS.values()) + 1, VOCABULARY, size - 2)
             row[end : end + size] = [SPECIAL_IDS["cls"], *words, SPECIAL_IDS["sep"]]
             end, size = end + size, rng.integers(*SENTENCE)
-    return {"input_ids": ids}
+    return ids
+
+
+class RowsInMemory:
+    """As much of a `data.Corpus` as the loader reads: eight batches of rows."""
+
+    def __init__(self, case: Case):
+        self._ids = packed_rows(8 * case.rows, case.length).astype(np.uint16)
+
+    def lengths(self, split: str) -> list[int]:
+        return [self._ids.shape[1]]
+
+    def rows(self, split: str, length: int) -> int:
+        return len(self._ids)
+
+    def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
+        return self._ids[rows].astype(np.int32)
+
+
+def loader(case: Case) -> TrainBatches:
+    """Returns the loader of `ctcd train`, over rows in memory."""
+    return TrainBatches(RowsInMemory(case), case.rows, seed=0)
 
 
 def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Masked:
@@ -88,7 +154,7 @@ def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Mask
 
 
 def counts(experiment: Experiment, input_ids: np.ndarray) -> dict[str, float]:
-    """Returns real "tokens", "predicted" ones and "flops" (by formula) of one step."""
+    """Returns real "tokens", "predicted" ones and "flops" (by formula, of the real tokens alone) of one step."""
     made = masked(experiment, input_ids)
     tokens, predicted = int(made.attention_mask.sum()), int((made.labels >= 0).sum())
     return {

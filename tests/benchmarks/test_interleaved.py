@@ -1,13 +1,13 @@
 """Turns, ratios and the lines between parent and worker."""
 
 import io
+import json
 import sys
 
 import pytest
 
-from ctcd_jax.benchmarks import interleaved
 from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, serve
-from ctcd_jax.errors import UserError
+from ctcd_jax.benchmarks.workload import Case
 
 # Answers with its own number of steps so far, and notes every turn in a file that all workers share.
 WORKER = """
@@ -21,34 +21,44 @@ for count, line in enumerate(sys.stdin):
 """
 
 
-def test_workers_take_turns_and_warm_up_is_not_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(interleaved, "WARM_UP_ROUNDS", 1)
+def test_workers_take_turns_and_warm_up_is_not_counted(tmp_path):
     notes = str(tmp_path / "notes")
-    measured = interleave({name: [sys.executable, "-c", WORKER, name, notes] for name in "abc"}, rounds=3)
+    commands = {name: [sys.executable, "-c", WORKER, name, notes] for name in "abc"}
+    measured, refused = interleave(commands, rounds=3, warm_up=1)
+    assert not refused
     assert (tmp_path / "notes").read_text() == "abccbaabccba"
     assert {name: m.facts["name"] for name, m in measured.items()} == {"a": "a", "b": "b", "c": "c"}
     assert all(m.seconds == [1, 2, 3] for m in measured.values())
 
 
-def test_serve_compiles_before_it_is_ready():
+def test_serve_compiles_before_it_reports():
     calls, answers = [], io.StringIO()
-    serve(lambda: calls.append(1), {"device": "cpu"}, ["go\n", "go\n"], answers)
+    serve(lambda: calls.append(1), lambda: {"steps before": len(calls)}, ["go\n", "go\n"], answers)
     ready, *seconds = answers.getvalue().splitlines()
-    assert (ready, len(calls), len(seconds)) == ('{"device": "cpu"}', 3, 2)
+    facts = json.loads(ready)
+    assert facts["steps before"] == 1
+    assert facts["compile_seconds"] >= 0
+    assert (len(calls), len(seconds)) == (3, 2)
     assert all(float(value) >= 0 for value in seconds)
     with pytest.raises(ValueError, match="told 'go', not 'stop"):
-        serve(lambda: None, {}, ["stop\n"], answers)
+        serve(lambda: None, dict, ["stop\n"], answers)
 
 
-def test_a_worker_that_dies_or_refuses_is_named(capfd):
-    with pytest.raises(RuntimeError, match="worker 'a' ended with code 3"):
-        interleave({"a": [sys.executable, "-c", "raise SystemExit(3)"]}, rounds=1)
-    refusing = (
-        "import sys; from ctcd_jax.benchmarks.interleaved import refuse; from ctcd_jax.errors import UserError; "
-        "refuse(UserError('no such device'), sys.stdout)"
-    )
-    with pytest.raises(UserError, match="no such device"):
-        interleave({"a": [sys.executable, "-c", refusing]}, rounds=1)
+def test_who_cannot_start_is_left_out(tmp_path):
+    refusing = "import sys; from ctcd_jax.benchmarks.interleaved import refuse; refuse('no such device', sys.stdout)"
+    commands = {
+        "dies": [sys.executable, "-c", "raise SystemExit(3)"],
+        "refuses": [sys.executable, "-c", refusing],
+        "serves": [sys.executable, "-c", WORKER, "serves", str(tmp_path / "notes")],
+    }
+    measured, refused = interleave(commands, rounds=1)
+    assert list(measured) == ["serves"]
+    assert refused == {"dies": "the worker 'dies' ended with code 3; see above", "refuses": "no such device"}
+
+
+def test_a_worker_that_ends_in_the_middle_is_named():
+    with pytest.raises(RuntimeError, match="worker 'a' ended with code 0"):
+        interleave({"a": [sys.executable, "-c", "print('{}', flush=True)"]}, rounds=1)
 
 
 def test_ratios_are_taken_within_a_round():
@@ -58,10 +68,32 @@ def test_ratios_are_taken_within_a_round():
     assert ratio(measured, ("y", "z"), ("x",))["rounds"] == pytest.approx([2 / 3, 0.5, 0.5])
 
 
-def test_a_real_worker():
-    command = python_module("ctcd_jax.benchmarks.worker", "student", "smoke")
-    (measured,) = interleave({"student": command}, rounds=2).values()
-    assert len(measured.seconds) == 2
-    assert min(measured.seconds) > 0
-    assert measured.facts["device"]
-    assert 0 < measured.facts["predicted"] < measured.facts["tokens"] < measured.facts["flops"]
+def worker(who, **fields):
+    case = Case(preset="smoke", rows=4, length=64, backend="cpu", **fields)
+    return python_module("ctcd_jax.benchmarks.worker", who, case.written())
+
+
+def test_real_workers():
+    commands = {"student": worker("ours", cohort="student"), "update": worker("update"), "limit": worker("matmul")}
+    commands |= {"torch": worker("torch-eager")}
+    measured, refused = interleave(commands, rounds=2)
+    assert not refused
+    assert all(len(m.seconds) == 2 and min(m.seconds) > 0 for m in measured.values())
+    facts = {name: m.facts for name, m in measured.items()}
+    assert all(said["device"] == "cpu" and said["compile_seconds"] > 0 for said in facts.values())
+    ours = facts["student"]
+    assert 0 < ours["predicted"] < ours["tokens"] < ours["flops"]
+    assert ours["flops"] / 2 < ours["compiler_flops"] < 4 * ours["flops"]
+    assert ours["temporary_bytes"] > 0
+    assert ours["peak_bytes"] > 1e8
+    assert len(ours["host_seconds"]) > 1
+    assert (facts["torch"]["tokens"], facts["torch"]["predicted"]) == (ours["tokens"], ours["predicted"])
+    assert facts["limit"]["flops"] == 2 * 2048**3
+
+
+def test_a_real_worker_that_compiles_alone_or_has_no_gpu():
+    measured, _ = interleave({"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0)
+    assert measured["chunked"].facts["temporary_bytes"] > 0
+    on_gpu = python_module("ctcd_jax.benchmarks.worker", "matmul", Case(backend="gpu").written())
+    _, refused = interleave({"matmul": on_gpu}, rounds=0, warm_up=0)
+    assert "JAX runs on cpu" in refused["matmul"]

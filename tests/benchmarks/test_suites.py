@@ -1,53 +1,199 @@
-"""What the two suites print and write."""
+"""What the suites print and write."""
 
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ctcd_jax.benchmarks import bench, cpu, data
+from ctcd_jax import benchmarks
+from ctcd_jax.benchmarks import bench, blocks, cpu, data, gpu, memory
+from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from tests.small import write_text
 
 # Serves figures instead of work: {variant: (GFLOPs of a step, seconds of the rounds, warm-up included)}.
 SAID = {
-    "ctcd": (30, [9, 9, 9, 1.0, 2.0, 1.2]),
-    "teacher": (20, [9, 9, 9, 0.8, 1.6, 0.8]),
-    "student": (10, [9, 9, 9, 0.2, 0.9, 0.4]),
-    "oneway": (16, [9, 9, 9, 0.45, 0.9, 0.8]),
-    "ctcd-torch": (30, [9, 9, 9, 1.5, 2.0, 1.5]),
+    "ctcd": (30, [9, 9, 1.0, 2.0, 1.2]),
+    "teacher": (20, [9, 9, 0.8, 1.6, 0.8]),
+    "student": (10, [9, 9, 0.2, 0.9, 0.4]),
+    "oneway": (16, [9, 9, 0.45, 0.9, 0.8]),
+    "torch-eager": (30, [9, 9, 1.5, 2.0, 1.5]),
+    "torch-eager-full": (30, [9, 9, 3.0, 3.0, 3.0]),
+    "torch-compiled": (30, [9, 9, 1.4, 1.4, 1.4]),
+    "update": (None, [9, 9, 0.05, 0.05, 0.05]),
+    "matmul": (50, [9, 9, 1.0, 1.0, 1.0]),
+    "changed": (30, [9, 9, 0.9, 1.8, 1.1]),
 }
 WORKER = """
 import json, sys
-gflops, seconds = json.loads(sys.argv[1])
-facts = {"device": "abacus", "dtype": "float32", "tokens": 900, "predicted": 130, "flops": gflops * 1e9}
-print(json.dumps(facts), flush=True)
+gflops, seconds, dtype = json.loads(sys.argv[1])
+facts = {"device": "abacus", "dtype": dtype, "compile_seconds": 3.0, "peak_bytes": 2e9, "sheet_flops": 1e11}
+if gflops:
+    facts |= {"tokens": 900, "predicted": 130, "flops": gflops * 1e9, "host_seconds": [0.012, 0.018, 0.024]}
+print(json.dumps(facts | {"temporary_bytes": 1e6 * len(sys.argv[2])}), flush=True)
 for line, value in zip(sys.stdin, seconds):
     print(value, flush=True)
 """
 COMMON = {"format", "suite", "command", "python", "versions", "cores", "load", "device", "shapes", "variants", "ratios"}
+MEASURED = COMMON | {"dtype", "not_measured"}
 
 
-def test_cpu(monkeypatch, tmp_path):
-    monkeypatch.setattr(cpu, "worker", lambda variant: [sys.executable, "-c", WORKER, json.dumps(SAID[variant])])
-    monkeypatch.setattr(cpu, "ROUNDS", 3)
+def fake(dtype, dying=()):
+    """Returns a `blocks.command` whose workers say and take what SAID has; those in `dying` end at once."""
+
+    def command(variant):
+        if variant.label in dying:
+            return [sys.executable, "-c", "raise SystemExit(3)"]
+        case = variant.case
+        plain = replace(case, dropout=0.1, loss="fused", attention="auto") == case and case.length % 128 == 0
+        name = variant.who if variant.who != "ours" else case.cohort if plain else "changed"
+        said = (*SAID[name], "float32" if case.dtype == "float32" else dtype)
+        return [sys.executable, "-c", WORKER, json.dumps(said), ""]
+
+    return command
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(blocks, "command", fake("bfloat16"))
+    for suite in (cpu, gpu):
+        monkeypatch.setattr(suite, "ROUNDS", 3)
+        monkeypatch.setattr(suite, "FULL_ROUNDS", 3)
+    monkeypatch.setattr(gpu, "command", lambda variant: blocks.command(variant))
+
+
+def row(lines, text):
+    """Returns the cells of the first printed row that begins so."""
+    line = next(line for line in "\n".join(lines).splitlines() if line.startswith(text))
+    return line.removeprefix(text).split()
+
+
+def test_cpu(quick, tmp_path):
     lines = []
-    result = bench("cpu", tmp_path / "made" / "here", lines.append)
+    result = bench("cpu", False, tmp_path / "made" / "here", lines.append)
     assert json.loads((tmp_path / "made" / "here" / "bench.json").read_text()) == json.loads(json.dumps(result))
-    assert set(result) == COMMON | {"dtype"}
-    assert (result["format"], result["command"], result["device"]) == (1, "ctcd bench --suite cpu", "abacus")
-    assert result["variants"]["student"]["seconds"] == [0.2, 0.9, 0.4]
-    together, pipeline, torch = result["ratios"].values()
+    assert (tmp_path / "made" / "here" / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert set(result) == MEASURED
+    assert (result["format"], result["command"], result["device"]) == (2, "ctcd bench --suite cpu", "abacus")
+    assert result["variants"]["small/student"]["seconds"] == [0.2, 0.9, 0.4]
+    assert result["variants"]["small/ctcd"]["limit_seconds"] == pytest.approx(30 / 50)
+    assert result["shapes"]["small"]["rows"] == 16
+    together, pipeline, torch, host = result["ratios"].values()
     assert together["rounds"] == pytest.approx([1.0, 2.0 / 2.5, 1.0])
+    assert (together["met"], together["stretch_met"], together["same_objective"]) == (True, False, False)
     assert pipeline["rounds"] == pytest.approx([1.0 / 1.25, 2.0 / 2.5, 1.2 / 1.6])
     assert (pipeline["median"], pipeline["flops"]) == pytest.approx((0.8, 30 / 36))
     assert torch["rounds"] == pytest.approx([1.5, 1.0, 1.25])
-    text = "\n".join(lines)
-    row = next(line for line in text.splitlines() if "one-way pipeline" in line)
-    assert row.split()[-5:] == ["0.80", "0.75", "0.80", "0.83", "1.30"]
-    row = next(line for line in text.splitlines() if line.startswith("teacher alone"))
-    assert row.split()[-5:] == ["0.800", "0.800", "1.600", "1,125", "25.0"]
-    assert "same objective" in text
+    assert (torch["target"], torch["met"], torch["stretch_met"], torch["same_objective"]) == (1.25, True, False, True)
+    assert host["rounds"] == pytest.approx([0.01, 0.015, 0.02])
+    assert row(lines, "small: CTCD / one-way pipeline (teacher + one-way)") == [
+        "0.800", "0.750", "0.800", "0.833", "1.30", "other", "<=", "0.88", "better",
+    ]  # fmt: skip
+    assert row(lines, "teacher alone") == [
+        "800.0", "800.0", "1,600.0", "1,125", "20.0", "-", "50", "%", "3.0", "2,000",
+    ]  # fmt: skip
+
+
+def test_cpu_full_has_a_row_for_every_target(quick, tmp_path):
+    result = bench("cpu", True, tmp_path, lambda line: None)
+    assert result["command"] == "ctcd bench --suite cpu --full"
+    targets = {name: (r["target"], r["stretch"]) for name, r in result["ratios"].items() if r["target"]}
+    eager, strongest = "PyTorch eager, gathered / ours", "strongest PyTorch / ours"
+    host = "host's part (loader + dispatch) / step"
+    assert targets == {
+        "small: CTCD / (teacher + student)": (1.0, 0.95),
+        "small: CTCD / one-way pipeline (teacher + one-way)": (0.88, 0.84),
+        f"small: {eager}": (1.25, 1.5),
+        f"small: {host}": (0.02, 0.005),
+        f"small-torch: {eager}": (1.25, 1.5),
+        f"small-torch: {strongest}": (1.0, 1.2),
+        f"small-torch: {host}": (0.02, 0.005),
+        f"paper-torch: {eager}": (1.15, 1.35),
+        f"paper-torch: {strongest}": (1.0, 1.2),
+        f"paper-torch: {host}": (0.02, 0.005),
+        f"small-float32: {eager}": (0.9, 1.0),
+        "small-attended: PyTorch eager / ours": (1.25, 1.6),
+        "paper-parts: optimizers / CTCD": (0.06, None),
+    }
+    assert result["ratios"][f"small-torch: {strongest}"]["rounds"] == pytest.approx([1.4, 0.7, 1.4 / 1.2])
+    assert result["ratios"]["paper-removal: no dropout / CTCD"]["same_objective"] is False
+    assert result["ratios"]["paper-removal: loss by autodiff / CTCD"]["rounds"] == pytest.approx([0.9, 0.9, 1.1 / 1.2])
+
+
+def test_another_dtype_has_another_target(quick, monkeypatch):
+    monkeypatch.setattr(blocks, "command", fake("float32"))
+    lines = []
+    assert bench("cpu", log=lines.append)["ratios"]["small: PyTorch eager, gathered / ours"]["target"] == 0.9
+    strongest = blocks.quotient(
+        blocks.Ratio("r", ("a",), ("a",), goals=(blocks.Goal(1.0, 1.2, "bfloat16"),)),
+        blocks.Block("k", "t", {"a": cpu.small().variants["ctcd"]}, ()),
+        {"a": blocks.Measured({"dtype": "float32"}, [1.0])},
+    )
+    assert (strongest["median"], strongest["target"], strongest["met"]) == (1.0, 1.0, None)
+
+
+def test_what_fails_costs_no_other_its_figures(quick, monkeypatch, tmp_path):
+    monkeypatch.setattr(blocks, "command", fake("bfloat16", dying=("teacher alone",)))
+    lines = []
+    result = bench("cpu", False, tmp_path, lines.append)
+    assert "ended with code 3" in result["not_measured"]["small/teacher"]
+    assert result["ratios"]["small: CTCD / (teacher + student)"]["median"] is None
+    assert result["ratios"]["small: PyTorch eager, gathered / ours"]["median"] == pytest.approx(1.25)
+    assert row(lines, "small: CTCD / (teacher + student)")[-4:] == ["<=", "1", "not", "measured"]
+    monkeypatch.setattr(blocks, "command", lambda variant: [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(RuntimeError, match="nothing could be measured"):
+        bench("cpu", log=lines.append)
+
+
+def test_gpu(quick, tmp_path):
+    lines = []
+    result = bench("gpu", True, tmp_path, lines.append)
+    assert set(result) == MEASURED | {"projection"}
+    assert list(result["shapes"]) == [
+        *("128", "128-torch", "128-removal", "128-attended", "512", "512-torch", "512-removal", "512-attended"),
+        *("128x256", "128x512", "512x64", "512x128"),
+    ]
+    assert result["shapes"]["512-attended"]["positions"] == "attended"
+    share = result["ratios"]["128: useful rate / matmul's (MFU)"]
+    assert share["rounds"] == pytest.approx([30 / 50, 30 / 50 / 2, 30 / 50 / 1.2])
+    assert (share["target"], share["met"]) == (0.45, True)
+    assert result["ratios"]["128: useful rate / data sheet's (MFU)"]["median"] == pytest.approx(30 / 1.2 / 100)
+    compiled = result["ratios"]["128-torch: torch.compile + SDPA + fused AdamW / ours"]
+    assert (compiled["target"], compiled["met"]) == (1.1, True)
+    # 7.5 G tokens at 900 / 1.2 s.
+    assert result["projection"]["hours"]["128/ctcd"] == pytest.approx(7.5e9 / 750 / 3600)
+    assert len(result["projection"]["hours"]) == 6
+    assert "assumed" in lines[-1]
+
+
+def test_gpu_needs_a_gpu(quick, monkeypatch):
+    refusing = "import sys; from ctcd_jax.benchmarks.interleaved import refuse; refuse('JAX runs on cpu', sys.stdout)"
+    monkeypatch.setattr(blocks, "command", lambda variant: [sys.executable, "-c", refusing])
+    with pytest.raises(UserError, match="JAX runs on cpu"):
+        bench("gpu", log=lambda line: None)
+
+
+def test_memory(monkeypatch, tmp_path):
+    # Temporaries in MB, by label.
+    sizes = {"all positions, loss by autodiff": 1000, "all positions, closed form, 512 tokens at a time": 400}
+
+    def command(variant):
+        said = json.dumps((1, [], variant.case.dtype))
+        return [sys.executable, "-c", WORKER, said, "x" * sizes.get(variant.label, 700)]
+
+    monkeypatch.setattr(memory, "command", command)
+    lines = []
+    result = bench("memory", False, tmp_path, lines.append)
+    assert set(result) == MEASURED
+    assert (tmp_path / "bench.png").exists()
+    assert result["variants"]["small/naive"]["temporary_bytes"] == 1e9
+    chunked = result["ratios"]["small: chunked / naive"]
+    assert (chunked["median"], chunked["target"], chunked["met"], chunked["stretch_met"]) == (0.4, 0.45, True, False)
+    assert row(lines, "small: chunked / naive") == ["0.400", "same", "<=", "0.45", "yes"]
+    assert row(lines, "small: masked / naive") == ["0.700", "other", "-", "-"]
+    assert set(bench("memory", True, log=lines.append)["shapes"]) == {"small", "paper"}
 
 
 def test_data(monkeypatch, tmp_path):
@@ -58,8 +204,9 @@ def test_data(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "BATCHES", 3)
     monkeypatch.setattr(data, "PART_BYTES", 1)
     lines = []
-    bench("data", tmp_path, lines.append)
+    bench("data", False, tmp_path, lines.append)
     result = json.loads((tmp_path / "bench.json").read_text())
+    assert (tmp_path / "bench.png").exists()
     assert set(result) == COMMON
     rounds = {name: len(variant["seconds"]) for name, variant in result["variants"].items()}
     assert rounds == {"load": 2, "tokenize": 2, "prepare": 2}
@@ -72,9 +219,17 @@ def test_data(monkeypatch, tmp_path):
     assert "rows/s" in lines[-1]
 
 
+def test_the_command_line(monkeypatch):
+    seen = []
+    monkeypatch.setattr(benchmarks, "bench", lambda *arguments, log: seen.append(arguments))
+    assert main(["bench"]) == 0
+    assert main(["bench", "--suite", "gpu", "--full", "--out", "there"]) == 0
+    assert seen == [("cpu", False, None), ("gpu", True, Path("there"))]
+
+
 def test_what_the_user_can_mend(tmp_path):
     with pytest.raises(UserError, match=r"no suite 'cpus' \(did you mean 'cpu'\?\)"):
         bench("cpus")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
-        bench("data", tmp_path / "file" / "out")
+        bench("data", False, tmp_path / "file" / "out")

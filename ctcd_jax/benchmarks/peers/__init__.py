@@ -1,1 +1,1 @@
-"""The same work written for other libraries, as their users would write it."""
+"""The same work written for other libraries: as their users would write it, and as strong as we can make it."""

@@ -1,0 +1,204 @@
+"""A block: variants that are timed together, and ratios of their times, some with a target.
+
+Blocks run one after another, so that few processes live at once, and one that fails costs no other its figures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, spread
+from ctcd_jax.benchmarks.workload import VOCABULARY, Case
+from ctcd_jax.config import PRESETS
+
+NOT_MEASURED = {"rounds": [], "median": None, "min": None, "max": None}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A worker's work: `who` of `worker.WORKERS`, and on what."""
+
+    label: str
+    who: str
+    case: Case
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a ratio should reach, and at best (None: no more); for one compute dtype, or for any."""
+
+    target: float
+    stretch: float | None = None
+    dtype: str = "any"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quotient of times, taken round by round.
+
+    Attributes:
+      name: as printed.
+      above, below: variants whose seconds are added up.
+      kind: "time": above / below. "fastest": the same, of the one of `above` with the least median. "rate": of useful
+        operations (by formula) a second, above / below. "sheet": the same, below being the data sheet's peak. "host":
+        the host's part of a step of `above`.
+      goals: the one for the block's dtype counts.
+      more_is_better: whether a goal is a lower bound.
+      paper: the paper's own figure.
+    """
+
+    name: str
+    above: tuple[str, ...]
+    below: tuple[str, ...]
+    kind: str = "time"
+    goals: tuple[Goal, ...] = ()
+    more_is_better: bool = True
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Variants by name; every block's "ctcd" stands for its shape and dtype, and its "matmul" is the limit."""
+
+    key: str
+    title: str
+    variants: Mapping[str, Variant]
+    ratios: tuple[Ratio, ...]
+
+
+def run(blocks: Sequence[Block], rounds: int, log: Callable[[str], None], show: Callable[[Block, dict], str]) -> dict:
+    """Measures the blocks, and logs what `show` makes of each when it is done.
+
+    Returns:
+      device, dtype (of the first block), shapes {block: ...}, variants {"block/variant": ...}, ratios {"block: name":
+      ...} and not_measured {"block/variant": reason}.
+
+    Raises:
+      RuntimeError: nothing could be measured.
+    """
+    result = {"device": None, "dtype": None, "shapes": {}, "variants": {}, "ratios": {}, "not_measured": {}}
+    for block in blocks:
+        log(
+            f"{block.title}: {len(block.variants)} variants, each in a process of its own; then {rounds} rounds in turn"
+        )
+        try:
+            measured, refused = interleave({name: command(v) for name, v in block.variants.items()}, rounds)
+        except RuntimeError as error:
+            measured, refused = {}, dict.fromkeys(block.variants, str(error))
+        for name, reason in refused.items():
+            log(f"not measured: {block.variants[name].label}: {reason}")
+        made = figures(block, measured)
+        if "ctcd" in measured:
+            facts = measured["ctcd"].facts
+            result["device"], result["dtype"] = result["device"] or facts["device"], result["dtype"] or facts["dtype"]
+            result["shapes"][block.key] = shapes(block, facts)
+        result["variants"] |= {f"{block.key}/{name}": made["variants"][name] for name in measured}
+        result["ratios"] |= {f"{block.key}: {name}": value for name, value in made["ratios"].items()}
+        result["not_measured"] |= {f"{block.key}/{name}": reason for name, reason in refused.items()}
+        log(show(block, made | {"shapes": result["shapes"].get(block.key)}) + "\n")
+    if not result["variants"]:
+        raise RuntimeError("nothing could be measured; the reasons are above")
+    return result
+
+
+def command(variant: Variant) -> list[str]:
+    """Returns the command that serves a variant."""
+    return python_module("ctcd_jax.benchmarks.worker", variant.who, variant.case.written())
+
+
+def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
+    """Returns the block's variants and ratios, as they are in `bench.json`.
+
+    A variant's "limit_seconds" is what its operations, by formula, would take at the measured rate of a large matrix
+    product. A ratio's "flops" is what the formula alone would give.
+    """
+    rate = _rate(measured["matmul"]) if "matmul" in measured else None
+    variants = {}
+    for name, (facts, times) in ((n, (m.facts, m.seconds)) for n, m in measured.items()):
+        flops, variant = facts.get("flops"), block.variants[name]
+        variants[name] = {
+            "label": variant.label,
+            "who": variant.who,
+            "case": asdict(variant.case),
+            "seconds": times,
+            **(spread(times) if times else {}),
+            **{key: value for key, value in facts.items() if key != "device"},
+            "limit_seconds": flops / rate if rate and flops else None,
+        }
+    return {"variants": variants, "ratios": {r.name: quotient(r, block, measured) for r in block.ratios}}
+
+
+def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
+    """Returns a ratio's rounds, spread, limit by formula, goal, and whether that is met (None: it does not apply)."""
+    names = (*asked.above, *asked.below)
+    rounds = _rounds(asked, measured) if set(names) <= set(measured) else []
+    made = {"rounds": rounds, **spread(rounds)} if rounds else dict(NOT_MEASURED)
+    dtype = next((m.facts["dtype"] for m in measured.values()), None)
+    goal = next((g for g in asked.goals if g.dtype in ("any", dtype)), next(iter(asked.goals), None))
+    applies = rounds and goal and goal.dtype in ("any", dtype)
+    whole = asked.kind in ("time", "fastest") and all(block.variants[name].who != "update" for name in names)
+    return made | {
+        "flops": _by_formula(asked, measured) if rounds else None,
+        "paper": asked.paper,
+        "target": goal and goal.target,
+        "stretch": goal and goal.stretch,
+        "goal_dtype": goal and goal.dtype,
+        "more_is_better": asked.more_is_better,
+        "met": _reached(asked, made["median"], goal.target) if applies else None,
+        "stretch_met": _reached(asked, made["median"], goal.stretch) if applies else None,
+        "same_objective": len({block.variants[name].case.objective for name in names}) == 1 if whole else None,
+    }
+
+
+def shapes(block: Block, facts: dict) -> dict:
+    """Returns the sizes of a block's models and batch."""
+    case = block.variants["ctcd"].case
+    hidden, heads, intermediate, _ = PRESETS[case.preset]["width"]
+    return {
+        "layers": PRESETS[case.preset]["layers"],
+        "hidden": hidden,
+        "heads": heads,
+        "intermediate": intermediate,
+        "vocabulary": VOCABULARY,
+        "rows": case.rows,
+        "length": case.length,
+        "positions": case.positions,
+        "tokens": facts["tokens"],
+        "predicted": facts["predicted"],
+        "device": facts["device"],
+        "dtype": facts["dtype"],
+    }
+
+
+def _rounds(asked: Ratio, measured) -> list[float]:
+    first = measured[asked.above[0]]
+    if asked.kind == "host":
+        return [host / median(first.seconds) for host in first.facts["host_seconds"]]
+    if asked.kind == "sheet":
+        peak = measured[asked.below[0]].facts["sheet_flops"]
+        return [first.facts["flops"] / seconds / peak for seconds in first.seconds] if peak else []
+    if asked.kind == "rate":
+        useful = first.facts["flops"] / measured[asked.below[0]].facts["flops"]
+        return [useful / times for times in ratio(measured, asked.above, asked.below)["rounds"]]
+    above = asked.above
+    if asked.kind == "fastest":
+        above = (min(above, key=lambda name: median(measured[name].seconds)),)
+    return ratio(measured, above, asked.below)["rounds"]
+
+
+def _by_formula(asked: Ratio, measured) -> float | None:
+    flops = {name: measured[name].facts.get("flops") for name in (*asked.above, *asked.below)}
+    if asked.kind not in ("time", "fastest") or None in flops.values():
+        return None
+    above = asked.above if asked.kind == "time" else asked.above[:1]
+    return sum(flops[name] for name in above) / sum(flops[name] for name in asked.below)
+
+
+def _reached(asked: Ratio, value: float, bound: float | None) -> bool:
+    if bound is None:
+        return False
+    return value >= bound if asked.more_is_better else value <= bound
+
+
+def _rate(matmul: Measured) -> float:
+    return matmul.facts["flops"] / median(matmul.seconds)

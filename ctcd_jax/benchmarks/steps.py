@@ -1,0 +1,173 @@
+"""What the step suites share: variants that several blocks time, the tables, and the plot."""
+
+from dataclasses import replace
+
+from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant
+from ctcd_jax.benchmarks.plot import Bar, Panel
+from ctcd_jax.benchmarks.table import aligned
+from ctcd_jax.benchmarks.workload import Case
+
+COHORTS = {
+    "ctcd": "CTCD",
+    "teacher": "teacher alone",
+    "student": "student alone",
+    "oneway": "one-way (frozen teacher + student)",
+}
+PEERS = {
+    "torch-eager-full": "PyTorch eager, logits of all positions",
+    "torch-eager": "PyTorch eager, masked positions gathered",
+    "torch-compiled": "PyTorch, torch.compile + SDPA + fused AdamW",
+}
+
+HOST = Ratio(
+    "host's part (loader + dispatch) / step",
+    ("ctcd",),
+    (),
+    kind="host",
+    goals=(Goal(0.02, 0.005),),
+    more_is_better=False,
+)
+# The paper's own figure: 3.0 GPU-days against 1.0 + 1.3.
+TOGETHER = (
+    Ratio(
+        "CTCD / (teacher + student)",
+        ("ctcd",),
+        ("teacher", "student"),
+        goals=(Goal(1.0, 0.95),),
+        more_is_better=False,
+    ),
+    Ratio(
+        "CTCD / one-way pipeline (teacher + one-way)",
+        ("ctcd",),
+        ("teacher", "oneway"),
+        goals=(Goal(0.88, 0.84),),
+        more_is_better=False,
+        paper=3.0 / 2.3,
+    ),
+)
+
+
+def cohorts(case: Case, *names: str) -> dict[str, Variant]:
+    """Returns our steps of cohorts."""
+    return {name: Variant(COHORTS[name], "ours", replace(case, cohort=name)) for name in names}
+
+
+def peers(case: Case, *names: str) -> dict[str, Variant]:
+    """Returns PyTorch's CTCD steps."""
+    return {name: Variant(PEERS[name], name, case) for name in names}
+
+
+def limit(case: Case) -> dict[str, Variant]:
+    """Returns the matrix product whose rate is the limit."""
+    return {"matmul": Variant("a large matrix product", "matmul", case)}
+
+
+def changed(case: Case, **changes: tuple[str, dict]) -> dict[str, Variant]:
+    """Returns our CTCD step with one thing changed each: {name: (label, fields of Case)}."""
+    return {name: Variant(label, "ours", replace(case, **fields)) for name, (label, fields) in changes.items()}
+
+
+def removals(*names_and_labels: tuple[str, str]) -> tuple[Ratio, ...]:
+    """Returns the ratios of changed steps to the CTCD step: what a part costs, by removing it."""
+    return tuple(Ratio(f"{label} / CTCD", (name,), ("ctcd",)) for name, label in names_and_labels)
+
+
+def steps_text(block: Block, made: dict) -> str:
+    """Returns the table of a block's steps."""
+    sizes = made["shapes"]
+    if sizes is None:
+        return f"{block.title}: not measured"
+    teacher, student = sizes["layers"]
+    setting = (
+        f"{block.title}: whole training steps on {sizes['device']}, {sizes['dtype']}: hidden {sizes['hidden']}, "
+        f"{sizes['heads']} heads, {teacher} + {student} layers, vocabulary {sizes['vocabulary']:,}, {sizes['rows']} "
+        f"rows x {sizes['length']} tokens ({sizes['tokens']:,} real, {sizes['predicted']:,} predicted)"
+    )
+    header = (
+        "step",
+        "median ms",
+        "min",
+        "max",
+        "tokens/s",
+        "GFLOP",
+        "compiler's",
+        "of matmul",
+        "first step s",
+        "peak MB",
+    )
+    return "\n".join([setting, aligned([header, *(_row(variant) for variant in made["variants"].values())])])
+
+
+def ratios_text(ratios: dict[str, dict]) -> str:
+    """Returns the table of all ratios and targets."""
+    table = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper", "objective", "target", "met")]
+    for name, made in ratios.items():
+        numbers = (_number(made[key], ".3f") for key in ("median", "min", "max", "flops"))
+        objective = {True: "same", False: "other", None: "-"}[made["same_objective"]]
+        table.append((name, *numbers, _number(made["paper"], ".2f"), objective, _target(made), _met(made)))
+    return aligned(table)
+
+
+def panels(result: dict) -> list[Panel]:
+    """Returns a panel of times a block, each bar with its limit, and one of ratios, each with its target."""
+    made = []
+    for key in result["shapes"]:
+        named = {name: v for name, v in result["variants"].items() if name.startswith(f"{key}/")}
+        bars = [
+            Bar(
+                v["label"],
+                *(1e3 * v[k] for k in ("median", "min", "max")),
+                peer=v["who"].startswith("torch"),
+                limit=v["limit_seconds"] and 1e3 * v["limit_seconds"],
+            )
+            for v in named.values()
+            if v["who"] != "matmul"
+        ]
+        made.append(Panel(f"{key}: ms a step; limit: its FLOPs at the measured matmul rate", bars))
+    compared = {name: r for name, r in result["ratios"].items() if r["rounds"] and r["target"] is not None}
+    bars = [
+        Bar(
+            name,
+            *(r[k] for k in ("median", "min", "max")),
+            limit=None if r["more_is_better"] else r["flops"],  # of another library, operations are no limit
+            target=r["target"],
+        )
+        for name, r in compared.items()
+    ]
+    return [*made, Panel("ratios with a target; limit: by FLOPs", bars)] if bars else made
+
+
+def _row(variant: dict) -> tuple[str, ...]:
+    seconds = variant["median"]
+    rate = variant["tokens"] / seconds if "tokens" in variant else None
+    share = variant["limit_seconds"] and 100 * variant["limit_seconds"] / seconds
+    return (
+        variant["label"],
+        *(f"{1e3 * variant[key]:,.1f}" for key in ("median", "min", "max")),
+        _number(rate, ",.0f"),
+        *(_number(variant.get(key), ",.1f", 1e-9) for key in ("flops", "compiler_flops")),
+        _number(share, ".0f") + (" %" if share else ""),
+        _number(variant.get("compile_seconds"), ".1f"),
+        _number(variant.get("peak_bytes"), ",.0f", 1e-6),
+    )
+
+
+def _target(made: dict) -> str:
+    if made["target"] is None:
+        return "-"
+    dtype = "" if made["goal_dtype"] == "any" else f" ({made['goal_dtype']})"
+    return f"{'>=' if made['more_is_better'] else '<='} {made['target']:g}{dtype}"
+
+
+def _met(made: dict) -> str:
+    if made["target"] is None:
+        return "-"
+    if not made["rounds"]:
+        return "not measured"
+    if made["met"] is None:
+        return "another dtype"
+    return "better" if made["stretch_met"] else "yes" if made["met"] else "no"
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return "-" if value is None else format(scale * value, form)
