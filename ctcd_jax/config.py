@@ -54,7 +54,7 @@ def experiment(preset: str) -> ConfigDict:
             "eval_every": eval_every,
             "checkpoint_every": checkpoint_every,
             "keep_checkpoints": 2,
-            "dtype": "auto",  # auto: bfloat16 on accelerators and on CPUs with AMX, else float32
+            "dtype": "auto",  # auto: bfloat16 on accelerators and CPUs that multiply it in hardware, else float32
             "micro_batches": 1,
             "remat": False,  # keep only the layers' inputs and compute the rest again: less memory, a third more work
             "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's

@@ -17,6 +17,7 @@ from ctcd_jax.benchmarks import workload
 from ctcd_jax.benchmarks.interleaved import refuse, serve
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.config import Experiment
+from ctcd_jax.distill import objective
 from ctcd_jax.errors import UserError
 from ctcd_jax.hardware import default_dtype, peak_flops
 from ctcd_jax.ops import linear
@@ -159,7 +160,8 @@ def in_torch(who: str, case: Case) -> Worker:
 
 
 def _train_step(case: Case, experiment: Experiment, mesh):
-    return make_train_step(experiment, workload.MASKER, mesh)  # `case.loss` chooses the losses here
+    losses = objective.cohort_losses if case.loss == "dense" else None
+    return make_train_step(experiment, workload.MASKER, mesh, losses)
 
 
 def _mesh():
