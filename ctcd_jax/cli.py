@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -53,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ctcd {options.verb}: {error.filename}: {error.strerror}", file=sys.stderr)
         return USER_ERROR
+
+
+def _warn(text: str) -> None:
+    print(f"WARNING: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -232,6 +237,8 @@ def _inspect(options, _) -> int:
 
 
 def _train(options, overrides) -> int:
+    began = time.perf_counter()  # before the imports, which are a second or two of the start
+    from ctcd_jax.compilation import keep_programs
     from ctcd_jax.config_file import load_config
     from ctcd_jax.training.distributed import start_processes
     from ctcd_jax.training.loop import NonFinite, Stopped, train
@@ -239,11 +246,12 @@ def _train(options, overrides) -> int:
 
     config = load_config(options.config, overrides)
     start_processes()
+    keep_programs(_warn)
     try:
         if options.plan:
             plan(config, log=say)
         else:
-            train(config, options.workdir, log=say)
+            train(config, options.workdir, log=say, began=began)
     except NonFinite as error:
         print(f"ctcd train: {error}", file=sys.stderr)
         return NON_FINITE
@@ -254,10 +262,12 @@ def _train(options, overrides) -> int:
 
 
 def _export(options, _) -> int:
+    from ctcd_jax.compilation import keep_programs
     from ctcd_jax.evaluation.exports import quiet_loading, require_torch
     from ctcd_jax.training.export import export
 
     require_torch()
+    keep_programs(_warn)
     with quiet_loading():
         export(options.workdir, options.member, options.out, options.step, log=say)
     return 0

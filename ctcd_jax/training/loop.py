@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from ctcd_jax.compilation import CompilationCount
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.hardware import peak_flops
@@ -23,7 +24,7 @@ from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.members import frozen_params, probe, report_probe, trained_params, warn_of_twins
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record
 from ctcd_jax.training.run import open_run
-from ctcd_jax.training.sharding import make_mesh, place, place_rows, replicated
+from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
 from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
 
@@ -36,13 +37,22 @@ class Stopped(Exception):
     """The run was asked to stop, and has saved its state. Exit code 75: run it again to go on."""
 
 
-def train(config: ConfigDict, workdir: str | Path, log: Callable[[str], None] = print) -> dict:
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    log: Callable[[str], None] = print,
+    began: float | None = None,
+) -> dict:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
+
+    Args:
+      began: time.perf_counter() at the start of the command, for the log; None for now.
 
     Raises:
       UserError: something the user can mend, in one line.
       NonFinite, Stopped: see there.
     """
+    began = time.perf_counter() if began is None else began
     workdir = Path(workdir)
     corpus = Corpus.open(corpus_directory(config))
     begun = read_run(workdir)["resolved"]["models"] if (workdir / "config.json").is_file() else None
@@ -51,10 +61,12 @@ def train(config: ConfigDict, workdir: str | Path, log: Callable[[str], None] = 
     content = open_run(config, experiment, corpus, workdir, leads)
     if jax.process_count() > 1:  # the others must not look into a directory that is still being made
         multihost_utils.sync_global_devices("run opened")
-    with _stop_requests() as stop_requested:
+    with _stop_requests() as stop_requested, CompilationCount() as compiled:
         run = _Run(experiment, corpus, workdir, content, log if leads else _silent, leads)
         try:
-            return run.finish(stop_requested)
+            return run.finish(
+                stop_requested, lambda: f"first step after {time.perf_counter() - began:.1f} s ({compiled})"
+            )
         finally:
             run.close()
 
@@ -95,7 +107,9 @@ class _Run:
             batch = place_rows(self.validation[0], self.mesh)
             report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, _warner(log))
 
-        restored = self.checkpoints.restore(abstract_state(experiment, self.mesh), _warner(log))
+        restored = None
+        if self.checkpoints.begun:
+            restored = self.checkpoints.restore(abstract_state(experiment, self.mesh), _warner(log))
         if restored is None:
             params = trained_params(experiment, frozen)
             warn_of_twins(experiment, params, _warner(log))
@@ -108,15 +122,24 @@ class _Run:
         self.seconds = last_seconds(workdir) if leads else 0.0
         self._announce(corpus)
 
-    def finish(self, stop_requested: Callable[[], bool]) -> dict:
-        """Trains to the last step and returns the last validation record."""
+    def finish(self, stop_requested: Callable[[], bool], started: Callable[[], str]) -> dict:
+        """Trains to the last step and returns the last validation record.
+
+        Between two lines of the log nothing here waits for the device, or asks it anything: step follows step.
+
+        Args:
+          started: what to say after the first step.
+        """
         settings = self.experiment.train
         bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
         began, paused = time.perf_counter(), 0.0
-        last = None
-        for step, rows in prefetch(self.batches, self.step, settings.steps):
-            self.state, result = self.train_step(self.state, self.frozen, place_rows(rows, self.mesh))
+        last, first = None, self.step
+        for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
+            self.state, result = self.train_step(self.state, self.frozen, batch)
             self.step = step + 1
+            if step == first:
+                jax.block_until_ready(result)
+                self.log(started())
             bar.update()
             final = self.step == settings.steps
             stop = self.checkpoints.reached_preemption(self.step) or stop_requested()

@@ -3,10 +3,9 @@ a line for people."""
 
 import json
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
 
 from ctcd_jax.duration import duration
 from ctcd_jax.errors import UserError
@@ -59,7 +58,7 @@ class Writers:
         self._files = {name: workdir / name for name in (METRICS, TIMING)}
         for path in self._files.values():
             cut_after(path, start)
-        self._tensorboard = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)
+        self._tensorboard = _summary_writer()(str(workdir / TENSORBOARD), purge_step=start + 1)
         self._wandb = _start_wandb(wandb_project, workdir, config) if wandb_project else None
 
     def metrics(self, line: dict) -> None:
@@ -121,6 +120,22 @@ def last_seconds(workdir: Path) -> float:
     path = workdir / TIMING
     lines = path.read_text().splitlines() if path.is_file() else []
     return json.loads(lines[-1])["seconds"] if lines else 0.0
+
+
+def _summary_writer() -> type:
+    """Returns tensorboardX's writer, without PyTorch.
+
+    tensorboardX imports it where it is installed, which takes two seconds, to take tensors that it is never given.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _start_wandb(project: str, workdir: Path, config: dict):

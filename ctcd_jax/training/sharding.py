@@ -5,6 +5,7 @@ and replicated over `data`. `fsdp=1` is plain data parallelism. No tensor parall
 """
 
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -74,3 +75,16 @@ def place_rows(batch: dict, mesh: Mesh) -> dict:
     """Makes global arrays of this process's rows of a batch."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+
+
+class PlacedRows:
+    """`place_rows` of batch after batch: a thread that prefetches these starts their transfers, too.
+
+    Placing is local to a process, so threads of several processes need not keep in step.
+    """
+
+    def __init__(self, batches: Sequence[dict], mesh: Mesh):
+        self._batches, self._mesh = batches, mesh
+
+    def __getitem__(self, step: int) -> dict:
+        return place_rows(self._batches[step], self._mesh)

@@ -9,17 +9,20 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 from tensorboardX.proto.event_pb2 import Event
 
 from ctcd_jax.data import Corpus, ValidationBatches
 from ctcd_jax.errors import UserError
-from ctcd_jax.training import train
+from ctcd_jax.training import loop, train
 from ctcd_jax.training.checkpoint import load_member
 from ctcd_jax.training.loop import NonFinite
 from ctcd_jax.training.metrics import cut_after
@@ -125,6 +128,55 @@ def test_the_validation_loss_is_that_of_the_saved_parameters(finished, corpus):
             total += np.log(np.exp(z - z.max()).sum()) + z.max() - z[labels[row, position]]
             count += 1
     assert last["members"]["student"]["hard"] == pytest.approx(total / count, rel=1e-5)
+
+
+# Nothing waits.
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Lets no step take anything that is not on the device yet, and notes after which steps the host waited."""
+    watched = {"steps": 0, "read": set(), "waited": set()}
+
+    def note(kind):
+        if threading.current_thread() is threading.main_thread():  # and not one that saves
+            watched[kind].add(watched["steps"])
+
+    def make(*args):
+        step = make_train_step(*args)
+
+        def guarded(*args):
+            with jax.transfer_guard("disallow"):
+                result = step(*args)
+            watched["steps"] += 1
+            return result
+
+        return guarded
+
+    make_train_step, value, wait = loop.make_train_step, ArrayImpl._value.fget, jax.block_until_ready
+    monkeypatch.setattr(loop, "make_train_step", make)
+    # A CPU's arrays are read without a transfer, so that no guard sees it. All ways to read one end
+    # here, but for NumPy's, which takes the memory.
+    monkeypatch.setattr(ArrayImpl, "_value", property(lambda array: (note("read"), value(array))[1]))
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: (note("waited"), wait(tree))[1])
+    return watched
+
+
+def test_between_two_lines_of_the_log_the_host_does_not_wait(corpus, tmp_path, watch):
+    train(config(corpus, eval_every=20, checkpoint_every=20), tmp_path / "run", log=lambda _: None)
+    assert watch["steps"] == 20
+    assert watch["read"] - {0} == {5, 10, 15, 20}
+    assert watch["waited"] == {1}  # to say how long the start took
+
+
+def test_the_watch_sees_what_it_watches_for(corpus, tmp_path, watch, monkeypatch):
+    for number, read in enumerate((bool, int, float, jax.device_get)):
+        watch["steps"] = number
+        read(jnp.ones(()))
+    assert watch["read"] == {0, 1, 2, 3}
+    monkeypatch.setattr(loop, "PlacedRows", lambda batches, mesh: batches)  # the step gets NumPy arrays
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(config(corpus), tmp_path / "run", log=lambda _: None)
 
 
 # Killed, stopped, moved.
@@ -304,8 +356,8 @@ def run_limited(config_file, corpus, workdir, limit):
     saved = {path: path.read_bytes() for path in (workdir / "checkpoints/14").rglob("*") if path.is_file()}
     arguments = command(config_file, corpus, workdir, steps=60)[3:]
     code = f"import runpy, sys; {limit}; sys.argv[0] = 'ctcd'; runpy.run_module('ctcd_jax', run_name='__main__')"
-    # Without the tests' compilation cache, which would be written to the same full disk.
-    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    # Without a compilation cache, which would be written to the same full disk.
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     launch = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 2, done.stdout + done.stderr

@@ -13,7 +13,7 @@ import pytest
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.training.optimizer import learning_rate, make_optimizer
 from ctcd_jax.training.sharding import make_mesh, place_rows, tree_shardings
-from ctcd_jax.training.state import LossScale, init_state, scratch_params
+from ctcd_jax.training.state import LossScale, abstract_state, init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
 from tests.training.helpers import CTCD, VOCABULARY, experiment, masker, one_device_mesh, rows, with_cohort
 
@@ -326,3 +326,17 @@ def test_a_poisoned_parameter_is_reported():
     poisoned = state.replace(members=state.members | {"teacher": state.members["teacher"].replace(params=params)})
     _, metrics = make_train_step(setup, masker(), mesh)(poisoned, {}, place_rows(rows(), mesh))
     assert not bool(metrics["finite"])
+
+
+# Memory: there is one state, not two.
+
+
+def test_the_state_is_updated_in_place():
+    setup, mesh = experiment(), one_device_mesh()
+    step, state, batch = make_train_step(setup, masker(), mesh), init_state(setup, mesh), place_rows(rows(), mesh)
+    memory = step.lower(abstract_state(setup, mesh), {}, batch).compile().memory_analysis()
+    arrays = [jax.random.key_data(leaf) if leaf is state.key else leaf for leaf in jax.tree.leaves(state)]
+    assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in arrays)
+    members = jax.tree.leaves(state.members)
+    step(state, {}, batch)
+    assert all(leaf.is_deleted() for leaf in members)
