@@ -127,7 +127,7 @@ def _sums(cohort, learning, taught, labels, weights, totals, differentiate) -> t
         hidden, labels, weights = chunk
         logits = {name: linear(x, low[name], outputs[name].head[1], accumulator(x.dtype)) for name, x in hidden.items()}
         flat = {name: z.reshape(-1, z.shape[-1]) for name, z in logits.items()}
-        terms, slopes = _token_sums(cohort, flat, labels.reshape(-1), weights.reshape(-1), totals)
+        terms, slopes = _token_sums(cohort, flat, labels.reshape(-1), weights.reshape(-1), totals, labels.shape[0])
         if not differentiate:
             return (terms, {}), {}
         of_heads, of_hidden = {}, {}
@@ -141,12 +141,9 @@ def _sums(cohort, learning, taught, labels, weights, totals, differentiate) -> t
         return (terms, of_heads), of_hidden
 
     chunks = ({name: signals.hidden for name, signals in outputs.items()}, labels, weights)
-    (terms, of_heads), of_hidden = _sum_over_chunks(of_chunk, chunks)
-    gradients = {}
-    for name, per_chunk in of_hidden.items():
-        kernel, bias = (jnp.sum(group, axis=0) for group in of_heads[name])
-        gradients[name] = Signals(per_chunk, (kernel, bias))
-    return terms, gradients
+    by_group, of_hidden = _sum_over_chunks(of_chunk, chunks)
+    terms, of_heads = jax.tree.map(lambda x: jnp.sum(x, axis=0), by_group)
+    return terms, {name: Signals(hidden, of_heads[name]) for name, hidden in of_hidden.items()}
 
 
 def _sum_over_chunks(of_chunk, chunks):
@@ -164,8 +161,9 @@ def _sum_over_chunks(of_chunk, chunks):
     return jax.lax.scan(body, zero, chunks)
 
 
-def _token_sums(cohort, logits, labels, weights, totals) -> tuple[Terms, dict[str, jax.Array]]:
-    """Returns the terms of T tokens, and of each learner d(loss) / d(logits [T, V]) times `totals["masked"]`."""
+def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms, dict[str, jax.Array]]:
+    """Returns the terms of T tokens, a sum a group, and of each learner d(loss) / d(logits [T, V]) times
+    `totals["masked"]`."""
     predicted = weights * (labels >= 0)
     over = {"masked": predicted, "attended": weights}
     index = jax.lax.broadcasted_iota(labels.dtype, next(iter(logits.values())).shape, 1)
@@ -181,7 +179,8 @@ def _token_sums(cohort, logits, labels, weights, totals) -> tuple[Terms, dict[st
         return divergence(kind, soften(source, temperature), soften(target, temperature), apart(first, second), factor)
 
     def term(values, weight):
-        return jnp.sum(jnp.where(weight > 0, values * weight, 0)), jnp.sum(weight)
+        counted = jnp.where(weight > 0, values * weight, 0)
+        return tuple(jnp.sum(x.reshape(groups, -1), axis=1) for x in (counted, weight))
 
     terms, slopes = {}, {}
     for name in cohort.trainable:
