@@ -25,7 +25,7 @@ from ctcd_jax.evaluation.exports import require_torch
 
 __all__ = ["panels", "suite"]
 
-ROUNDS, FULL_ROUNDS = 5, 7
+ROUNDS = 5
 
 SMALL = Case(backend="cpu")
 PAPER = Case(preset="paper", rows=8, backend="cpu")
@@ -43,7 +43,7 @@ def suite(log: Callable[[str], None], full: bool) -> dict:
     """
     require_torch()
     blocks = (small(), *everything()) if full else (small(),)
-    result = run(blocks, FULL_ROUNDS if full else ROUNDS, log, steps_text)
+    result = run(blocks, ROUNDS, log, steps_text)
     log(ratios_text(result["ratios"]))
     return result
 
