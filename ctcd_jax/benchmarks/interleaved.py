@@ -141,6 +141,8 @@ def _worker(name: str, command: Sequence[str]) -> Iterator[tuple[Callable[[], No
             yield go, answer
         finally:
             process.kill()  # it has nothing to save, and may be in the middle of compiling
+            with suppress(BrokenPipeError):  # of a "go" that it did not live to read
+                process.stdin.close()
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

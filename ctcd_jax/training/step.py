@@ -23,8 +23,8 @@ from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import batch_sharding, replicated
 from ctcd_jax.training.state import MemberState, Params, TrainState, abstract_state
 
-# Bytes of logits that a device holds at once, unless `train.loss_chunk` says how many tokens'. Less on CPUs, where it is
-# faster, too: the CTCD step of `small` with 64 rows takes 1.08 times as long with all of its 310 MB (2 cores).
+# Bytes of logits that a device holds at once, unless `train.loss_chunk` says how many tokens'. On CPUs less is faster,
+# too: the CTCD step of `small` with 64 rows takes 1.08 times as long with all of its 310 MB (2 cores).
 LOGITS_BYTES, LOGITS_BYTES_ON_CPU = 2**30, 2**27
 
 

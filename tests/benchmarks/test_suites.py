@@ -58,9 +58,9 @@ def fake(dtype, dying=()):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(blocks, "command", fake("bfloat16"))
-    for suite in (cpu, gpu):
-        monkeypatch.setattr(suite, "ROUNDS", 3)
-        monkeypatch.setattr(suite, "FULL_ROUNDS", 3)
+    monkeypatch.setattr(cpu, "ROUNDS", 3)
+    monkeypatch.setattr(gpu, "ROUNDS", 3)
+    monkeypatch.setattr(gpu, "FULL_ROUNDS", 3)
     monkeypatch.setattr(gpu, "command", lambda variant: blocks.command(variant))
 
 
