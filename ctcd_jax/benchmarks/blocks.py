@@ -67,7 +67,7 @@ class Block:
 
 
 def run(blocks: Sequence[Block], rounds: int, log: Callable[[str], None], show: Callable[[Block, dict], str]) -> dict:
-    """Measures the blocks, and logs what `show` makes of each when it is done.
+    """Measures the blocks, and logs what `show` makes of each when it is done. Ctrl-C ends it after the last whole one.
 
     Returns:
       device, dtype (of the first block), shapes {block: ...}, variants {"block/variant": ...}, ratios {"block: name":
@@ -85,6 +85,11 @@ def run(blocks: Sequence[Block], rounds: int, log: Callable[[str], None], show: 
             measured, refused = interleave({name: command(v) for name, v in block.variants.items()}, rounds)
         except RuntimeError as error:
             measured, refused = {}, dict.fromkeys(block.variants, str(error))
+        except KeyboardInterrupt:
+            if not result["variants"]:
+                raise
+            log(f"stopped at {block.title}: what was measured before is kept")
+            break
         for name, reason in refused.items():
             log(f"not measured: {block.variants[name].label}: {reason}")
         made = figures(block, measured)

@@ -122,6 +122,27 @@ def test_cpu_full_has_a_row_for_every_target(quick, tmp_path):
     assert result["ratios"]["paper-removal: loss by autodiff / CTCD"]["rounds"] == pytest.approx([0.9, 0.9, 1.1 / 1.2])
 
 
+def test_ctrl_c_keeps_the_blocks_that_are_done(quick, monkeypatch, tmp_path):
+    done = []
+
+    def interrupted(commands, rounds):
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return blocks_interleave(commands, rounds)
+
+    blocks_interleave = blocks.interleave
+    monkeypatch.setattr(blocks, "interleave", interrupted)
+    lines = []
+    result = bench("cpu", True, tmp_path, lines.append)
+    assert set(result["shapes"]) == {"small"}
+    assert json.loads((tmp_path / "bench.json").read_text())["variants"].keys() == result["variants"].keys()
+    assert any(line.startswith("stopped at small, against PyTorch") for line in lines)
+    done[:] = [1]
+    with pytest.raises(KeyboardInterrupt):
+        bench("cpu", False, None, lines.append)
+
+
 def test_another_dtype_has_another_target(quick, monkeypatch):
     monkeypatch.setattr(blocks, "command", fake("float32"))
     lines = []
