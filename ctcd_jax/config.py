@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -18,6 +19,7 @@ from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.hardware import default_dtype
 from ctcd_jax.initial import Source, parse_init, source_config
 from ctcd_jax.models import BertConfig
+from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -198,6 +200,8 @@ def resolve(
         known = BertConfig(**begun[name]) if begun and name in begun else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
     train = _train(config, corpus)
+    if train.attention == "cudnn":
+        _check_cudnn(models, members, train.dtype, corpus)
     _check_mesh(config, models, devices)
     if not 0 < config.masking.rate < 1:
         raise UserError(f"masking.rate is {config.masking.rate}; it must lie between 0 and 1")
@@ -338,6 +342,11 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
             raise UserError(f"train.{name} is {train[name]}; it must be at least 1")
     if train.dtype not in DTYPES:
         raise UserError(f"train.dtype: no dtype '{train.dtype}'{did_you_mean(train.dtype, DTYPES)}")
+    if train.attention not in IMPLEMENTATIONS:
+        raise UserError(f"train.attention: no attention '{train.attention}'"
+                        + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
+    if train.loss_chunk is not None and train.loss_chunk < 1:
+        raise UserError(f"train.loss_chunk is {train.loss_chunk}; it must be at least 1, or left out")
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
     steps = max(1, round(train.epochs * epoch)) if train.steps is None else train.steps
     if steps < 1:
@@ -345,6 +354,15 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
     dtype = default_dtype() if train.dtype == "auto" else train.dtype
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
     return TrainSettings(steps=steps, dtype=dtype, **rest)
+
+
+def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, corpus: Corpus) -> None:
+    for name, model in models.items():
+        drops = members[name]["trainable"] and model.attention_dropout > 0
+        for length in corpus.lengths("train"):
+            obstacle = cudnn_obstacle(jnp.dtype(dtype), length, model.hidden // model.heads, drops)
+            if obstacle:
+                raise UserError(f"train.attention: cuDNN's {obstacle} (members.{name}); or use train.attention=auto")
 
 
 def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:

@@ -29,7 +29,8 @@ def attend(
     Raises:
       ValueError: cuDNN is asked for and something is in its way.
     """
-    obstacle = None if implementation == "xla" else cudnn_obstacle(query, drop is not None)
+    length, _, width = query.shape[1:]
+    obstacle = None if implementation == "xla" else cudnn_obstacle(query.dtype, length, width, drop is not None)
     if implementation == "cudnn" and obstacle:
         raise ValueError(f"attention: cuDNN's {obstacle}")
     if implementation == "xla" or obstacle:
@@ -37,15 +38,21 @@ def attend(
     return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
 
 
-def cudnn_obstacle(query: jax.Array, drops: bool) -> str | None:
-    """Returns why cuDNN's attention cannot take dtype[B, L, N, D] queries here, or None if it can."""
-    length, _, width = query.shape[1:]
+def cudnn_obstacle(dtype: jnp.dtype, length: int, width: int, drops: bool) -> str | None:
+    """Returns why cuDNN's attention cannot be taken here, or None if it can.
+
+    Args:
+      dtype: of queries, keys and values.
+      length: tokens a row.
+      width: dimensions a head.
+      drops: whether weights are dropped out.
+    """
     if jax.default_backend() != "gpu":
         return "attention needs an NVIDIA GPU"
-    if query.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"attention needs bfloat16 or float16, not {query.dtype}"
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"attention needs bfloat16 or float16, not {jnp.dtype(dtype).name}"
     if drops:
-        return "attention is not used with attention dropout; set members.NAME.attention_dropout=0"
+        return "attention has no dropout; set attention_dropout=0"
     if width % 8 or width > 128:
         return f"attention needs heads of a multiple of 8 dimensions, 128 at most, not {width}"
     if length % 2:

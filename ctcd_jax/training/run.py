@@ -12,8 +12,8 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.initial import read_run
 from ctcd_jax.training.checkpoint import TOKENIZER
 
-# What a resumed run may change: where and how often, never what is learnt. The corpus is compared by its hash.
-# `auto` dtype counts as what it resolved to.
+# What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
+# is compared by its hash, and `auto` dtype counts as what it resolved to.
 MAY_CHANGE = (
     "mesh.",
     "wandb.",
@@ -23,6 +23,9 @@ MAY_CHANGE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.dtype",
+    "train.remat",
+    "train.attention",
+    "train.loss_chunk",
 )
 
 
