@@ -75,7 +75,10 @@ def _legend(panels: Sequence[Panel]) -> list:
     known = (
         (Patch(color=OURS, label="ours"), any(not bar.peer for bar in bars)),
         (Patch(color=PEER, label="peer"), any(bar.peer for bar in bars)),
-        (Line2D([], [], color=LIMIT, linewidth=2.5, label="limit"), any(bar.limit is not None for bar in bars)),
+        (
+            Line2D([], [], color=LIMIT, linewidth=2.5, label="limit, by FLOPs"),
+            any(bar.limit is not None for bar in bars),
+        ),
         (Line2D([], [], color=TARGET, linewidth=2.5, label="target"), any(bar.target is not None for bar in bars)),
     )
     return [handle for handle, used in known if used]

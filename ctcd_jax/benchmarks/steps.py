@@ -123,7 +123,7 @@ def panels(result: dict) -> list[Panel]:
             for v in named.values()
             if v["who"] != "matmul"
         ]
-        made.append(Panel(f"{key}: ms a step; limit: its FLOPs at the measured matmul rate", bars))
+        made.append(Panel(f"{key}: ms a step", bars))
     compared = {name: r for name, r in result["ratios"].items() if r["rounds"] and r["target"] is not None}
     bars = [
         Bar(
@@ -134,7 +134,7 @@ def panels(result: dict) -> list[Panel]:
         )
         for name, r in compared.items()
     ]
-    return [*made, Panel("ratios with a target; limit: by FLOPs", bars)] if bars else made
+    return [*made, Panel("ratios with a target", bars)] if bars else made
 
 
 def _row(variant: dict) -> tuple[str, ...]:
