@@ -58,7 +58,7 @@ def experiment(preset: str) -> ConfigDict:
             "keep_checkpoints": 2,
             "dtype": "auto",  # auto: bfloat16 on accelerators and CPUs that multiply it in hardware, else float32
             "micro_batches": 1,
-            "remat": False,  # keep only the layers' inputs and compute the rest again: less memory, a third more work
+            "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)
             "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
             "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
         }
