@@ -95,22 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", required=True, metavar="DIR", help="the model to write")
     verb.add_argument("--step", type=int, metavar="N", help="a saved step (default: the newest)")
 
-    verb = _verb(
-        verbs,
-        "glue",
-        _glue,
-        "exported models -> fine-tuned scores",
-        "Tasks: cola, sst2, mrpc, rte, stsb, or any folder of --data with train.tsv and dev.tsv.",
-    )
-    _models(verb)
-    verb.add_argument("--data", required=True, metavar="DIR", help="GLUE-format TSV, one folder a task")
-    verb.add_argument("--tasks", required=True, metavar="A,B", help="e.g. cola,sst2")
-    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
-    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl and table.md")
-    verb.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
-    verb.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help="default 1e-4")
-    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
-    verb.add_argument("--max-length", type=int, default=128, metavar="N", help="tokens an example (default 128)")
+    _glue_arguments(verbs)
 
     verb = _verb(
         verbs,
@@ -139,6 +124,42 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
     verb.add_argument("--out", metavar="DIR", help="also write bench.json and bench.png")
     return parser
+
+
+def _glue_arguments(verbs):
+    verb = _verb(
+        verbs,
+        "glue",
+        _glue,
+        "exported models -> fine-tuned scores; resumes by itself",
+        "Tasks: mnli, qqp, qnli, sst2, cola, stsb, mrpc, rte (the default, as far as --data has them), wnli, or any "
+        "folder of --data with train.tsv and dev.tsv; or one task of your own with --task, --columns and --metric.",
+    )
+    _models(verb)
+    verb.add_argument("--data", required=True, metavar="WHERE", help="folder of TSV folders, hf[:ID], tfds[:DIR]")
+    verb.add_argument("--tasks", metavar="A,B", help="e.g. cola,sst2")
+    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
+    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl, table.md, table.csv, cells/")
+    own = verb.add_argument_group("a task of your own: train and dev as .tsv, .csv or .jsonl in --data")
+    own.add_argument("--task", metavar="NAME", help="what to call it")
+    own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
+    own.add_argument("--metric", metavar="M,M", help="accuracy, f1, matthews; or, for scores, pearson, spearman")
+    tuning = verb.add_argument_group(
+        "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
+    )
+    tuning.add_argument("--epochs", type=int, metavar="N", help="default 3")
+    tuning.add_argument("--learning-rate", type=float, metavar="R", help="default 1e-4")
+    tuning.add_argument("--batch-size", type=int, metavar="N", help="default 32")
+    tuning.add_argument("--max-length", type=int, metavar="N", help="tokens an example (default 128)")
+    tuning.add_argument(
+        "--grid", action="append", metavar="F=V,V", help="learning_rate=1e-4,3e-4: the best on dev is reported as such"
+    )
+    tuning.add_argument("--intermediate", metavar="TASK", help="start RTE, MRPC, STS-B from TASK's encoder, e.g. mnli")
+    work = verb.add_argument_group("the work", argument_default=argparse.SUPPRESS)
+    work.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a GPU or core; 0: debug here)")
+    work.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the cells, 0/N to N-1/N")
+    work.add_argument("--precision", choices=("float32", "bfloat16", "float16"), help="default: float32 on CPUs")
+    work.add_argument("--compile", dest="compiled", action="store_true", help="use torch.compile")
 
 
 def _prepare_arguments(verbs):
@@ -274,20 +295,25 @@ def _export(options, _) -> int:
 
 
 def _glue(options, _) -> int:
-    from ctcd_jax.evaluation.finetune import glue
+    from ctcd_jax.evaluation.finetune import Options, Stopped, glue
+    from ctcd_jax.evaluation.task_data import open_source
+    from ctcd_jax.evaluation.tasks import own_task
 
-    glue(
-        options.model,
-        Path(options.data),
-        options.tasks.split(","),
-        options.seeds,
-        Path(options.out),
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        log=say,
-    )
+    own = None
+    if options.task:
+        if options.tasks or not (options.columns and options.metric):
+            raise UserError(f"--task {options.task}: give --columns and --metric with it, and no --tasks")
+        own = own_task(options.task, options.columns, options.metric)
+    elif options.columns or options.metric:
+        raise UserError("--columns, --metric: name your task with --task")
+    given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
+    names = options.tasks.split(",") if options.tasks else None
+    source = open_source(options.data, own)
+    try:
+        glue(options.model, source, names, options.seeds, Path(options.out), Options(**given), log=say, warn=_warn)
+    except Stopped as stopped:
+        say(stopped)
+        return STOPPED
     return 0
 
 
