@@ -31,14 +31,13 @@ def as_latest(content: dict) -> dict:
 
 
 def plain_settings(content: dict) -> list[tuple]:
-    """Returns the first eager setting (values of SETTING) of every device and number of threads.
+    """Returns the first setting (values of SETTING) of every device and number of threads, an eager one if there is one.
 
     The first of all is the one to take where one figure a model has to do.
     """
     first: dict[tuple, tuple] = {}
-    for line in content["measurements"]:
-        if line["runtime"] == "eager":
-            first.setdefault((line["device"], line["threads"]), setting_of(line))
+    for line in sorted(content["measurements"], key=lambda line: line["runtime"] != "eager"):
+        first.setdefault((line["device"], line["threads"]), setting_of(line))
     return list(first.values())
 
 

@@ -6,11 +6,11 @@ STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfb; --ink: #22252a; --quiet: #5b6067; --rule: #dddcd6; --wash: #f3f2ed;
   --c0: #0068a5; --c1: #b84f00; --c2: #007a5a; --c3: #a8457f; --c4: #7d6300; --c5: #6b4fc0; --c6: #22252a;
   --c7: #8c5a2b; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16181b; --ink: #e4e4df; --quiet: #9da2a8; --rule: #34383d;
-  --wash: #1e2124; --c0: #56a8e0; --c1: #f08a3c; --c2: #35c39a; --c3: #e08bbd; --c4: #e0c040; --c5: #b3a1f5;
-  --c6: #e4e4df; --c7: #c89a6a; } }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --paper: #16181b; --ink: #e4e4df; --quiet: #9da2a8; --rule: #34383d; --wash: #1e2124; --c0: #56a8e0;
+    --c1: #f08a3c; --c2: #35c39a; --c3: #e08bbd; --c4: #e0c040; --c5: #b3a1f5; --c6: #e4e4df; --c7: #c89a6a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1rem 4rem; max-width: 66rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 2.5rem 1rem 4rem; max-width: 70rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 1.75rem; font-weight: 650; letter-spacing: -0.015em; line-height: 1.2; margin: 0 0 0.6rem;
   text-wrap: balance; }
@@ -73,11 +73,12 @@ tbody th { font-weight: 400; }
 tbody th:first-child { font-weight: 600; }
 th:first-child { position: sticky; left: 0; background: var(--paper); }
 details { margin: 0.5rem 0; }
+details + p { margin-top: 1rem; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 pre { background: var(--wash); padding: 0.8rem 1rem; overflow-x: auto; font-size: 0.8rem; line-height: 1.45; }
-@media (max-width: 30rem) { .chart text { font-size: 16px; } .cohort text { font-size: 14px; } }
+@media (max-width: 30rem) { .chart text { font-size: 15px; } .cohort text { font-size: 14px; } }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } nav, .downloads { display: none; }
   h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; } .scroll { overflow: visible; }
   th:first-child { position: static; } .grid { grid-template-columns: 1fr 1fr; } table { font-size: 8pt; }
-  th, td { padding-left: 0.5rem; } }
+  th, td { padding-left: 0.5rem; } .wide { font-size: 6.5pt; } .wide th, .wide td { padding-left: 0.3rem; } }
 """

@@ -57,7 +57,7 @@ def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
     """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
-    return lambda value: f"{scale * value:,.{digits}f}{unit}"
+    return lambda value: f"{scale * value:,.{digits}f}{unit}".replace("-", "−")
 
 
 def percent(value: float) -> str:

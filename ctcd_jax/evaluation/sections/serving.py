@@ -28,7 +28,10 @@ def _models(name: str, content: dict) -> str:
         Column("encoder parameters", "parameters", millions),
         Column("stored parameters", "stored_parameters", millions),
         Column("MB", "bytes", _MEGABYTES),
-        *(Column(f"MFLOPs/token of {length}", f"flops_per_token_{length}", fixed(2, scale=1e-6)) for length in lengths),
+        *(
+            Column(f"MFLOPs a token, length {length}", f"flops_per_token_{length}", fixed(2, scale=1e-6))
+            for length in lengths
+        ),
     ]
     if differences:
         columns.append(Column("ONNX − PyTorch, at most", "onnx_difference", lambda value: f"{value:.1e}"))
@@ -45,8 +48,7 @@ def _measurements(name: str, content: dict) -> Iterator[str]:
     measured = content["measurements"]
     plain = plain_settings(content)
     first = [line for line in measured if setting_of(line) in plain]
-    if first:
-        yield _figures(f"{name}-latency", "Latency", first, SETTING)
+    yield _figures(f"{name}-latency", "Latency", first, SETTING)
     if len(first) == len(measured):
         return
     places: dict[tuple, list[dict]] = {}
@@ -80,8 +82,8 @@ def _figures(file: str, title: str, lines: list[dict], settings: Sequence[str]) 
         _place(shared["device"], shared["threads"]) if one_place else "",
         "" if "runtime" in varied else _RUNTIMES.get(shared["runtime"], shared["runtime"]),
         "" if "dtype" in varied else shared["dtype"],
-        "" if "batch_size" in varied else _count(shared["batch_size"], "sequence"),
-        "" if "length" in varied else f"{shared['length']} tokens each",
+        "" if "batch_size" in varied else f"batch {shared['batch_size']}",
+        "" if "length" in varied else f"length {shared['length']}",
     ]
     return data_table(file, columns, rows, ", ".join([title, *filter(None, facts)]))
 
@@ -126,14 +128,14 @@ def _quality_figure(scores: str, results: Results, times: str, content: dict, de
             points.append(Point(known, line["p50_ms"], mean))
     if not points:
         return ""
-    _, threads, _, _, batch, length = setting
+    _, threads, runtime, _, batch, length = setting
     place = _place(device, threads)
     quality = as_table(summary)[0][-2] if len(summary.columns) > 1 else column_title(*summary.columns[0])
     title = f"Quality against latency: {place}"
     svg = scatter(title, points, f"p50 ms per batch of {batch} × {length}", quality.split(" (")[0])
     rows = [(point.name, point.x, point.y) for point in points]
     link = download(f"quality-{scores}-{times}-{device}", ("model", "p50_ms", "quality"), rows)
-    caption = f"{scores}/results.jsonl, {times}/latency.json; eager PyTorch. Up and to the left is better."
+    caption = f"{scores}/results.jsonl, {times}/latency.json; {_RUNTIMES.get(runtime, runtime)}. Up and to the left is better."
     return page.figure(title, svg, caption, [link])
 
 
@@ -160,6 +162,6 @@ _HEADINGS = {
     "runtime": "runtime",
     "dtype": "precision",
     "batch_size": "batch",
-    "length": "tokens",
+    "length": "length",
 }
 _RUNTIMES = {"eager": "eager PyTorch", "compile": "torch.compile", "onnx": "ONNX Runtime"}
