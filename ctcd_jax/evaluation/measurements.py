@@ -31,7 +31,7 @@ def as_latest(content: dict) -> dict:
 
 
 def plain_settings(content: dict) -> list[tuple]:
-    """Returns the first setting (values of SETTING) of every device and number of threads, an eager one if there is one.
+    """Returns the first setting (values of SETTING) of every device and number of threads, eager if any is.
 
     The first of all is the one to take where one figure a model has to do.
     """

@@ -135,8 +135,8 @@ def _quality_figure(scores: str, results: Results, times: str, content: dict, de
     svg = scatter(title, points, f"p50 ms per batch of {batch} × {length}", quality.split(" (")[0])
     rows = [(point.name, point.x, point.y) for point in points]
     link = download(f"quality-{scores}-{times}-{device}", ("model", "p50_ms", "quality"), rows)
-    caption = f"{scores}/results.jsonl, {times}/latency.json; {_RUNTIMES.get(runtime, runtime)}. Up and to the left is better."
-    return page.figure(title, svg, caption, [link])
+    sources = f"{scores}/results.jsonl, {times}/latency.json; {_RUNTIMES.get(runtime, runtime)}"
+    return page.figure(title, svg, f"{sources}. Up and to the left is better.", [link])
 
 
 def exports(artifacts: Artifacts) -> list[str]:
