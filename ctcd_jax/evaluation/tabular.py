@@ -50,8 +50,13 @@ def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
     """Returns a link that saves rows as `file`.csv: UTF-8, a header line, "." in numbers, nothing where None is."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    return download_text(file, text.getvalue())
+
+
+def download_text(file: str, text: str) -> str:
+    """Returns a link that saves a CSV that has been written already."""
     name = f"{page.slug(file)}.csv"
-    data = quote(text.getvalue(), safe=",:;/()*!~@$=+")
+    data = quote(text, safe=",:;/()*!~@$=+")
     return f'<a download="{escape(name)}" href="data:text/csv;charset=utf-8,{data}">{escape(name)}</a>'
 
 

@@ -50,14 +50,13 @@ def test_a_curve_is_downloaded_unrounded(project, tmp_path):
 def test_figures_are_downloaded_as_numbers_and_absent_ones_as_nothing(project, tmp_path):
     found = downloads(make([project], tmp_path))
     glue = [dict(zip(found["glue.csv"][0], row, strict=True)) for row in found["glue.csv"][1:]]
-    assert [(row["model"], row["task"], row["metric"]) for row in glue] == [
-        ("student", "rte", "accuracy"),
-        ("student", "", "mean_of_columns"),
-        ("student", "", "mean_over_tasks"),
-        ("majority class", "rte", "accuracy"),
-    ]
-    assert float(glue[0]["mean"]) == pytest.approx(61)
-    assert (glue[0]["seeds"], glue[1]["seeds"], glue[1]["deviation"]) == ("2", "", "")
+    student, majority = glue[:2]
+    assert (student["model"], float(student["rte_accuracy_mean"]), student["rte_accuracy_n"]) == ("student", 61, "2")
+    assert (majority["model"], float(majority["rte_accuracy_mean"]), majority["rte_accuracy_n"]) == (
+        "majority class",
+        53,
+        "",
+    )
     cost = dict(zip(*found["cost-training.csv"][:2], strict=True))
     assert float(cost["hours"]) == pytest.approx(3725.4 / 3600)
     assert (cost["tokens"], cost["mfu"]) == ("20000", "")
@@ -98,14 +97,26 @@ def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path
     assert "Paired differences" not in make([project], tmp_path / "without")
     (project / "glue" / "comparison.csv").write_text(
         "first,second,column,difference,low,high,seeds,resamples\n"
-        "student,teacher,RTE acc,1.256,-0.5,3.01,3,10000\nstudent,teacher,CoLA Matthews,-2,,,3,10000\n"
+        "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000\nstudent,teacher,mean_over_1_task,-2,,,3,\n"
     )
     html = make([project], tmp_path)
     assert table(html, "Paired differences in points of per cent, with their bootstrap intervals")[1:] == [
-        ["student", "teacher", "RTE acc", "1.26", "−0.50", "3.01", "3", "10,000"],
-        ["student", "teacher", "CoLA Matthews", "−2.00", "–", "–", "3", "10,000"],
+        ["student", "teacher", "RTE acc", "1.26", "−0.50", "3.01", "3", "2,000"],
+        ["student", "teacher", "mean over 1 task", "−2.00", "–", "–", "3", "–"],
     ]
-    assert downloads(html)["glue-comparison.csv"][1][:4] == ["student", "teacher", "RTE acc", "1.256"]
+    assert downloads(html)["glue-comparison.csv"][1][:4] == ["student", "teacher", "rte_accuracy", "1.256"]
+
+
+def test_the_settings_that_a_grid_chose_are_shown(tmp_path):
+    rows = [
+        result("student", 0, hyperparameters={"epochs": epochs}, metrics={"accuracy": score})
+        | {"metric": "accuracy"}
+        | {"value": score}
+        for epochs, score in ((3, 0.6), (5, 0.7))
+    ]
+    write_lines(tmp_path / "results.jsonl", rows)
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Settings taken") == [["model", "rte"], ["student", "epochs 5"]]
 
 
 # Latency.

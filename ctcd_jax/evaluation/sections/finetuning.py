@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import Artifacts, Results
-from ctcd_jax.evaluation.results import Summary, as_table, reading_notes, summarise
-from ctcd_jax.evaluation.tabular import Column, data_table, download, fixed
+from ctcd_jax.evaluation.bootstrap import LEVEL
+from ctcd_jax.evaluation.selection import settings_table
+from ctcd_jax.evaluation.summary import Summary, column_key, column_title, summarise
+from ctcd_jax.evaluation.table import as_table, csv_text, reading_notes
+from ctcd_jax.evaluation.tabular import Column, data_table, download, download_text, fixed
 
 
 def fine_tuning(artifacts: Artifacts) -> list[str]:
@@ -15,36 +18,27 @@ def fine_tuning(artifacts: Artifacts) -> list[str]:
 
 def _parts(name: str, results: Results) -> Iterator[str]:
     summary = summarise(results.rows)
-    link = download(name, ("model", "task", "metric", "mean", "deviation", "seeds"), _scores(summary))
     yield page.heading(f"{name}/results.jsonl")
-    yield page.table(as_table(summary), f"Scores of {name}", links=[link])
+    yield page.table(as_table(summary), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))])
     yield page.paragraph(reading_notes(results.rows), "note")
+    if taken := settings_table(results.rows):
+        link = download(f"{name}-settings", taken[0], taken[1:])
+        yield page.table(taken, "Settings taken", links=[link], words=range(len(taken[0])))
     if results.comparison:
-        yield _differences(name, results.comparison)
+        yield _differences(name, results.comparison, summary)
     if missing := [*results.failed.items(), *((cell, None) for cell in _missing(results))]:
         columns = [Column("cell", "cell"), Column("why", "error")]
         caption = "Cells without a result: why they failed (a dash: not run yet)"
         yield data_table(f"{name}-missing", columns, missing, caption, names=2)
 
 
-def _scores(summary: Summary) -> Iterator[tuple]:
-    """One line a model and metric, in per cent; the two averages have no task."""
-    for model, cells in summary.models.items():
-        for column, cell in cells.items():
-            yield model, *column, cell.mean, cell.deviation, cell.seeds
-        for average in ("mean_of_columns", "mean_over_tasks"):
-            if (mean := getattr(summary, average)(model)) is not None:
-                yield model, None, average, mean, None, None
-    for (task, metric), share in summary.majority.items():
-        yield "majority class", task, metric, share, None, None
-
-
-def _differences(name: str, lines: list[dict[str, str]]) -> str:
+def _differences(name: str, lines: list[dict[str, str]], summary: Summary) -> str:
+    titles = {column_key(column): column_title(*column) for column in summary.columns}
     number = fixed(2)
     columns = [
         Column("first", "first"),
         Column("second", "second"),
-        Column("column", "column"),
+        Column("column", "column", lambda key: titles.get(key, key.replace("_", " "))),
         Column("first − second", "difference", number),
         Column("low", "low", number),
         Column("high", "high", number),
@@ -56,8 +50,12 @@ def _differences(name: str, lines: list[dict[str, str]]) -> str:
         [kind(text) if (text := line.get(column.name)) else None for kind, column in zip(kinds, columns, strict=True)]
         for line in lines
     ]
+    note = (
+        f"Low and high: the paired bootstrap's interval of {100 * LEVEL:g} % over development examples and fine-tuning "
+        "seeds. It does not cover pre-training (each model is one, from one seed) nor the choice of settings."
+    )
     caption = "Paired differences in points of per cent, with their bootstrap intervals"
-    return data_table(f"{name}-comparison", columns, rows, caption, names=3)
+    return data_table(f"{name}-comparison", columns, rows, caption, names=3) + page.paragraph(note, "note")
 
 
 def _missing(results: Results) -> list[str]:

@@ -6,7 +6,7 @@ from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import Artifacts, Results
 from ctcd_jax.evaluation.measurements import SETTING, fine_tuned_as, plain_settings, setting_of
 from ctcd_jax.evaluation.plots import Point, scatter
-from ctcd_jax.evaluation.results import as_table, column_title, summarise
+from ctcd_jax.evaluation.summary import average_titles, column_title, summarise
 from ctcd_jax.evaluation.tabular import Column, data_table, download, fixed, millions
 
 _MEGABYTES = fixed(1, scale=1e-6)
@@ -130,7 +130,8 @@ def _quality_figure(scores: str, results: Results, times: str, content: dict, de
         return ""
     _, threads, runtime, _, batch, length = setting
     place = _place(device, threads)
-    quality = as_table(summary)[0][-2] if len(summary.columns) > 1 else column_title(*summary.columns[0])
+    averaged = summary.averaged
+    quality = average_titles(averaged)[0] if len(averaged) > 1 else column_title(*averaged[0])
     title = f"Quality against latency: {place}"
     svg = scatter(title, points, f"p50 ms per batch of {batch} × {length}", quality.split(" (")[0])
     rows = [(point.name, point.x, point.y) for point in points]
