@@ -64,8 +64,10 @@ th, td { padding: 0.35rem 0 0.35rem 1.1rem; text-align: right; white-space: nowr
 .name { text-align: left; }
 .long { white-space: normal; min-width: 18rem; }
 .wide td { white-space: normal; line-height: 1.3; }
-.wide thead th { max-width: 6.5rem; }
-.wide th, .wide td { padding-left: 0.8rem; }
+.wide { font-size: 0.8rem; }
+.wide thead th { max-width: 6rem; }
+.wide th, .wide td { padding-left: 0.6rem; }
+.wide tbody th { white-space: normal; min-width: 7rem; max-width: 9.5rem; overflow-wrap: anywhere; line-height: 1.3; }
 th:first-child { padding-left: 0; }
 thead th { color: var(--quiet); font-weight: 500; border-bottom-color: var(--quiet); vertical-align: bottom; }
 thead th { white-space: normal; max-width: 8.5rem; }
@@ -76,7 +78,8 @@ details { margin: 0.5rem 0; }
 details + p { margin-top: 1rem; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 pre { background: var(--wash); padding: 0.8rem 1rem; overflow-x: auto; font-size: 0.8rem; line-height: 1.45; }
-@media (max-width: 30rem) { .chart text { font-size: 15px; } .cohort text { font-size: 14px; } }
+@media (max-width: 30rem) { .chart text { font-size: 15px; } .cohort text { font-size: 14px; }
+  tbody th:first-child { white-space: normal; min-width: 6rem; max-width: 8rem; overflow-wrap: anywhere; } }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } nav, .downloads { display: none; }
   h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; } .scroll { overflow: visible; }
   th:first-child { position: static; } .grid { grid-template-columns: 1fr 1fr; } table { font-size: 8pt; }

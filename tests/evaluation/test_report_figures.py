@@ -94,17 +94,21 @@ def test_nothing_is_said_of_cells_when_all_are_there(project, tmp_path):
 
 
 def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path):
-    assert "Paired differences" not in make([project], tmp_path / "without")
-    (project / "glue" / "comparison.csv").write_text(
-        "first,second,column,difference,low,high,seeds,resamples\n"
-        "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000\nstudent,teacher,mean_over_1_task,-2,,,3,\n"
-    )
-    html = make([project], tmp_path)
-    assert table(html, "Paired differences in points of per cent, with their bootstrap intervals")[1:] == [
-        ["student", "teacher", "RTE acc", "1.26", "−0.50", "3.01", "3", "2,000"],
-        ["student", "teacher", "mean over 1 task", "−2.00", "–", "–", "3", "–"],
+    assert "Differences" not in make([project], tmp_path / "without")
+    lines = [
+        "first,second,column,difference,low,high,seeds,resamples",
+        "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000",
+        "student,teacher,mean_over_1_task,-2,,,3,",
+        "student,other,rte_accuracy,0.5,0.25,0.75,2,2000",
     ]
-    assert downloads(html)["glue-comparison.csv"][1][:4] == ["student", "teacher", "rte_accuracy", "1.256"]
+    (project / "glue" / "comparison.csv").write_text("\n".join(lines) + "\n")
+    html = make([project], tmp_path)
+    assert table(html, "Differences in points of per cent") == [
+        ["column", "student − teacher", "student − other"],
+        ["RTE acc", "1.26 [−0.50, 3.01]", "0.50 [0.25, 0.75]"],
+        ["mean over 1 task", "−2.00", "–"],
+    ]
+    assert downloads(html)["glue-comparison.csv"] == [line.split(",") for line in lines]
 
 
 def test_the_settings_that_a_grid_chose_are_shown(tmp_path):

@@ -9,7 +9,7 @@ from ctcd_jax.evaluation.bootstrap import LEVEL
 from ctcd_jax.evaluation.selection import settings_table
 from ctcd_jax.evaluation.summary import Summary, column_key, column_title, summarise
 from ctcd_jax.evaluation.table import as_table, csv_text, reading_notes
-from ctcd_jax.evaluation.tabular import Column, data_table, download, download_text, fixed
+from ctcd_jax.evaluation.tabular import MISSING, Column, data_table, download, download_text, fixed
 
 
 def fine_tuning(artifacts: Artifacts) -> list[str]:
@@ -33,29 +33,26 @@ def _parts(name: str, results: Results) -> Iterator[str]:
 
 
 def _differences(name: str, lines: list[dict[str, str]], summary: Summary) -> str:
+    """A column for each pair; the lines of comparison.csv themselves can be downloaded."""
     titles = {column_key(column): column_title(*column) for column in summary.columns}
-    number = fixed(2)
-    columns = [
-        Column("first", "first"),
-        Column("second", "second"),
-        Column("column", "column", lambda key: titles.get(key, key.replace("_", " "))),
-        Column("first − second", "difference", number),
-        Column("low", "low", number),
-        Column("high", "high", number),
-        Column("seeds", "seeds"),
-        Column("resamples", "resamples", fixed(0)),
-    ]
-    kinds = (str, str, str, float, float, float, int, int)
+    pairs = list(dict.fromkeys((line["first"], line["second"]) for line in lines))
+    cells = {(line["column"], line["first"], line["second"]): _difference(line) for line in lines}
+    head = ["column", *(" − ".join(pair) for pair in pairs)]
     rows = [
-        [kind(text) if (text := line.get(column.name)) else None for kind, column in zip(kinds, columns, strict=True)]
-        for line in lines
+        [titles.get(key, key.replace("_", " ")), *(cells.get((key, *pair), MISSING) for pair in pairs)]
+        for key in dict.fromkeys(line["column"] for line in lines)
     ]
+    link = download(f"{name}-comparison", list(lines[0]), [list(line.values()) for line in lines])
     note = (
-        f"Low and high: the paired bootstrap's interval of {100 * LEVEL:g} % over development examples and fine-tuning "
+        f"In brackets: the paired bootstrap's interval of {100 * LEVEL:g} % over development examples and fine-tuning "
         "seeds. It does not cover pre-training (each model is one, from one seed) nor the choice of settings."
     )
-    caption = "Paired differences in points of per cent, with their bootstrap intervals"
-    return data_table(f"{name}-comparison", columns, rows, caption, names=3) + page.paragraph(note, "note")
+    return page.table([head, *rows], "Differences in points of per cent", links=[link]) + page.paragraph(note, "note")
+
+
+def _difference(line: dict[str, str]) -> str:
+    value, low, high = (fixed(2)(float(line[key])) if line[key] else "" for key in ("difference", "low", "high"))
+    return f"{value} [{low}, {high}]" if low else value
 
 
 def _missing(results: Results) -> list[str]:
