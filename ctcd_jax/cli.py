@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--threads", type=_counts, metavar="N,N", help="on the CPU (default: one a core)")
     grid.add_argument(
-        "--device", dest="devices", type=_names, metavar="A,B", help="cpu, cuda (default: a GPU's, if any)"
+        "--device", dest="devices", type=_names, metavar="A,B", help="cpu, cuda (default: cuda if there is a GPU)"
     )
     grid.add_argument(
         "--runtime", dest="runtimes", type=_names, metavar="A,B", help="eager (the default), compile, onnx (CPU only)"

@@ -95,6 +95,8 @@ def latency(
         {model["name"]: model["flops_per_token"] for model in result["models"]},
         log,
     )
+    if (warning := table.unsteady(measurements)) is not None:
+        log(warning)
     result["measurements"] = measurements
     if differences:
         result["onnx_differences"] = differences

@@ -115,6 +115,9 @@ def figure(found: Sequence[Point], setting: str, score: str):
 
 def _label(axis, found: Sequence[Point]) -> None:
     """Writes each name beside its point, away from the nearer edge and from the names above and below."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patheffects import withStroke
+
     scale = 72 / axis.figure.dpi
     places = [axis.transData.transform((point.p50, point.score)) * scale for point in found]
     box = axis.get_window_extent()
@@ -130,14 +133,16 @@ def _label(axis, found: Sequence[Point]) -> None:
             ha="right" if right else "left",
             va="center",
             fontsize=10,
-            color=COLOURS[index % len(COLOURS)],
+            color=[0.7 * part for part in to_rgb(COLOURS[index % len(COLOURS)])],  # darker: thin strokes look paler
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
 
 
 def _setting(result: Mapping) -> str:
     first = result["measurements"][0]
+    device = result["cpu"] if first["device"] == "cpu" else first["device"]
     return (
-        f"{placement(first['device'], first['threads'])}, {first['runtime']} {first['dtype']}; "
+        f"{placement(device, first['threads'])}, {first['runtime']} {first['dtype']}; "
         f"{counted(first['batch_size'], 'sequence')} of {counted(first['length'], 'token')}; torch {result['torch']}"
     )
 

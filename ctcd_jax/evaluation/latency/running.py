@@ -53,8 +53,11 @@ def measure(
                 )
         for number, setting in enumerate(settings, start=1):
             device = torch.cuda.get_device_name() if setting.device == "cuda" else setting.device
-            show = functools.partial(watch, label=f"setting {number} of {len(settings)}", unit="rounds", log=log)
-            seconds = _seconds(encoders, files, setting, rounds, show, log)
+            label = f"setting {number} of {len(settings)}"
+            show = functools.partial(watch, label=label, unit="rounds", log=log)
+            seconds = _seconds(
+                encoders, files, setting, rounds, show, lambda text, label=label: log(f"{label}: {text}")
+            )
             reference = seconds[next(iter(encoders))]
             rows = [
                 {"model": name, **asdict(setting), "device": device}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 LONGEST_NAME = 40
+UNSTEADY = 2.0
 
 
 def heading(result: Mapping) -> str:
@@ -44,6 +45,18 @@ def block(title: str, measurements: Sequence[Mapping], flops: Mapping[str, int])
         for row in measurements
     ]
     return f"\n{title}\n{aligned(rows)}"
+
+
+def unsteady(measurements: Sequence[Mapping]) -> str | None:
+    """Returns a warning where a 95th percentile is more than twice its median, as on a machine that does other work."""
+    count = sum(row["p95_ms"] > UNSTEADY * row["p50_ms"] for row in measurements)
+    if not count:
+        return None
+    return (
+        f"\nUnsteady: in {count} of {len(measurements)} measurements the 95th percentile is over {UNSTEADY:g} times "
+        "the median. Where\nother programs want the cores, fewer --threads or OMP_WAIT_POLICY=PASSIVE in the environment "
+        "help."
+    )
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
