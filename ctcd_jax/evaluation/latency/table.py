@@ -54,8 +54,8 @@ def unsteady(measurements: Sequence[Mapping]) -> str | None:
         return None
     return (
         f"\nUnsteady: in {count} of {len(measurements)} measurements the 95th percentile is over {UNSTEADY:g} times "
-        "the median. Where\nother programs want the cores, fewer --threads or OMP_WAIT_POLICY=PASSIVE in the environment "
-        "help."
+        "the median. Where\nother programs want the cores, fewer --threads help, or OMP_WAIT_POLICY=PASSIVE in the "
+        "environment."
     )
 
 
