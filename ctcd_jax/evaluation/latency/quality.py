@@ -148,10 +148,10 @@ def _setting(result: Mapping) -> str:
 
 
 def _score(rows: Sequence[Mapping]) -> str:
-    columns = summarise(rows).columns
-    if len(columns) > 2:
-        return "mean of the metric columns, dev sets (%)"
-    return f"{' and '.join(column_title(*column) for column in columns)}, dev set{'s' * (len(columns) > 1)} (%)"
+    columns = [column_title(*column) for column in summarise(rows).columns]
+    if len(columns) == 1:
+        return f"{columns[0]}, dev set (%)"
+    return f"mean of {' and '.join(columns) if len(columns) == 2 else 'the metric columns'}, dev sets (%)"
 
 
 def _rows(results: Path) -> list[dict]:
