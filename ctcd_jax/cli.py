@@ -102,12 +102,30 @@ def _parser() -> argparse.ArgumentParser:
         "latency",
         _latency,
         "exported models -> parameters, FLOPs, milliseconds",
-        "The first model is the reference of the ratios.",
+        "The first model is the reference of the speed-ups. Every combination of the lists is measured; the first of "
+        "them (eager, where that is measured) is the one that plots and reports show.",
     )
     _models(verb)
-    verb.add_argument("--out", metavar="FILE", help="also write the figures as JSON (latency.json)")
-    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
-    verb.add_argument("--length", type=int, default=128, metavar="N", help="tokens a sequence (default 128)")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON (latency.json)")
+    verb.add_argument(
+        "--results", type=Path, metavar="DIR", help="of `ctcd glue`: also draw quality against latency, beside FILE"
+    )
+    grid = verb.add_argument_group(
+        "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
+    )
+    grid.add_argument("--batch-size", dest="batch_sizes", type=_counts, metavar="N,N", help="sequences (default 32,1)")
+    grid.add_argument(
+        "--length", dest="lengths", type=_counts, metavar="N,N", help="tokens a sequence (default: 128 at most)"
+    )
+    grid.add_argument("--threads", type=_counts, metavar="N,N", help="on the CPU (default: one a core)")
+    grid.add_argument(
+        "--device", dest="devices", type=_names, metavar="A,B", help="cpu, cuda (default: cuda if there is a GPU)"
+    )
+    grid.add_argument(
+        "--runtime", dest="runtimes", type=_names, metavar="A,B", help="eager (the default), compile, onnx (CPU only)"
+    )
+    grid.add_argument("--dtype", metavar="T", help="float32 (the default), bfloat16 or float16")
+    grid.add_argument("--rounds", type=int, metavar="N", help="timed batches of each model (default 30)")
 
     verb = _verb(verbs, "report", _report, "runs and results -> one HTML page that opens without a network")
     verb.add_argument("directories", nargs="+", metavar="DIR", help="searched for runs, exports, results")
@@ -208,6 +226,17 @@ def _shard(text: str) -> tuple[int, int]:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
     return int(index), int(count)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers, e.g. 1,32") from None
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _verb(verbs, name, run, summary, more=""):
@@ -320,8 +349,9 @@ def _glue(options, _) -> int:
 def _latency(options, _) -> int:
     from ctcd_jax.evaluation.latency import latency
 
-    out = Path(options.out) if options.out else None
-    latency(options.model, out=out, batch_size=options.batch_size, length=options.length, log=say)
+    grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
+    given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
+    latency(options.model, out=options.out, results=options.results, **given, log=say)
     return 0
 
 
