@@ -190,7 +190,7 @@ def test_the_model_card_has_measured_figures(exported, run):
     card = (exported / "README.md").read_text()
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"loss {last['members']['student']['hard']:.4f} nats" in card
-    assert "teacher -> student (weight 1)" in card
+    assert "`teacher` teaches `student`: weight 1, temperature 2" in card
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
@@ -198,7 +198,7 @@ def test_the_model_card_of_an_earlier_step_has_no_later_figures(run, tmp_path):
     out = tmp_path / "earlier"
     assert main(["export", "--workdir", str(run), "--member", "student", "--out", str(out), "--step", "14"]) == 0
     card = (out / "README.md").read_text()
-    assert "Steps: 14 of 20" in card
+    assert "14 of 20 steps of 8 rows" in card
     assert "nats" not in card  # nothing was measured at step 14
 
 
@@ -279,7 +279,9 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
 
     out = tmp_path / "teacher"
     assert main(["export", "--workdir", str(tmp_path / "run"), "--member", "teacher", "--out", str(out)]) == 0
-    assert f"Frozen in this run; it came from `hf:{exported}`" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f"| `teacher` (this model) | `{exported.name}` | frozen |" in card
+    assert str(exported.parent) not in card
 
     # What it started from may go; the run's own copy may not change, nor may the run be told another story.
     moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]
