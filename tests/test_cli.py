@@ -9,7 +9,7 @@ from ctcd_jax.cli import main
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
-VERBS = ("prepare", "inspect", "train", "export", "glue", "latency", "report", "bench")
+VERBS = ("prepare", "inspect", "train", "export", "glue", "latency", "card", "report", "bench")
 
 
 def fails(capsys, *arguments):

@@ -68,7 +68,7 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
 
 def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
     """Returns the text of a card, given the one that is there (None: there is none) and its path for the errors."""
-    part = f"{body(facts, measured.sections)}\n"
+    part = f"\n{body(facts, measured.sections)}\n\n"
     generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"
     if present is None:
         return f"---\n{metadata.front(facts, measured.results)}---\n\n{generated}"

@@ -101,7 +101,7 @@ def _training(facts: dict) -> str:
         shown.append([f"`{name}`{this}", _start(member["start"]), kind, *sizes])
     lines = [_edge(edge) for edge in facts["edges"]]
     if training:
-        lines += _run(training, members[facts["member"]]["hard_weight"], facts["corpus"])
+        lines += _run(facts)
     else:
         lines.append("This model was frozen: it taught, and its weights are those it started from.")
     return f"""## Training
@@ -152,8 +152,9 @@ def _edge(edge: dict) -> str:
     )
 
 
-def _run(training: dict, hard_weight: float, corpus: dict) -> Iterator[str]:
-    optimizer, masking = training["optimizer"], training["masking"]
+def _run(facts: dict) -> Iterator[str]:
+    model, training, corpus = facts["model"], facts["training"], facts["corpus"]
+    own, optimizer, masking = facts["members"][facts["member"]], training["optimizer"], training["masking"]
     rows = training["step"] * training["batch_size"]
     steps = f"{training['steps']:,}" if training["step"] == training["steps"] else (
         f"{training['step']:,} of {training['steps']:,}"
@@ -165,16 +166,20 @@ def _run(training: dict, hard_weight: float, corpus: dict) -> Iterator[str]:
         seen.append(f"{training['tokens']:,} tokens")
     yield f"{', '.join(seen)}; seed {training['seed']}"
     rare = f", rare ones more often (smoothing {masking['smoothing']:g})" if masking["smoothing"] else ""
-    yield f"Masked: {masking['rate']:.0%} of the tokens{rare}; the model's own loss on them has weight {hard_weight:g}"
-    yield f"Computed in {training['dtype']}, parameters in float32; dropout {training['dropout']:g}"
+    weight = f"the model's own loss on them has weight {own['hard_weight']:g}"
+    yield f"Masked: {masking['rate']:.0%} of the tokens{rare}; {weight}"
+    dropout = f"dropout {model['dropout']:g}"
+    if model["attention_dropout"] != model["dropout"]:
+        dropout += f", of attention {model['attention_dropout']:g}"
+    yield f"Computed in {training['dtype']}, parameters in float32; {dropout}"
     fall = "constant" if optimizer["schedule"] == "constant" else f"{optimizer['schedule']} to 0"
     yield (
         f"AdamW: learning rate {optimizer['learning_rate']:g}, warm-up {optimizer['warmup_fraction']:.0%} of the "
         f"steps, then {fall}; betas {optimizer['b1']:g} and {optimizer['b2']:g}, epsilon {optimizer['eps']:g}, "
         f"weight decay {optimizer['weight_decay']:g}, gradients clipped to norm {optimizer['clip_norm']:g}"
     )
-    if "hash" in corpus:
-        yield f"Corpus: `{corpus['hash'][:12]}` (SHA-256 of its manifest)"
+    if "splits" not in corpus:
+        yield f"Corpus: that with the manifest {_manifest(corpus)}"
 
 
 def _corpus(corpus: dict) -> str:
@@ -186,16 +191,21 @@ def _corpus(corpus: dict) -> str:
     train, validation = corpus["splits"]["train"], corpus["splits"]["validation"]
     tokenizer = corpus["tokenizer"]
     lines = [
-        f"Trained on {train['sentences']:,} sentences, {train['rows']:,} rows, {train['tokens']:,} tokens",
-        f"Held out: {100 * corpus['validation']:g}% of the documents; of these {validation['sentences']:,} sentences, "
-        f"{validation['rows']:,} rows, {validation['tokens']:,} tokens",
+        f"For training: {train['sentences']:,} sentences, {train['rows']:,} rows, {train['tokens']:,} tokens",
+        f"Held out: {100 * corpus['validation']:g}% of the documents; validation took {validation['sentences']:,} "
+        f"sentences of them, {validation['rows']:,} rows, {validation['tokens']:,} tokens",
         f"Rows of up to {corpus['length']} tokens: {_PACKING[corpus['packing']]}",
         f"Tokenizer: WordPiece of {tokenizer['vocab_size']:,} tokens, "
         + (f"`{tokenizer['name']}`" if tokenizer["name"] else f"trained on it, {_case(tokenizer)}"),
+        f"Manifest: {_manifest(corpus)}",
     ]
     if corpus["every"] > 1:
         lines.insert(0, f"Sampled: 1 sentence in {corpus['every']}, seed {corpus['seed']}")
     return f"## Corpus\n\n{table(shown, numbers=3)}\n\n{_bullets(lines)}"
+
+
+def _manifest(corpus: dict) -> str:
+    return f"SHA-256 `{corpus['hash'][:12]}`"
 
 
 def _case(tokenizer: dict) -> str:
@@ -205,7 +215,7 @@ def _case(tokenizer: dict) -> str:
 def _source(source: dict) -> str:
     options = "".join(f", {key}={value}" for key, value in source["options"].items())
     if source["kind"] == "docstrings":
-        return f"English docstrings of {_count(source['packages'], 'Python package')}{options}"
+        return f"English docstrings of Python code{options}"
     if "hub" in source:
         return f"hub: `{source['hub']}`{options}, revision `{source['revision'][:12]}`"
     return f"{source['kind']}: `{source['name']}`{options}"

@@ -121,7 +121,6 @@ def _training(run: dict, member: str, step: int) -> dict:
         "batch_size": run["data"]["batch_size"],
         "seed": run["seed"],
         "dtype": run["resolved"]["dtype"],
-        "dropout": run["members"][member]["dropout"],
         "masking": run["masking"],
         "optimizer": run["optimizer"] | {key: value for key, value in own.items() if value is not None},
     }
@@ -158,9 +157,7 @@ def _source(source: dict) -> dict:
     found = {"kind": kind, "options": dict(zip(options[::2], options[1::2], strict=True))}
     if "revision" in source:
         found |= {"hub": location, "revision": source["revision"]}
-    elif kind == "docstrings":
-        found["packages"] = len(source["packages"])
-    else:
+    elif kind != "docstrings":
         found["name"] = location if kind == "tfds" and not _is_path(location) else _last(location)
     return found | {count: source[count] for count in ("documents", "sentences", "kept")}
 
