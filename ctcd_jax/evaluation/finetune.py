@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import named_exports, require_torch, weights_digest
-from ctcd_jax.evaluation.results import FORMAT, append_result, markdown, read_results
+from ctcd_jax.evaluation.results import FORMAT, append_result, read_results
 from ctcd_jax.evaluation.scores import majority_share
+from ctcd_jax.evaluation.table import write_tables
 from ctcd_jax.evaluation.tasks import Split, Task, find_task, read_split
 
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
@@ -28,7 +29,7 @@ def glue(
     max_length: int = 128,
     log: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Fine-tunes every model on every task from `seeds` seeds (0, 1, ...), writing `results.jsonl` and `table.md`.
+    """Fine-tunes every model on every task from `seeds` seeds (0, 1, ...), writing `results.jsonl` and its tables.
 
     One setting serves all tasks and all models, so that pre-trainings are compared and not tunings. The default rate of
     1e-4 is for the small models this package trains; a model of BERT-base size wants 2e-5 to 5e-5.
@@ -80,7 +81,7 @@ def glue(
                 else:
                     log(f"{_line(row)} (already there)")
                 rows.append(row)
-    (out / "table.md").write_text(markdown(read_results(results)), encoding="utf-8")
+    write_tables(out)
     return rows
 
 

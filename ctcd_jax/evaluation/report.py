@@ -9,7 +9,7 @@ from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import Artifacts, Run, collect
 from ctcd_jax.evaluation.graph import cohort_graph
 from ctcd_jax.evaluation.plots import COLOURS, Point, Series, line_chart, scatter
-from ctcd_jax.evaluation.results import as_table, reading_notes, summarise
+from ctcd_jax.evaluation.table import as_table, reading_notes, summarise
 
 TITLE = "Co-training and co-distillation"
 
