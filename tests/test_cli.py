@@ -181,6 +181,16 @@ def test_what_is_exported_works_in_transformers(exported):
     assert (types[0] == types[1]).all()
 
 
+def test_the_lines_of_the_card_load_the_model(exported):
+    card = (exported / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("DIRECTORY_OR_HUB_ID", str(exported))
+    assert len(code.splitlines()) == 3
+    loaded = {}
+    exec(code, loaded)
+    assert loaded["model"].num_parameters() == json.loads((exported / "ctcd.json").read_text())["parameters"]
+    assert len(loaded["tokenizer"]) == loaded["model"].config.vocab_size
+
+
 def test_the_exported_models_loss_in_pytorch_is_that_of_the_run(exported, run, corpus):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert validation_loss(exported, corpus) == pytest.approx(last["members"]["student"]["hard"], rel=1e-5)
@@ -228,6 +238,12 @@ def test_glue_latency_and_report(capsys, exported, run, corpus, tmp_path):
     (row,) = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert (row["task"], row["model"], row["dev_rows"]) == ("pets", "student", 20)
     assert main(["latency", "--model", str(exported), "--out", str(out / "latency.json"), "--length", "32"]) == 0
+    arguments_of_card = ["card", "--model", str(exported), "--from", str(out)]
+    assert main(arguments_of_card) == 0
+    card = (exported / "README.md").read_text()
+    assert f"| pets acc | {100 * row['value']:.2f} | 1 |" in card
+    assert main(arguments_of_card) == 0
+    assert (exported / "README.md").read_text() == card
     assert main(["report", str(run), str(out), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "teacher" in page

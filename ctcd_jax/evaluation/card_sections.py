@@ -126,7 +126,8 @@ def _settings(rows: Sequence[dict], task: str) -> int:
 
 
 def _timing(timing: Timing) -> Iterator[str]:
-    content, model, first = timing.content, timing.model, timing.rows[0]
+    content, model = timing.content, timing.model
+    first = next((row for row in timing.rows if row["runtime"] == "eager"), timing.rows[0])
     flops = ", ".join(f"{flops / 1e6:.2f} (length {length})" for length, flops in model["flops_per_token"].items())
     yield (
         f"The encoder, without head and pooler: {model['parameters']:,} parameters; MFLOPs a token: {flops}. "

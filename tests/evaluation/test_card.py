@@ -127,6 +127,18 @@ def test_latency_says_what_was_measured_and_where(export, tmp_path):
     assert "ONNX" not in text
 
 
+def test_the_timing_that_stands_for_all_is_the_first_eager_one(export, tmp_path):
+    path = latency(tmp_path / "latency.json", export, measurements=5)
+    content = json.loads(path.read_text())
+    for row, runtime in zip(content["measurements"], ("onnx", "onnx", *["eager"] * 8), strict=True):
+        row["runtime"] = runtime
+    content["measurements"] *= 2
+    path.write_text(json.dumps(content))
+    text = text_of(export, path)
+    assert "**: 2 sequences of 64 tokens, EPYC, 2 threads, PyTorch eager, float32." in text
+    assert "<details><summary>All 10 measurements</summary>\n\n| on |" in text
+
+
 def test_again_it_gives_the_same_bytes_wherever_it_finds_things(export, score, tmp_path):
     score("rte", 0, {"accuracy": 0.5})
     latency(tmp_path / "latency.json", export)
@@ -146,7 +158,9 @@ def test_what_was_never_measured_of_a_model_is_an_error_and_no_card_is_written(e
     shutil.copytree(models[0], other)
     write_facts(other, facts(weights=weights_digest(other)))
     before = (export / "README.md").read_bytes()
-    with pytest.raises(UserError, match=r"other: nothing there is of its weights .*1 results\.jsonl and 1 latency\.json"):
+    with pytest.raises(
+        UserError, match=r"other: nothing there is of its weights .*1 results\.jsonl and 1 latency\.json"
+    ):
         card([export, other], [tmp_path])
     assert (export / "README.md").read_bytes() == before
     assert not (other / "README.md").exists()
