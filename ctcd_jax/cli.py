@@ -95,34 +95,37 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", required=True, metavar="DIR", help="the model to write")
     verb.add_argument("--step", type=int, metavar="N", help="a saved step (default: the newest)")
 
-    verb = _verb(
-        verbs,
-        "glue",
-        _glue,
-        "exported models -> fine-tuned scores",
-        "Tasks: cola, sst2, mrpc, rte, stsb, or any folder of --data with train.tsv and dev.tsv.",
-    )
-    _models(verb)
-    verb.add_argument("--data", required=True, metavar="DIR", help="GLUE-format TSV, one folder a task")
-    verb.add_argument("--tasks", required=True, metavar="A,B", help="e.g. cola,sst2")
-    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
-    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl and table.md")
-    verb.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
-    verb.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help="default 1e-4")
-    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
-    verb.add_argument("--max-length", type=int, default=128, metavar="N", help="tokens an example (default 128)")
+    _glue_arguments(verbs)
 
     verb = _verb(
         verbs,
         "latency",
         _latency,
         "exported models -> parameters, FLOPs, milliseconds",
-        "The first model is the reference of the ratios.",
+        "The first model is the reference of the speed-ups. Every combination of the lists is measured; the first of "
+        "them (eager, where that is measured) is the one that plots and reports show.",
     )
     _models(verb)
-    verb.add_argument("--out", metavar="FILE", help="also write the figures as JSON (latency.json)")
-    verb.add_argument("--batch-size", type=int, default=32, metavar="N", help="default 32")
-    verb.add_argument("--length", type=int, default=128, metavar="N", help="tokens a sequence (default 128)")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON (latency.json)")
+    verb.add_argument(
+        "--results", type=Path, metavar="DIR", help="of `ctcd glue`: also draw quality against latency, beside FILE"
+    )
+    grid = verb.add_argument_group(
+        "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
+    )
+    grid.add_argument("--batch-size", dest="batch_sizes", type=_counts, metavar="N,N", help="sequences (default 32,1)")
+    grid.add_argument(
+        "--length", dest="lengths", type=_counts, metavar="N,N", help="tokens a sequence (default: 128 at most)"
+    )
+    grid.add_argument("--threads", type=_counts, metavar="N,N", help="on the CPU (default: one a core)")
+    grid.add_argument(
+        "--device", dest="devices", type=_names, metavar="A,B", help="cpu, cuda (default: cuda if there is a GPU)"
+    )
+    grid.add_argument(
+        "--runtime", dest="runtimes", type=_names, metavar="A,B", help="eager (the default), compile, onnx (CPU only)"
+    )
+    grid.add_argument("--dtype", metavar="T", help="float32 (the default), bfloat16 or float16")
+    grid.add_argument("--rounds", type=int, metavar="N", help="timed batches of each model (default 30)")
 
     verb = _verb(
         verbs,
@@ -159,6 +162,42 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
     verb.add_argument("--out", metavar="DIR", help="also write bench.json and bench.png")
     return parser
+
+
+def _glue_arguments(verbs):
+    verb = _verb(
+        verbs,
+        "glue",
+        _glue,
+        "exported models -> fine-tuned scores; resumes by itself",
+        "Tasks: mnli, qqp, qnli, sst2, cola, stsb, mrpc, rte (the default, as far as --data has them), wnli, or any "
+        "folder of --data with train.tsv and dev.tsv; or one task of your own with --task, --columns and --metric.",
+    )
+    _models(verb)
+    verb.add_argument("--data", required=True, metavar="WHERE", help="folder of TSV folders, hf[:ID], tfds[:DIR]")
+    verb.add_argument("--tasks", metavar="A,B", help="e.g. cola,sst2")
+    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
+    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl, table.md, table.csv, cells/")
+    own = verb.add_argument_group("a task of your own: train and dev as .tsv, .csv or .jsonl in --data")
+    own.add_argument("--task", metavar="NAME", help="what to call it")
+    own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
+    own.add_argument("--metric", metavar="M,M", help="accuracy, f1, matthews; or, for scores, pearson, spearman")
+    tuning = verb.add_argument_group(
+        "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
+    )
+    tuning.add_argument("--epochs", type=int, metavar="N", help="default 3")
+    tuning.add_argument("--learning-rate", type=float, metavar="R", help="default 1e-4")
+    tuning.add_argument("--batch-size", type=int, metavar="N", help="default 32")
+    tuning.add_argument("--max-length", type=int, metavar="N", help="tokens an example (default 128)")
+    tuning.add_argument(
+        "--grid", action="append", metavar="F=V,V", help="learning_rate=1e-4,3e-4: the best on dev is reported as such"
+    )
+    tuning.add_argument("--intermediate", metavar="TASK", help="start RTE, MRPC, STS-B from TASK's encoder, e.g. mnli")
+    work = verb.add_argument_group("the work", argument_default=argparse.SUPPRESS)
+    work.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a GPU or core; 0: debug here)")
+    work.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the cells, 0/N to N-1/N")
+    work.add_argument("--precision", choices=("float32", "bfloat16", "float16"), help="default: float32 on CPUs")
+    work.add_argument("--compile", dest="compiled", action="store_true", help="use torch.compile")
 
 
 def _prepare_arguments(verbs):
@@ -207,6 +246,17 @@ def _shard(text: str) -> tuple[int, int]:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
     return int(index), int(count)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers, e.g. 1,32") from None
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _verb(verbs, name, run, summary, more=""):
@@ -294,28 +344,34 @@ def _export(options, _) -> int:
 
 
 def _glue(options, _) -> int:
-    from ctcd_jax.evaluation.finetune import glue
+    from ctcd_jax.evaluation.finetune import Options, Stopped, glue
+    from ctcd_jax.evaluation.task_data import open_source
+    from ctcd_jax.evaluation.tasks import own_task
 
-    glue(
-        options.model,
-        Path(options.data),
-        options.tasks.split(","),
-        options.seeds,
-        Path(options.out),
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        log=say,
-    )
+    own = None
+    if options.task:
+        if options.tasks or not (options.columns and options.metric):
+            raise UserError(f"--task {options.task}: give --columns and --metric with it, and no --tasks")
+        own = own_task(options.task, options.columns, options.metric)
+    elif options.columns or options.metric:
+        raise UserError("--columns, --metric: name your task with --task")
+    given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
+    names = options.tasks.split(",") if options.tasks else None
+    source = open_source(options.data, own)
+    try:
+        glue(options.model, source, names, options.seeds, Path(options.out), Options(**given), log=say, warn=_warn)
+    except Stopped as stopped:
+        say(stopped)
+        return STOPPED
     return 0
 
 
 def _latency(options, _) -> int:
     from ctcd_jax.evaluation.latency import latency
 
-    out = Path(options.out) if options.out else None
-    latency(options.model, out=out, batch_size=options.batch_size, length=options.length, log=say)
+    grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
+    given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
+    latency(options.model, out=options.out, results=options.results, **given, log=say)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Finds and reads what a report is made of: runs, fine-tuning results, latency files and exports."""
 
+import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,24 +9,40 @@ from pathlib import Path
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names, stored_parameters
+from ctcd_jax.evaluation.measurements import as_latest
 from ctcd_jax.evaluation.results import read_results
 
-FORMAT = 1
-# Large, and holding nothing that the run's own files do not say.
-SKIPPED = {"checkpoints", "frozen"}
+RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
+# Large, and holding nothing that the files beside them do not say.
+SKIPPED = {"checkpoints", "frozen", "cells"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its config, the lines of metrics.jsonl and the last line of timing.jsonl (None without one)."""
+    """A training run: its config and the lines of metrics.jsonl and timing.jsonl."""
 
     config: dict
     metrics: list[dict]
-    timing: dict | None
+    timing: list[dict]
 
     def lines(self, kind: str) -> list[dict]:
         """Returns the metric lines of a kind, "train" or "validation"."""
         return [line for line in self.metrics if line["kind"] == kind]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Fine-tuning.
+
+    Attributes:
+      rows: the lines of results.jsonl.
+      comparison: those of comparison.csv; none where there is no such file.
+      failed: why each cell without a result failed, by its folder, e.g. "student/mrpc/seed-0".
+    """
+
+    rows: list[dict]
+    comparison: list[dict[str, str]]
+    failed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,7 @@ class Artifacts:
     """Everything found, by the shortest end of its directory's path that is distinct among its kind."""
 
     runs: dict[str, Run]
-    results: dict[str, list[dict]]
+    results: dict[str, Results]
     latencies: dict[str, dict]
     exports: dict[str, Export]
 
@@ -68,8 +85,8 @@ def collect(directories: Sequence[Path]) -> Artifacts:
     )
     return Artifacts(
         {name: _run(path) for name, path in runs.items()},
-        {name: rows for name, path in results.items() if (rows := read_results(path / "results.jsonl"))},
-        {name: _json(path / "latency.json") for name, path in latencies.items()},
+        {name: found for name, path in results.items() if (found := _results(path)).rows},
+        {name: as_latest(_json(path / "latency.json", LATENCY_FORMATS)) for name, path in latencies.items()},
         {name: _export(path) for name, path in exports.items()},
     )
 
@@ -89,7 +106,20 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 def _run(path: Path) -> Run:
     timing = _json_lines(path / "timing.jsonl") if (path / "timing.jsonl").exists() else []
-    return Run(_json(path / "config.json"), _json_lines(path / "metrics.jsonl"), timing[-1] if timing else None)
+    return Run(_json(path / "config.json", RUN_FORMATS), _json_lines(path / "metrics.jsonl"), timing)
+
+
+def _results(path: Path) -> Results:
+    comparison: list[dict[str, str]] = []
+    if (path / "comparison.csv").is_file():
+        with (path / "comparison.csv").open(encoding="utf-8", newline="") as file:
+            comparison = list(csv.DictReader(file))
+    cells = path / "cells"
+    failed = {
+        file.parent.relative_to(cells).as_posix(): file.read_text(encoding="utf-8").strip()
+        for file in sorted(cells.rglob("failed"))
+    }
+    return Results(read_results(path / "results.jsonl"), comparison, failed)
 
 
 def _export(path: Path) -> Export:
@@ -97,13 +127,14 @@ def _export(path: Path) -> Export:
     return Export(config, stored_parameters(path), (path / WEIGHTS).stat().st_size)
 
 
-def _json(path: Path) -> dict:
+def _json(path: Path, formats: Sequence[int]) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON; write the file again") from None
-    if content.get("format") != FORMAT:
-        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}")
+    if content.get("format") not in formats:
+        known = " and ".join(map(str, formats))
+        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {known}")
     return content
 
 

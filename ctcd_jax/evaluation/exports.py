@@ -10,6 +10,7 @@ from pathlib import Path
 from ctcd_jax.errors import UserError
 
 WEIGHTS = "model.safetensors"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
 def require_torch() -> None:
@@ -47,6 +48,19 @@ def distinct_names(directories: Sequence[Path]) -> dict[str, Path]:
             raise UserError(f"{directory}: given twice; name each directory once")
         names["/".join(own[-length:])] = directory
     return names
+
+
+def require_tokenizer(directory: Path) -> None:
+    """Raises UserError for a model without the files of a tokenizer: `transformers` would make up an empty one."""
+    if not any((directory / file).is_file() for file in TOKENIZERS):
+        raise UserError(f"--model {directory}: no tokenizer ({', '.join(TOKENIZERS)}); copy the model's own into it")
+
+
+def encoder_layers(directory: Path) -> int:
+    """Returns the number of layers that the model's config.json states."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(directory).num_hidden_layers
 
 
 def weights_digest(directory: Path) -> str:

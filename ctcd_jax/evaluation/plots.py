@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 66, 58, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 70, 58, 14, 44
 COLOURS = 8
 MOST_POINTS = 400
 LABEL_GAP = 15
@@ -83,7 +83,7 @@ def line_chart(
     ends = [(curve, frame.y(curve.points[-1][1])) for curve in series if curve.bold]
     labels = "".join(
         f'<text class="end" x="{WIDTH - RIGHT + 7}" y="{y + 4:.1f}" {_colour("fill", curve.colour)}>'
-        f"{curve.points[-1][1]:.3f}</text>"
+        f"{_end(curve.points[-1][1])}</text>"
         for (curve, _), y in zip(ends, spread([y for _, y in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM), strict=True)
     )
     clip = (
@@ -196,7 +196,7 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
     parts.append(
         f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>'
         f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="label" transform="translate(11 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        f'<text class="label" transform="translate(15 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>"
     )
     return "".join(parts)
@@ -204,6 +204,11 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
 
 def _short(value: float) -> str:
     return f"{value / 1e6:g} M" if abs(value) >= 1e6 else f"{value / 1e3:g} k" if abs(value) >= 1e4 else f"{value:g}"
+
+
+def _end(value: float) -> str:
+    """A curve's last value, in five characters: more do not fit beside it."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _colour(attribute: str, index: int) -> str:

@@ -152,6 +152,8 @@ class _Run:
             if logs:
                 self._log_line(time.perf_counter() - began - paused)
                 began, paused = time.perf_counter(), 0.0
+            elif stop:  # the next session counts on from here
+                self._time(time.perf_counter() - began - paused, *self._measured())
             pause = time.perf_counter()
             if evaluates:
                 last = self._evaluate()
@@ -179,24 +181,36 @@ class _Run:
             )
 
     def _log_line(self, seconds: float) -> None:
-        window, tokens = jax.device_get((self.state.window, self.state.tokens))
+        window, tokens = self._measured()
         self.state = reset_window(self.state)
-        self.tokens += int(tokens)
-        self.seconds += seconds
+        self.tokens += tokens
         line = record("train", self.step, self.tokens, window)
-        rate = (int(tokens) - self.untimed_tokens) / seconds
+        if self.writers:
+            self.writers.metrics(line)
+        rate, mfu, eta = self._time(seconds, window, tokens)
         self.untimed_tokens = 0
+        far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
+        self.log(f"{far} | {describe(line)} | {fast}")
+
+    def _measured(self) -> tuple[dict, int]:
+        """Returns the summed terms of the open window, and its tokens."""
+        window, tokens = jax.device_get((self.state.window, self.state.tokens))
+        return window, int(tokens)
+
+    def _time(self, seconds: float, window: dict, tokens: int) -> tuple[float, float | None, float]:
+        """Counts the open window's `seconds`, writes them down and returns (tokens a second, MFU, seconds to go)."""
+        self.seconds += seconds
+        rate = (tokens - self.untimed_tokens) / seconds
         predicted = next(weight for name, (_, weight) in window.items() if name.startswith("accuracy/"))
-        cost = flops_per_token(self.experiment, float(predicted) / max(int(tokens), 1))
+        cost = flops_per_token(self.experiment, float(predicted) / max(tokens, 1))
         mfu = rate * cost / self.peak if self.peak else None
         eta = (self.experiment.train.steps - self.step) * self.seconds / self.step
         if self.writers:
-            self.writers.metrics(line)
             self.writers.timing(
                 {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
+                | {"device": jax.devices()[0].device_kind, "devices": jax.device_count()}
             )
-        far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
-        self.log(f"{far} | {describe(line)} | {fast}")
+        return rate, mfu, eta
 
     def _evaluate(self, write: bool = True) -> dict:
         params = {name: member.params for name, member in self.state.members.items()} | self.frozen

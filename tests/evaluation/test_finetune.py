@@ -1,15 +1,23 @@
 import json
 import random
+import shutil
 
+import numpy as np
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.classifier import fine_tune
-from ctcd_jax.evaluation.finetune import FIXED, glue
-from ctcd_jax.evaluation.tasks import TASKS, find_task, read_split
+from ctcd_jax.evaluation.classifier import Computation, encode, fine_tune
+from ctcd_jax.evaluation.finetune import Options, glue
+from ctcd_jax.evaluation.matrix import FIXED
+from ctcd_jax.evaluation.scores import score
+from ctcd_jax.evaluation.task_data import load
+from ctcd_jax.evaluation.task_files import Folder
+from ctcd_jax.evaluation.tasks import TASKS
 
 WORDS = ["the", "cat", "dog", "bird", "sees", "likes", "red", "small", "old", "house", "tree"]
 SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 16, "max_length": 16, **FIXED}
+PLAIN = Computation("float32", False)
+QUICK = Options(epochs=1, jobs=0)
 
 
 def sentences(count, seed):
@@ -39,61 +47,151 @@ def data(tmp_path_factory):
     return root
 
 
-def test_a_separable_task_is_learned(models, data, tmp_path):
-    rows = glue(models[1:], data, ["good"], 1, tmp_path, epochs=5, learning_rate=3e-3, log=lambda line: None)
-    assert rows[0]["metrics"]["accuracy"] > 0.9
-    assert rows[0]["majority_share"] == 0.5
-    assert (rows[0]["train_rows"], rows[0]["dev_rows"]) == (480, 100)
+def run(models, data, tasks, out, options=QUICK, seeds=1):
+    """Runs a matrix in this process; returns its lines, what it said and what it warned of."""
+    said, warned = [], []
+    try:
+        rows = glue(models, Folder(data), tasks, seeds, out, options, log=said.append, warn=warned.append)
+    except UserError as error:
+        rows = error
+    return rows, said, warned
+
+
+def test_a_separable_task_is_learned_and_its_predictions_are_those_that_were_scored(models, data, tmp_path):
+    (row,), _, _ = run(models[1:], data, ["good"], tmp_path, Options(epochs=5, learning_rate=3e-3, jobs=0))
+    assert row["metrics"]["accuracy"] > 0.9
+    assert row["majority_share"] == 0.5
+    assert (row["train_rows"], row["dev_rows"]) == (480, 100)
+    assert (row["device"], row["precision"], row["compiled"]) == ("cpu", "float32", False)
+    kept = np.load(tmp_path / row["predictions"])
+    # In the order of the file: sentences of many lengths are predicted in batches of like length.
+    assert kept["labels"].tolist() == [label for _, label in sentences(100, seed="dev")]
+    assert score(tuple(row["metrics"]), kept["labels"], kept["predictions"]) == row["metrics"]
 
 
 def test_the_matrix_is_run_once_and_taken_up_again(models, data, tmp_path):
-    lines = []
-    arguments = {"epochs": 1, "log": lines.append}
-    first = glue(models, data, ["stsb"], 1, tmp_path, **arguments)
+    first, said, warned = run(models, data, ["stsb"], tmp_path)
     results = tmp_path / "results.jsonl"
-    assert [json.loads(line) for line in results.read_text().splitlines()] == first
+    assert sorted(results.read_text().splitlines()) == sorted(map(json.dumps, first))
     assert [(row["model"], row["task"], row["seed"]) for row in first] == [
         ("teacher", "stsb", 0),
         ("student", "stsb", 0),
     ]
     assert all(row["value"] == row["metrics"]["pearson"] and row["metric"] == "pearson" for row in first)
+    assert "STS-B train: 24 rows, the official split has 5,749" in warned
+    assert "[1/2, " in said[0]
 
-    both = glue(models[1:], data, ["STS-B", "mrpc"], 1, tmp_path, **arguments)
+    both, said, _ = run(models[1:], data, ["STS-B", "mrpc"], tmp_path)
     assert both[0] == first[1]
     assert set(both[1]["metrics"]) == {"f1", "accuracy"}
     assert len(results.read_text().splitlines()) == 3
-    assert [line.endswith("(already there)") for line in lines] == [False, False, True, False]
+    assert len([line for line in said if "  seed 0  " in line]) == 1
     table = (tmp_path / "table.md").read_text()
     assert "| teacher |" in table
     assert "STS-B Pearson" in table
+    assert (tmp_path / "table.csv").is_file()
 
 
 def test_other_settings_or_other_weights_of_the_name_are_refused(models, data, export_model, tmp_path):
     out = tmp_path / "out"
-    glue(models[1:], data, ["mrpc"], 1, out, epochs=1, log=lambda line: None)
-    with pytest.raises(UserError, match=r"results\.jsonl:1: run with another learning_rate; use another --out"):
-        glue(models[1:], data, ["mrpc"], 1, out, epochs=1, learning_rate=5e-5)
+    run(models[1:], data, ["mrpc"], out)
+    error, _, _ = run(models[1:], data, ["mrpc"], out, Options(epochs=1, learning_rate=5e-5, jobs=0))
+    assert "results.jsonl:1: run with another learning_rate; use another --out" in str(error)
     namesake = export_model(tmp_path / "student", seed=5)
-    with pytest.raises(UserError, match="student had other weights then; use another --out"):
-        glue([namesake], data, ["mrpc"], 1, out, epochs=1)
+    error, _, _ = run([namesake], data, ["mrpc"], out)
+    assert "student had other weights then; use another --out" in str(error)
+
+
+def test_a_grid_runs_every_combination_and_the_best_is_reported_as_selected(models, data, tmp_path):
+    options = Options(epochs=1, grid=("learning_rate=1e-5,3e-3", "batch-size=8,16"), jobs=0)
+    rows, _, _ = run(models[1:], data, ["mrpc"], tmp_path, options)
+    used = {(row["hyperparameters"]["learning_rate"], row["hyperparameters"]["batch_size"]) for row in rows}
+    assert used == {(1e-5, 8), (1e-5, 16), (3e-3, 8), (3e-3, 16)}
+    assert len({row["predictions"] for row in rows}) == 4
+    assert "selected" in (tmp_path / "table.md").read_text()
+
+
+def test_an_intermediate_task_lends_its_encoder_and_is_recorded(models, data, tmp_path):
+    lent = Options(epochs=1, intermediate="good", jobs=0)
+    plain, _, _ = run(models[1:], data, ["good", "mrpc", "stsb"], tmp_path / "plain")
+    rows, _, _ = run(models[1:], data, ["good", "mrpc", "stsb"], tmp_path / "lent", lent)
+    assert [row["intermediate"] for row in plain] == [None, None, None]
+    assert [row["intermediate"] for row in rows] == [None, "good", "good"]
+    assert rows[0]["metrics"] == plain[0]["metrics"]
+    assert rows[2]["metrics"] != plain[2]["metrics"]
+    # The encoder comes from the other task, the classifier does not: the same, started by hand.
+    encoder = tmp_path / "lent/cells/student/good/seed-0/encoder"
+    settings = rows[2]["hyperparameters"]
+    (answers,) = fine_tune(encoder, load(Folder(data), TASKS["stsb"]), 0, settings, PLAIN)
+    assert np.array_equal(answers, np.load(tmp_path / "lent" / rows[2]["predictions"])["predictions"])
+    again, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path / "lent")
+    assert "mrpc began from good then; use another --out" in str(again)
 
 
 def test_a_seed_fixes_the_outcome_and_another_changes_it(models, data):
-    task = find_task(data, "stsb")
-    train, dev = read_split(data, task, "train"), read_split(data, task, "dev")
-    once, again, other = (fine_tune(models[1], task, train, dev, seed, SETTINGS) for seed in (0, 0, 1))
+    stsb = load(Folder(data), TASKS["stsb"])
+    once, again, other = (fine_tune(models[1], stsb, seed, SETTINGS, PLAIN)[0].tolist() for seed in (0, 0, 1))
     assert once == again
     assert once != other
 
 
 def test_sentences_longer_than_the_models_positions_are_truncated(export_model, data, tmp_path):
     short = export_model(tmp_path / "short", positions=8)
-    split = read_split(data, TASKS["mrpc"], "dev")
-    assert max(len(text.split()) for text in split.sentences[0]) + 2 + 3 > 8
-    metrics = fine_tune(short, TASKS["mrpc"], split, split, 0, {**SETTINGS, "max_length": 128})
-    assert 0 <= metrics["accuracy"] <= 1
+    mrpc = load(Folder(data), TASKS["mrpc"])
+    assert max(len(row["input_ids"]) for row in encode(short, mrpc.train, 128)) > 8
+    (answers,) = fine_tune(short, mrpc, 0, {**SETTINGS, "max_length": 128}, PLAIN)
+    assert set(answers) <= {0, 1}
 
 
-def test_a_seed_count_below_one_is_refused(models, data, tmp_path):
-    with pytest.raises(UserError, match="--seeds 0"):
-        glue(models, data, ["mrpc"], 0, tmp_path)
+def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_model, data, tmp_path):
+    broken = export_model(tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no tensors")
+    error, said, _ = run([broken, models[1]], data, ["mrpc"], tmp_path / "out", Options(epochs=1, jobs=1))
+    folder = tmp_path / "out" / "cells/broken/mrpc/seed-0"
+    assert str(error) == f"1 of 2 cells failed; see {folder / 'log.txt'}, then run the same command again"
+    assert "Traceback" in (folder / "log.txt").read_text()
+    assert any(line.startswith("broken  mrpc  seed 0  FAILED: ") for line in said)
+    assert [row["model"] for row in map(json.loads, (tmp_path / "out/results.jsonl").open())] == ["student"]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "cells/broken/mrpc/seed-0/log.txt" in table
+
+    shutil.copy(models[1] / "model.safetensors", broken)
+    rows, _, _ = run([broken, models[1]], data, ["mrpc"], tmp_path / "out", QUICK)
+    assert [row["model"] for row in rows] == ["broken", "student"]
+    assert not (folder / "failed").exists()
+    assert "log.txt" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
+    for index in range(3):
+        run(models, data, ["stsb", "mrpc"], tmp_path, Options(epochs=1, jobs=0, shard=(index, 3)))
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").open()]
+    cells = [(row["model"], row["task"]) for row in lines]
+    assert sorted(cells) == [(m, t) for m in ("student", "teacher") for t in ("mrpc", "stsb")]
+    rows, said, _ = run(models, data, ["stsb", "mrpc"], tmp_path)
+    assert len(rows) == 4
+    assert len(said) == 1  # the summary: nothing was left to run
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(grid=("dropout=1,2",)), "--grid dropout=1,2: give one of epochs"),
+        (Options(grid=("epochs=1,two",)), "'two' is no whole number above 0"),
+        (Options(learning_rate=0.0), "--learning-rate 0: give more than 0"),
+        (Options(intermediate="mnli"), "--intermediate mnli: is none of the tasks"),
+        (Options(intermediate="mrpc", grid=("epochs=1,2",)), "leave --grid out"),
+    ],
+)
+def test_a_wrong_option_is_named(models, data, tmp_path, options, message):
+    error, _, _ = run(models, data, ["mrpc"], tmp_path, options)
+    assert message in str(error)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_seed_count_below_one_and_a_model_without_tokenizer_are_refused(models, export_model, data, tmp_path):
+    assert "--seeds 0" in str(run(models, data, ["mrpc"], tmp_path, seeds=0)[0])
+    bare = export_model(tmp_path / "bare")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (bare / file).unlink()
+    assert "bare: no tokenizer (tokenizer.json" in str(run([bare], data, ["mrpc"], tmp_path)[0])

@@ -21,7 +21,7 @@ from ctcd_jax.evaluation.inspection.words import DROPPED
 from ctcd_jax.evaluation.plots import Column, bar_chart
 from ctcd_jax.training.masking import Masker, validation_keys
 from ctcd_jax.training.questions import validation_questions
-from tests.evaluation.test_report import Page
+from tests.evaluation.reporting import Page
 from tests.small import ADJECTIVES, NOUNS, VERBS
 
 PACKINGS = ("sentence", "packed", "full")

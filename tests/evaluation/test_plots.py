@@ -51,6 +51,12 @@ def test_a_curve_is_linear_in_the_data_and_labelled_with_its_last_value():
     assert [node.text for node in root.iter("text") if node.get("class") == "end"] == ["2.000"]
 
 
+def test_the_last_value_has_at_most_five_characters():
+    for value, text in ((0.12345, "0.123"), (9.87654, "9.877"), (10.0617, "10.06"), (123.456, "123.5")):
+        svg = line_chart("c", "t", [Series("a", [(0, 1.0), (1, value)], 0, True)], "step", "loss")
+        assert [node.text for node in ET.fromstring(svg).iter("text") if node.get("class") == "end"] == [text]
+
+
 def test_a_steep_start_may_leave_the_frame():
     points = [(0, 1000.0), *((step, 5.0 + math.sin(step)) for step in range(20, 101))]
     tall, cut = (

@@ -1,99 +1,18 @@
-import json
+import itertools
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import collect
-from ctcd_jax.evaluation.report import report
-
-
-def write_run(directory, members, edges=(), lines=None):
-    directory.mkdir(parents=True)
-    config = {"format": 1, "seed": 0, "data": {"corpus": "/d/wiki", "batch_size": 64}, "train": {"steps": 20}}
-    config["members"] = {name: {"layers": 4, "hidden": 128, "trainable": True} for name in members}
-    config["edges"] = [{"source": a, "target": b, "weight": 1.0} for a, b in edges]
-    (directory / "config.json").write_text(json.dumps(config))
-    if lines is None:
-        lines = [metric_line(kind, step, members, edges) for step in (10, 20) for kind in ("train", "validation")]
-    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    timing = {"step": 20, "seconds": 3725.4, "tokens_per_second": 8000.0, "mfu": None}
-    (directory / "timing.jsonl").write_text(json.dumps(timing) + "\n")
-
-
-def metric_line(kind, step, members, edges):
-    return {
-        "kind": kind,
-        "step": step,
-        "tokens": 1000 * step,
-        "members": {name: {"hard": 7.1234 - step / 10, "accuracy": 0.25} for name in members},
-        "edges": {f"{a}->{b}": {"soft": 0.5, "soft_t1": 0.25} for a, b in edges},
-        "agreement": {"teacher~student": 0.375} if len(members) == 2 else {},
-    }
+from ctcd_jax.evaluation.style import STYLE
+from tests.evaluation.reporting import Page, make, make_project, metric_line, write_run
 
 
 @pytest.fixture
-def project(tmp_path, models):
-    root = tmp_path / "runs"
-    write_run(root / "ctcd", ("teacher", "student"), (("teacher", "student"), ("student", "teacher")))
-    write_run(root / "alone", ("student",))
-    (root / "glue").mkdir()
-    result = {
-        "format": 1,
-        "task": "rte",
-        "metrics": {"accuracy": 0.61},
-        "majority_share": 0.53,
-        "hyperparameters": {"epochs": 3},
-    }
-    lines = [{**result, "model": "student", "seed": seed} for seed in (0, 1)]
-    (root / "glue" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    measured = {
-        "name": "student",
-        "parameters": 4_700_000,
-        "bytes": 19_000_000,
-        "flops_per_token": 1_700_000,
-        "median_ms": 42.25,
-        "p95_ms": 50.0,
-        "sequences_per_second": 760.0,
-        "speedup": 1.5,
-    }
-    setting = {"device": "cpu", "threads": 2, "torch": "2.13", "batch_size": 32, "length": 64, "rounds": 5}
-    latency = {"format": 1, **setting, "reference": "student", "models": [measured]}
-    (root / "latency.json").write_text(json.dumps(latency))
-    return root
-
-
-class Page(HTMLParser):
-    """Checks that tags are balanced and gathers text, tags and attributes."""
-
-    VOID = frozenset({"meta"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-def make(directories, tmp_path):
-    return report(directories, tmp_path / "out" / "report.html", log=lambda line: None).read_text(encoding="utf-8")
+def project(tmp_path):
+    return make_project(tmp_path / "runs")
 
 
 def test_the_page_shows_everything_found(project, models, tmp_path):
@@ -110,8 +29,11 @@ def test_the_page_shows_everything_found(project, models, tmp_path):
         "1:02:05",  # 3,725 seconds
         "0.02 M",  # tokens
         "hard loss of student",
+        "Quality against latency: CPU, 2 threads",
+        "accuracy of student",
         "soft loss teacher → student",
-        "Quality against latency",
+        "KL teacher → student at τ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}1",
+        "agreement teacher ~ student",
         "config.json of ctcd",
         "Exported checkpoints",
     ):
@@ -129,7 +51,8 @@ def test_runs_with_the_same_member_share_a_panel(project, tmp_path):
 def test_the_page_needs_no_network_and_is_accessible(project, tmp_path):
     for tag, attributes in Page(make([project], tmp_path)).tags:
         assert tag not in ("script", "link", "img", "iframe")
-        assert not {"src", "href"} & set(attributes)
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith(("#", "data:text/csv;charset=utf-8,"))
         assert tag != "th" or attributes["scope"] in ("row", "col")
         assert tag != "svg" or (attributes["role"] == "img" and attributes["aria-label"])
     html = make([project], tmp_path)
@@ -137,7 +60,7 @@ def test_the_page_needs_no_network_and_is_accessible(project, tmp_path):
     assert "@import" not in html
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+    assert set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", html)) <= set(ids)
 
 
 def test_the_same_artifacts_give_the_same_bytes(project, tmp_path):
@@ -154,7 +77,8 @@ def test_text_from_files_is_escaped(tmp_path):
 
 def test_cells_of_tables_are_escaped():
     html = page.table([["<a>", "<b>"], ["<c>", "<d>"]], caption="<e>")
-    assert re.findall(r"&lt;(.)&gt;", html) == ["e", "a", "b", "c", "d"]
+    assert set(re.findall(r"&lt;(.)&gt;", html)) == set("abcde")
+    assert not re.search("<[a-e]>", html)
 
 
 def test_a_run_that_has_only_begun_is_shown_without_curves(tmp_path):
@@ -185,9 +109,52 @@ def test_what_cannot_be_reported_is_named(project, tmp_path):
         collect([project, empty])
     with pytest.raises(UserError, match="no such directory"):
         collect([tmp_path / "nowhere"])
-    (project / "latency.json").write_text('{"format": 2}')
-    with pytest.raises(UserError, match=r"latency\.json: format 2"):
+    (project / "latency.json").write_text('{"format": 3}')
+    with pytest.raises(UserError, match=r"latency\.json: format 3, this version reads 1 and 2"):
         collect([project])
     (project / "latency.json").write_text("{")
     with pytest.raises(UserError, match=r"latency\.json:1: not JSON"):
         collect([project])
+
+
+# For everyone.
+
+
+def test_headings_are_in_order_and_links_lead_to_every_section(project, models, tmp_path):
+    html = make([project, models[1]], tmp_path)
+    levels = [int(tag[1]) for tag, _ in Page(html).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    contents = html.split("<nav")[1].split("</nav>")[0]
+    assert re.findall('href="#([^"]+)"', contents) == re.findall('<section id="([^"]+)"', html)
+    assert re.findall(">([^<]+)</a>", contents) == re.findall("<h2>([^<]+)</h2>", html)
+
+
+def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name(project, tmp_path):
+    tags = Page(make([project], tmp_path)).tags
+    scrolling = [given for tag, given in tags if given.get("class") == "scroll" or tag == "pre"]
+    assert len(scrolling) == sum(tag in ("table", "pre") for tag, _ in tags)
+    for attributes in scrolling:
+        assert (attributes["tabindex"], attributes["role"]) == ("0", "region")
+        assert attributes["aria-label"]
+
+
+def luminance(colour):
+    """Of #rrggbb, after WCAG 2."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("palette", [0, 1], ids=["light", "dark"])
+def test_text_of_every_colour_can_be_read(palette):
+    assert luminance("#ffffff") == pytest.approx(1)
+    assert luminance("#777777") == pytest.approx(0.1845, abs=1e-4)  # 4.48 on white, the usual example
+    rules = re.findall(r":root \{([^}]*)\}", STYLE)
+    assert len(rules) == 2
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", rules[palette]))
+    for name in ("ink", "quiet", *(f"c{index}" for index in range(8))):
+        for ground in ("paper", "wash"):
+            low, high = sorted(luminance(colours[key]) for key in (name, ground))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 
 import pytest
 
@@ -19,9 +20,35 @@ def test_lines_come_back_as_they_were_written(tmp_path):
     assert read_results(path) == ROWS
 
 
-@pytest.mark.parametrize(("line", "message"), [('{"format": 2}', "1: format 2"), ('{"form', "1: not a line of JSON")])
+@pytest.mark.parametrize(("line", "message"), [('{"format": 3}', "1: format 3"), ('{"form', "1: not a line of JSON")])
 def test_a_foreign_or_damaged_line_is_named(tmp_path, line, message):
     path = tmp_path / "results.jsonl"
     path.write_text(line + "\n" + json.dumps(ROWS[0]) + "\n")
     with pytest.raises(UserError, match=message):
         read_results(path)
+
+
+def test_a_torn_last_line_is_left_out_and_the_next_takes_its_place(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_result(path, ROWS[0])
+    with path.open("a") as file:
+        file.write(json.dumps(ROWS[-1])[:30])
+    assert read_results(path) == [ROWS[0]]
+    append_result(path, ROWS[-1])
+    assert read_results(path) == [ROWS[0], ROWS[-1]]
+
+
+def _append_many(path, worker):
+    for number in range(200):
+        append_result(path, {"format": 2, "worker": worker, "number": number, "text": "x" * 500})
+
+
+def test_processes_that_share_a_file_lose_no_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    processes = [multiprocessing.get_context("spawn").Process(target=_append_many, args=(path, worker)) for worker in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found = {(row["worker"], row["number"]) for row in read_results(path)}
+    assert found == {(worker, number) for worker in range(3) for number in range(200)}

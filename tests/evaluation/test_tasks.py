@@ -1,112 +1,131 @@
-import gzip
-
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.tasks import TASKS, find_task, read_split
-
-COLA = 'gj04\t1\t\tThe cat "sees.\ngj04\t0\t*\tSees\rcat\u2028the.\n'
-
-
-def write(folder, train, dev=None):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.tsv").write_text(train, encoding="utf-8")
-    (folder / "dev.tsv").write_text(train if dev is None else dev, encoding="utf-8")
+from ctcd_jax.evaluation.task_data import TaskData, choose, departures, load, open_source
+from ctcd_jax.evaluation.task_files import Folder, Split
+from ctcd_jax.evaluation.tasks import DEFAULT_TASKS, TASKS, own_task
 
 
-def test_cola_has_no_header_and_no_quoting(tmp_path):
-    write(tmp_path / "CoLA", COLA)
-    split = read_split(tmp_path, find_task(tmp_path, "cola"), "train")
-    assert split.sentences == (['The cat "sees.', "Sees\rcat\u2028the."],)
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_default_is_glue_without_wnli():
+    assert DEFAULT_TASKS == ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
+
+
+def test_a_folder_is_asked_for_what_it_has(tmp_path):
+    for folder in ("RTE", "CoLA", "WNLI", "notes"):
+        (tmp_path / folder).mkdir()
+    tasks, missing = choose(Folder(tmp_path), None)
+    assert [task.name for task in tasks] == ["cola", "rte"]
+    assert missing == ["mnli", "qqp", "qnli", "sst2", "stsb", "mrpc"]
+    assert [task.name for task in choose(Folder(tmp_path), ["wnli", "RTE", "rte"])[0]] == ["wnli", "rte"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no task of GLUE"):
+        choose(Folder(tmp_path / "none"), None)
+
+
+def test_mnli_has_two_development_splits(tmp_path):
+    header = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label\n"
+    for split in ("train", "dev_matched", "dev_mismatched"):
+        write(tmp_path / "MNLI" / f"{split}.tsv", f"{header}0\t1\t{split}\tb\tneutral\tcontradiction\n")
+    data = load(Folder(tmp_path), TASKS["mnli"])
+    assert [dev.sentences[0] for dev in data.dev] == [["dev_matched"], ["dev_mismatched"]]
+    assert data.train.labels == [2]  # the gold label, not an annotator's
+
+
+def test_qqp_skips_the_rows_that_lack_columns_and_says_so(tmp_path):
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    rows = "1\t1\t2\ta\tb\t0\n2\t3\t4\tbroken off\n3\t5\t6\tc\td\t1\n"
+    for split in ("train", "dev"):
+        write(tmp_path / "QQP" / f"{split}.tsv", header + rows)
+    data = load(Folder(tmp_path), TASKS["qqp"])
+    assert data.train.labels == [0, 1]
+    assert list(departures(data)) == [
+        "QQP train: 2 rows, the official split has 363,846",
+        "QQP train: rows skipped for lack of columns: 1",
+        "QQP dev: 2 rows, the official split has 40,430",
+        "QQP dev: rows skipped for lack of columns: 1",
+    ]
+
+
+def test_an_absent_label_is_a_departure_and_the_official_form_is_none():
+    rows = TASKS["cola"].rows
+    whole = [Split((["a"] * count,), [0, 1] * (count // 2) + [1] * (count % 2)) for count in rows]
+    assert list(departures(TaskData(TASKS["cola"], whole[0], (whole[1],)))) == []
+    half = Split(whole[1].sentences, [1] * rows[1])
+    assert list(departures(TaskData(TASKS["cola"], whole[0], (half,)))) == ["CoLA dev: no row with label 0"]
+
+
+OWN = {
+    "tsv": 'review\tnote\tstars\nso "good\t1\tpos\nbad\t2\tneg\n',
+    "csv": 'review,note,stars\n"so ""good",1,pos\nbad,2,neg\n',
+    "jsonl": '{"review": "so \\"good", "stars": "pos"}\n{"stars": "neg", "review": "bad"}\n',
+}
+
+
+@pytest.mark.parametrize("ending", OWN)
+@pytest.mark.parametrize("folder", ["", "Reviews"])
+def test_a_task_of_the_users_own_in_three_kinds_of_file(tmp_path, ending, folder):
+    write(tmp_path / folder / f"train.{ending}", OWN[ending])
+    source = open_source(str(tmp_path), own_task("reviews", "review,stars", "accuracy,f1"))
+    (task,), _ = choose(source, None)
+    assert (task.name, task.classes, task.metrics) == ("reviews", ("neg", "pos"), ("accuracy", "f1"))
+    split = source.read(task, "train")
+    assert split.sentences == (['so "good', "bad"],)
     assert split.labels == [1, 0]
 
 
-@pytest.mark.parametrize("name", ["SST-2", "sst2", "sst_2"])
-def test_names_ignore_case_and_hyphens_and_a_file_may_be_compressed(tmp_path, name):
-    (tmp_path / "SST-2").mkdir()
-    (tmp_path / "SST-2" / "dev.tsv.gz").write_bytes(gzip.compress(b"sentence\tlabel\ngood\t1\n"))
-    task = find_task(tmp_path, name)
-    assert task is TASKS["sst2"]
-    assert read_split(tmp_path, task, "dev").labels == [1]
+def test_own_scores_pairs_and_positions(tmp_path):
+    write(tmp_path / "train.tsv", "a\tb\t-2.5\nc\td\t7\n")
+    source = open_source(str(tmp_path), own_task("Sim", "0,1,2", "spearman"))
+    task = source.find("sim")
+    assert (task.outputs, task.header) == (1, False)
+    split = source.read(task, "train")
+    assert split.sentences == (["a", "c"], ["b", "d"])
+    assert split.labels == [-2.5, 7.0]
 
 
-def test_mrpc_is_a_pair_whose_header_starts_with_a_byte_order_mark(tmp_path):
-    write(tmp_path / "MRPC", "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n1\t7\t8\tone\ttwo\r\n")
-    split = read_split(tmp_path, TASKS["mrpc"], "dev")
-    assert split.sentences == (["one"], ["two"])
-    assert split.labels == [1]
-
-
-def test_stsb_is_a_regression_and_rte_maps_names_to_ids(tmp_path):
-    write(tmp_path / "STS-B", "sentence1\tsentence2\tscore\na\tb\t3.250\n")
-    write(tmp_path / "RTE", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tnot_entailment\n")
-    assert read_split(tmp_path, TASKS["stsb"], "train").labels == [3.25]
-    assert read_split(tmp_path, TASKS["rte"], "train").labels == [1]
-    assert (TASKS["stsb"].outputs, TASKS["rte"].outputs) == (1, 2)
+def test_own_integer_labels_are_ordered_as_numbers(tmp_path):
+    write(tmp_path / "train.jsonl", "".join(f'{{"t": "x", "y": {label}}}\n' for label in (10, 9, 2)))
+    assert open_source(str(tmp_path), own_task("n", "t,y", "accuracy")).find("n").classes == ("2", "9", "10")
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["good dog\t1\nbad dog\t0\n", "text\tlabel\ngood dog\t1\nbad dog\t0\n", "1\tgood dog\n0\tbad dog\n"],
-    ids=["text first", "header", "label first"],
-)
-def test_two_columns_of_the_users_own(tmp_path, text):
-    write(tmp_path / "My-Task", text)
-    task = find_task(tmp_path, "mytask")
-    split = read_split(tmp_path, task, "train")
-    assert split.sentences == (["good dog", "bad dog"],)
-    assert split.labels == [1, 0]
-    assert task.metrics == ("accuracy", "f1", "matthews")
-    assert task.headline == "accuracy"
-
-
-def test_a_folder_shaped_like_cola_is_scored_by_accuracy_and_matthews(tmp_path):
-    write(tmp_path / "BShift", COLA)
-    task = find_task(tmp_path, "bshift")
-    assert (task.name, task.metrics) == ("bshift", ("accuracy", "matthews"))
-    assert read_split(tmp_path, task, "dev").labels == [1, 0]
-
-
-def test_three_classes_keep_their_numeric_order(tmp_path):
-    write(tmp_path / "topic", "a\t10\nb\t2\nc\t-1\n")
-    task = find_task(tmp_path, "topic")
-    assert task.classes == ("-1", "2", "10")
-    assert task.metrics == ("accuracy",)
-
-
-@pytest.mark.parametrize(
-    ("folder", "text", "message"),
+    ("columns", "metrics", "message"),
     [
-        ("CoLA", "", "no rows"),
-        ("CoLA", "gj04\t1\n", "train.tsv:1: 2 columns, column 4 is needed"),
-        ("CoLA", COLA + "gj04\tyes\t\tThe dog.\n", "train.tsv:3: label 'yes'"),
-        ("STS-B", "sentence1\tsentence2\tscore\na\tb\tnan\n", "train.tsv:2: score 'nan'"),
-        ("SST-2", "sentence\tlable\ngood\t1\n", "no column 'label'.*did you mean 'lable'"),
-        ("mine", "a\t1\nb\tx\nc\t0\n", "train.tsv:2: the label in column 2 must be an integer"),
-        ("mine", "a\t1\nb\t1\n", "only one class"),
-        ("mine", "a\n", "1 columns"),
+        ("text", "accuracy", "--columns text: give one or two text columns and the label"),
+        ("a,b,c,d", "accuracy", "--columns a,b,c,d"),
+        ("0,label", "accuracy", "not both"),
+        ("text,label", "acc", "--metric acc: give accuracy"),
+        ("text,label", "accuracy,pearson", "metrics of classes or of scores, not both"),
     ],
 )
-def test_a_wrong_file_is_named_with_its_line(tmp_path, folder, text, message):
-    write(tmp_path / folder, text)
+def test_a_wrong_description_of_an_own_task_is_refused(columns, metrics, message):
     with pytest.raises(UserError, match=message):
-        read_split(tmp_path, find_task(tmp_path, folder), "train")
+        own_task("mine", columns, metrics)
 
 
-def test_an_unseen_label_in_dev_is_an_error(tmp_path):
-    write(tmp_path / "mine", "a\t1\nb\t0\n", dev="c\t2\n")
-    with pytest.raises(UserError, match=r"dev\.tsv:1: label '2' of mine is none of 0, 1"):
-        read_split(tmp_path, find_task(tmp_path, "mine"), "dev")
+@pytest.mark.parametrize(
+    ("ending", "text", "metrics", "message"),
+    [
+        ("csv", "text,lable\na,1\n", "accuracy", r"train\.csv:1: no column 'label'.*did you mean 'lable'"),
+        ("jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', "accuracy", r"train\.jsonl:2: no field 'label'"),
+        ("jsonl", "text\n", "accuracy", r"train\.jsonl:1: not a JSON object"),
+        ("tsv", "text\tlabel\na\t1\nb\t1\n", "accuracy", "only one class"),
+        ("tsv", "text\tlabel\na\t1\nb\t2\nc\t3\n", "f1", "--metric f1: .* has 3 classes"),
+    ],
+)
+def test_a_wrong_own_file_is_named(tmp_path, ending, text, metrics, message):
+    write(tmp_path / f"train.{ending}", text)
+    with pytest.raises(UserError, match=message):
+        open_source(str(tmp_path), own_task("mine", "text,label", metrics)).find("mine")
 
 
-def test_an_unknown_task_and_a_missing_file(tmp_path):
-    write(tmp_path / "CoLA", COLA)
-    with pytest.raises(UserError, match=r"--tasks colla: .*did you mean 'cola'"):
-        find_task(tmp_path, "colla")
-    with pytest.raises(UserError, match="known: cola"):
-        find_task(tmp_path, "xyz")
-    with pytest.raises(UserError, match="no such folder"):
-        find_task(tmp_path / "nowhere", "cola")
-    (tmp_path / "CoLA" / "dev.tsv").unlink()
-    with pytest.raises(UserError, match=r"dev\.tsv: no such file"):
-        read_split(tmp_path, TASKS["cola"], "dev")
+def test_a_score_out_of_its_interval_is_named_with_its_line(tmp_path):
+    write(tmp_path / "STS-B" / "dev.tsv", "sentence1\tsentence2\tscore\na\tb\t5.0\nc\td\t5.1\n")
+    with pytest.raises(UserError, match=r"dev\.tsv:3: score 5\.1 of stsb is not from 0 to 5"):
+        Folder(tmp_path).read(TASKS["stsb"], "dev")

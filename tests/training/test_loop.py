@@ -251,6 +251,22 @@ def test_asked_to_stop_it_saves_and_goes_on(undisturbed, config_file, corpus, tm
     assert_same_run(tmp_path / "run", undisturbed)
 
 
+def test_time_is_counted_on_after_a_stop_and_names_the_device(corpus, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: step == 7)
+    with pytest.raises(loop.Stopped):
+        train(config(corpus), workdir, log=lambda text: None)
+    before = lines(workdir, "timing.jsonl")
+    assert [line["step"] for line in before] == [5, 7]  # also the two steps after the last line of the log
+    train(config(corpus), workdir, log=lambda text: None)
+    timing = lines(workdir, "timing.jsonl")
+    assert timing[:2] == before
+    assert [line["step"] for line in timing[2:]] == [10, 15, 20]
+    seconds = [line["seconds"] for line in timing]
+    assert seconds == sorted(set(seconds))
+    assert {(line["device"], line["devices"]) for line in timing} == {("cpu", jax.device_count())}
+
+
 def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_path):
     workdir = tmp_path / "run"
     arguments = command(config_file, corpus, workdir, steps=20)[3:]

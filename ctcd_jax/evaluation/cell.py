@@ -1,0 +1,104 @@
+"""What a worker does with one cell: reads its task, fine-tunes, scores, keeps the predictions."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.matrix import Cell
+from ctcd_jax.evaluation.results import FORMAT
+from ctcd_jax.evaluation.scores import majority_share, score
+from ctcd_jax.evaluation.task_data import Source, TaskData, load
+from ctcd_jax.evaluation.tasks import Task
+
+PREDICTIONS = "predictions.npz"
+
+
+def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
+    """Runs one cell and returns its line of `results.jsonl`, but for the path of its predictions.
+
+    Args:
+      progress: told after each step which share of the training is done.
+    """
+    import torch
+    import transformers
+
+    from ctcd_jax.evaluation.classifier import Computation, fine_tune
+
+    started = time.perf_counter()
+    if cell.intermediate and not cell.kept.is_dir():
+        raise UserError(
+            f"{cell.kept}: not there; the cell of {cell.intermediate} failed, or ran without --intermediate"
+        )
+    data = _load(cell.source, cell.task)
+    settings = dict(cell.settings)
+    steps = -(-len(data.train) // settings["batch_size"]) * settings["epochs"]
+    computation = Computation(_precision(cell.precision), cell.compiled)
+    answers = fine_tune(
+        cell.kept if cell.intermediate else cell.directory,
+        data,
+        cell.seed,
+        settings,
+        computation,
+        progress=lambda step: progress(step / steps),
+        keep=None if cell.intermediate else cell.kept,
+    )
+    metrics = _metrics(data, answers)
+    _save(cell.folder / PREDICTIONS, data, answers)
+    dev = data.dev[0]
+    cuda = torch.cuda.is_available()
+    return {
+        "format": FORMAT,
+        "model": cell.model,
+        "weights": cell.weights,
+        "task": cell.task.name,
+        "seed": cell.seed,
+        "metric": cell.task.headline,
+        "value": metrics[cell.task.headline],
+        "metrics": metrics,
+        "majority_share": majority_share(dev.labels) if cell.task.classes else None,
+        "hyperparameters": settings,
+        "intermediate": cell.intermediate,
+        "train_rows": len(data.train),
+        "dev_rows": len(dev),
+        "seconds": round(time.perf_counter() - started, 1),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "precision": computation.precision,
+        "threads": None if cuda else torch.get_num_threads(),
+        "compiled": computation.compiled,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+@functools.lru_cache(maxsize=1)  # the seeds of a task follow one another
+def _load(source: Source, task: Task) -> TaskData:
+    return load(source, task)
+
+
+def _precision(wanted: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def _metrics(data: TaskData, answers: Sequence[np.ndarray]) -> dict[str, float]:
+    metrics = score(data.task.metrics, data.dev[0].labels, answers[0])
+    if len(answers) > 1:
+        metrics["accuracy_mismatched"] = score(("accuracy",), data.dev[1].labels, answers[1])["accuracy"]
+    return metrics
+
+
+def _save(path: Path, data: TaskData, answers: Sequence[np.ndarray]) -> None:
+    arrays = {}
+    for suffix, dev, answer in zip(("", "_mismatched"), data.dev, answers, strict=False):
+        arrays |= {f"labels{suffix}": np.asarray(dev.labels), f"predictions{suffix}": answer}
+    partial = path.with_name("partial.npz")
+    np.savez_compressed(partial, **arrays)
+    partial.rename(path)

@@ -1,0 +1,91 @@
+"""Where tasks come from (`--data`): a folder, the hub or TFDS; and whether they are what GLUE published."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.task_files import Folder, OwnFiles, Split
+from ctcd_jax.evaluation.task_libraries import Hub, Tfds
+from ctcd_jax.evaluation.tasks import DEFAULT_TASKS, TASKS, Task
+
+
+class Source(Protocol):
+    """A place that tasks are read from; goes to other processes as it is."""
+
+    def names(self) -> Sequence[str]:
+        """Returns the tasks of GLUE, or the user's own, that are there."""
+
+    def find(self, name: str) -> Task:
+        """Returns the task that the user calls `name`."""
+
+    def read(self, task: Task, split: str) -> Split:
+        """Reads one of `task.splits`."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task and its examples; `dev` has a split for each of `task.dev`."""
+
+    task: Task
+    train: Split
+    dev: tuple[Split, ...]
+
+
+def open_source(data: str, own: Task | None = None) -> Source:
+    """Returns the source that `--data` names: a folder, hf[:ID_OR_FOLDER] or tfds[:FOLDER].
+
+    Args:
+      own: a task of the user's own, whose files lie in the folder `data`.
+    """
+    kind, _, location = data.partition(":")
+    if own is not None:
+        return OwnFiles(Path(data), own)
+    if kind == "hf":
+        return Hub(location or "nyu-mll/glue")
+    if kind == "tfds":
+        return Tfds(location)
+    return Folder(Path(data))
+
+
+def choose(source: Source, names: Sequence[str] | None) -> tuple[list[Task], list[str]]:
+    """Returns the tasks to run and the names of those of the default that the source lacks.
+
+    Args:
+      names: what the user asked for; None for all of GLUE but WNLI, as far as it is there.
+    """
+    if names is not None:
+        tasks = [source.find(name) for name in names]
+        return list(dict.fromkeys(tasks)), []
+    there = source.names()
+    wanted = [name for name in there if name in DEFAULT_TASKS or name not in TASKS]
+    if not wanted:
+        raise UserError("--data: no task of GLUE is there; name your own with --tasks or --task")
+    missing = [name for name in DEFAULT_TASKS if name not in there] if wanted[0] in TASKS else []
+    return [source.find(name) for name in wanted], missing
+
+
+def load(source: Source, task: Task) -> TaskData:
+    """Reads all splits of a task."""
+    train, *dev = (source.read(task, split) for split in task.splits)
+    return TaskData(task, train, tuple(dev))
+
+
+def departures(data: TaskData) -> Iterator[str]:
+    """Yields a line for everything in which a split of GLUE is not what was published: rows, labels, broken rows."""
+    task = data.task
+    for position, (name, split) in enumerate(zip(task.splits, (data.train, *data.dev), strict=True)):
+        title = f"{task.folder} {name}"
+        if task.rows and len(split) != task.rows[position]:
+            yield f"{title}: {len(split):,} rows, the official split has {task.rows[position]:,}"
+        if split.skipped:
+            yield f"{title}: rows skipped for lack of columns: {split.skipped:,}"
+        if task.classes is not None:
+            seen = Counter(split.labels)
+            absent = [label for index, label in enumerate(task.classes) if not seen[index]]
+            if absent:
+                yield f"{title}: no row with label {', '.join(absent)}"
+        elif len(set(split.labels)) == 1:
+            yield f"{title}: all scores are {split.labels[0]:g}"

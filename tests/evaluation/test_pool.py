@@ -1,0 +1,75 @@
+import os
+import signal
+import time
+
+import pytest
+
+from ctcd_jax.evaluation.pool import run_jobs
+
+
+def double(job, progress):
+    """What a worker does here: `job` is a number, or the name of a way to go wrong."""
+    print(f"at {job} in {os.environ.get('PLACE')}")
+    os.system("echo from below")  # written by another program, as by a library in C
+    if job == "raise":
+        raise ValueError("no such\nthing")
+    if job == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "exit":
+        os._exit(7)
+    progress(0.5)
+    return 2 * job, os.getpid(), os.environ.get("PLACE")
+
+
+def sleep(job, progress):
+    time.sleep(60)
+
+
+def run(tmp_path, jobs, environments):
+    outcomes = run_jobs(double, jobs, lambda job: tmp_path / f"{job}.txt", environments, lambda done: None)
+    return {outcome.job: outcome for outcome in outcomes}
+
+
+def test_a_job_that_fails_or_dies_takes_only_itself_along(tmp_path):
+    outcomes = run(tmp_path, [1, "raise", 2, "die", 3, "exit", 4], [{"PLACE": "a"}])
+    assert [outcomes[job].result[0] for job in (1, 2, 3, 4)] == [2, 4, 6, 8]
+    assert outcomes["raise"].error == "ValueError: no such thing"
+    assert outcomes["die"].error == "its process was killed by SIGKILL, as the system does when memory runs out"
+    assert outcomes["exit"].error == "its process ended with code 7"
+    log = (tmp_path / "raise.txt").read_text()
+    assert log.startswith("at raise in a\n")
+    assert "from below" in log
+    assert "Traceback" in log
+
+
+def test_each_process_has_its_variables_and_keeps_them_for_all_its_jobs(tmp_path):
+    outcomes = run(tmp_path, list(range(8)), [{"PLACE": "a"}, {"PLACE": "b"}])
+    places = {(pid, place) for _, pid, place in (outcome.result for outcome in outcomes.values())}
+    assert len(places) <= 2
+    assert os.getpid() not in {pid for pid, _ in places}
+
+
+def test_without_processes_the_jobs_run_here(tmp_path, capsys):
+    seen = []
+    outcomes = run_jobs(double, [1, "raise", 2], lambda job: tmp_path, [], seen.append)
+    assert [(job, result and result[1], error) for job, result, error in outcomes] == [
+        (1, os.getpid(), None),
+        ("raise", None, "ValueError: no such thing"),
+        (2, os.getpid(), None),
+    ]
+    assert seen == [{0: 0.5}, {2: 0.5}]
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_whoever_stops_leaves_no_process_behind(tmp_path):
+    import multiprocessing
+
+    began = time.monotonic()
+
+    def stop(done):
+        if time.monotonic() - began > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_jobs(sleep, [1, 2], lambda job: tmp_path / f"{job}", [{}, {}], stop))
+    assert multiprocessing.active_children() == []

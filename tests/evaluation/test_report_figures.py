@@ -1,0 +1,225 @@
+"""The figures of a report: where they stand on its page, and as CSV."""
+
+import json
+import re
+
+import pytest
+
+from tests.evaluation.reporting import (
+    downloads,
+    latency,
+    make,
+    make_project,
+    measurement,
+    result,
+    table,
+    write_lines,
+    write_run,
+)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "runs")
+
+
+# Data.
+
+
+def test_every_table_and_every_drawing_can_be_downloaded(project, models, tmp_path):
+    html = make([project, models[1]], tmp_path)
+    for block in re.findall(r"<figure>.*?</figure>", html):
+        assert "<a download=" in block
+    assert html.count("<table") == len(re.findall(r'</table></div><div class="downloads"><a download=', html)) > 0
+    for rows in downloads(html).values():
+        assert len(rows) > 1
+        assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_a_curve_is_downloaded_unrounded(project, tmp_path):
+    lines = [json.loads(line) for line in (project / "ctcd" / "metrics.jsonl").read_text().splitlines()]
+    head, *rows = downloads(make([project], tmp_path))["hard_loss-student.csv"]
+    assert head == ["run", "kind", "step", "hard_loss"]
+    expected = [("train", line) for line in lines if line["kind"] == "train"]
+    expected += [("validation", line) for line in lines if line["kind"] == "validation"]
+    assert [(kind, int(step), float(value)) for run, kind, step, value in rows if run == "ctcd"] == [
+        (kind, line["step"], line["members"]["student"]["hard"]) for kind, line in expected
+    ]
+
+
+def test_figures_are_downloaded_as_numbers_and_absent_ones_as_nothing(project, tmp_path):
+    found = downloads(make([project], tmp_path))
+    glue = [dict(zip(found["glue.csv"][0], row, strict=True)) for row in found["glue.csv"][1:]]
+    student, majority = glue[:2]
+    assert (student["model"], float(student["rte_accuracy_mean"]), student["rte_accuracy_n"]) == ("student", 61, "2")
+    assert (majority["model"], float(majority["rte_accuracy_mean"]), majority["rte_accuracy_n"]) == (
+        "majority class",
+        53,
+        "",
+    )
+    cost = dict(zip(*found["cost-training.csv"][:2], strict=True))
+    assert float(cost["hours"]) == pytest.approx(3725.4 / 3600)
+    assert (cost["tokens"], cost["mfu"]) == ("20000", "")
+    models = dict(zip(*next(rows for name, rows in found.items() if name.endswith("models.csv")), strict=True))
+    assert (models["parameters"], models["flops_per_token_64"]) == ("4700000", "1700000")
+    edges = found["ctcd-edges.csv"]
+    assert edges == [["source", "target", "weight"], ["teacher", "student", "1.0"], ["student", "teacher", "1.0"]]
+
+
+def test_names_with_commas_quotes_and_letters_of_all_kinds_survive_the_download(tmp_path):
+    write_run(tmp_path / 'a, "b" & ß', ("student",))
+    rows = downloads(make([tmp_path], tmp_path))["hard_loss-student.csv"]
+    assert {row[0] for row in rows[1:]} == {'a, "b" & ß'}
+
+
+# Fine-tuning.
+
+
+def test_failed_cells_say_why_and_cells_not_run_are_named(tmp_path):
+    rows = [result("a", seed, task) for seed in (0, 1) for task in ("rte", "cola")] + [result("b", 0, "rte")]
+    write_lines(tmp_path / "results.jsonl", rows)
+    folder = tmp_path / "cells" / "b" / "cola" / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "failed").write_text("OutOfMemoryError: <too> much\n")
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Cells without a result: why they failed (a dash: not run yet)")[1:] == [
+        ["b/cola/seed-1", "OutOfMemoryError: &lt;too&gt; much"],
+        ["b/rte/seed-1", "–"],
+        ["b/cola/seed-0", "–"],
+    ]
+
+
+def test_nothing_is_said_of_cells_when_all_are_there(project, tmp_path):
+    assert "Cells without a result" not in make([project], tmp_path)
+
+
+def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path):
+    assert "Differences" not in make([project], tmp_path / "without")
+    lines = [
+        "first,second,column,difference,low,high,seeds,resamples",
+        "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000",
+        "student,teacher,mean_over_1_task,-2,,,3,",
+        "student,other,rte_accuracy,0.5,0.25,0.75,2,2000",
+    ]
+    (project / "glue" / "comparison.csv").write_text("\n".join(lines) + "\n")
+    html = make([project], tmp_path)
+    assert table(html, "Differences in points of per cent") == [
+        ["column", "student − teacher", "student − other"],
+        ["RTE acc", "1.26 [−0.50, 3.01]", "0.50 [0.25, 0.75]"],
+        ["mean over 1 task", "−2.00", "–"],
+    ]
+    assert downloads(html)["glue-comparison.csv"] == [line.split(",") for line in lines]
+
+
+def test_the_settings_that_a_grid_chose_are_shown(tmp_path):
+    rows = [
+        result("student", 0, hyperparameters={"epochs": epochs}, metrics={"accuracy": score})
+        | {"metric": "accuracy"}
+        | {"value": score}
+        for epochs, score in ((3, 0.6), (5, 0.7))
+    ]
+    write_lines(tmp_path / "results.jsonl", rows)
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Settings taken") == [["model", "rte"], ["student", "epochs 5"]]
+
+
+# Latency.
+
+
+def test_all_settings_are_shown_and_what_they_share_stands_in_the_caption(tmp_path):
+    settings = [{}, {"batch_size": 32}, {"runtime": "compile"}, {"device": "NVIDIA H200", "threads": None}]
+    lines = [measurement(model, p50, **setting) for setting in settings for model, p50 in (("a", 4.0), ("b", 2.0))]
+    (tmp_path / "latency.json").write_text(json.dumps(latency(lines)))
+    html = make([tmp_path], tmp_path)
+    plain = table(html, "Latency, eager PyTorch, float32, batch 1, length 64")
+    assert plain[0][:4] == ["model", "device", "threads", "p50 ms"]
+    assert [row[:4] for row in plain[1:]] == [
+        ["a", "cpu", "1", "4.00"],
+        ["b", "cpu", "1", "2.00"],
+        ["a", "NVIDIA H200", "–", "4.00"],
+        ["b", "NVIDIA H200", "–", "2.00"],
+    ]
+    assert "<summary>CPU, 1 thread: all 3 settings</summary>" in html
+    everything = table(html, "CPU, 1 thread, float32, length 64")
+    assert [row[:3] for row in everything[1:]] == [
+        [model, *setting] for setting in (["eager", "1"], ["eager", "32"], ["compile", "1"]) for model in "ab"
+    ]
+    assert "Abacus" in html
+
+
+def test_one_setting_is_not_shown_twice(project, tmp_path):
+    html = make([project], tmp_path)
+    assert "all 1 settings" not in html
+    assert table(html, "Latency, CPU, 2 threads, eager PyTorch, float32, batch 32, length 64")[1][1] == "42.25"
+
+
+def quality(html):
+    """{model: (milliseconds, score)} of the plots."""
+    rows = [rows for name, rows in downloads(html).items() if name.startswith("quality-")]
+    return {model: (float(x), float(y)) for _, *points in rows for model, x, y in points}
+
+
+def test_quality_meets_latency_by_weights_and_else_by_name(tmp_path):
+    names = {"a": "1", "b": "2", "c": None}
+    write_lines(
+        tmp_path / "results.jsonl",
+        [
+            result(name, 0, metrics={"accuracy": score}) | ({"weights": weights} if weights else {})
+            for (name, weights), score in zip(names.items(), (0.5, 0.6, 0.7), strict=True)
+        ],
+    )
+    lines = [measurement("export-of-a", 4.0), measurement("b", 3.0), measurement("c", 2.0), measurement("a", 1.0)]
+    content = latency(lines, **{"export-of-a": "1", "b": "other weights", "c": "3", "a": "4"})
+    (tmp_path / "latency.json").write_text(json.dumps(content))
+    # b has other weights in either file, and the latency file's "a" is another model than the one that was fine-tuned
+    assert quality(make([tmp_path], tmp_path)) == {"a": (4.0, 50.0), "c": (2.0, 70.0)}
+
+
+def test_quality_is_plotted_once_a_device_in_its_first_eager_setting(tmp_path):
+    write_lines(tmp_path / "results.jsonl", [result("a", 0)])
+    lines = [
+        measurement("a", 1.0, runtime="compile"),
+        measurement("a", 2.0),
+        measurement("a", 3.0, batch_size=32),
+        measurement("a", 4.0, threads=2),
+        measurement("a", 5.0, device="NVIDIA H200", threads=None),
+    ]
+    (tmp_path / "latency.json").write_text(json.dumps(latency(lines)))
+    rows = [rows[1] for name, rows in downloads(make([tmp_path], tmp_path)).items() if name.startswith("quality-")]
+    assert [float(row[1]) for row in rows] == [2.0, 5.0]
+
+
+# Cost.
+
+
+def test_hours_are_those_of_all_sessions_on_every_device(tmp_path):
+    write_run(tmp_path / "run", ("student",))
+    cpu, gpu = {"device": "cpu", "devices": 1}, {"device": "NVIDIA H200", "devices": 8}
+    rate = {"tokens_per_second": 100.0, "mfu": None}
+    write_lines(
+        tmp_path / "run" / "timing.jsonl",
+        [
+            {"step": 5, "seconds": 1800.0, **rate, **cpu},
+            {"step": 7, "seconds": 3600.0, **rate, **cpu},  # stopped here, and gone on with elsewhere
+            {"step": 10, "seconds": 9000.0, "tokens_per_second": 900.0, "mfu": 0.25, **gpu},
+            {"step": 15, "seconds": 1800.0, "tokens_per_second": 900.0, "mfu": 0.35, **gpu},  # a count begun anew
+            {"step": 20, "seconds": 3600.0, "tokens_per_second": 900.0, "mfu": 0.45, **gpu},
+        ],
+    )
+    (tmp_path / "glue").mkdir()
+    rows = [result("student", seed, device="cpu") for seed in (0, 1)] + [result("teacher", 0)]
+    write_lines(tmp_path / "glue" / "results.jsonl", rows)
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Training")[1:] == [
+        ["run", "20", "0.02 M", "3:30:00", "cpu, then NVIDIA H200", "1, then 8", "900", "35.00 %"]
+    ]
+    assert table(html, "Fine-tuning")[1:] == [
+        ["glue", "student", "cpu", "2", "0:03:00"],
+        ["glue", "teacher", "not recorded", "1", "0:01:30"],
+    ]
+    assert table(html, "Total")[1:] == [
+        ["cpu", "1:00:00", "0:03:00", "1:03:00"],
+        ["NVIDIA H200", "2:30:00", "–", "2:30:00"],
+        ["not recorded", "–", "0:01:30", "0:01:30"],
+        ["all", "3:30:00", "0:04:30", "3:34:30"],
+    ]
