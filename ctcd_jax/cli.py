@@ -127,6 +127,26 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--dtype", metavar="T", help="float32 (the default), bfloat16 or float16")
     grid.add_argument("--rounds", type=int, metavar="N", help="timed batches of each model (default 30)")
 
+    verb = _verb(
+        verbs,
+        "card",
+        _card,
+        "exported models and what was measured of them -> their model cards",
+        "Each README.md is written anew from ctcd.json, which `ctcd export` wrote, and from the scores and timings of "
+        "the model's own weights that are found now: name all places at once. What you wrote above or below the marks "
+        "in README.md stays, and so does your metadata.",
+    )
+    _models(verb)
+    verb.add_argument(
+        "--from",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="PLACE",
+        dest="places",
+        help="results.jsonl, latency.json, or a directory that is searched for them; may be given several times",
+    )
+
     verb = _verb(verbs, "report", _report, "runs and results -> one HTML page that opens without a network")
     verb.add_argument("directories", nargs="+", metavar="DIR", help="searched for runs, exports, results")
     verb.add_argument("--out", required=True, metavar="FILE", help="report.html")
@@ -352,6 +372,13 @@ def _latency(options, _) -> int:
     grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
     given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
     latency(options.model, out=options.out, results=options.results, **given, log=say)
+    return 0
+
+
+def _card(options, _) -> int:
+    from ctcd_jax.evaluation.card import card
+
+    card(options.model, options.places, log=say)
     return 0
 
 

@@ -23,6 +23,8 @@ ctcd glue --model "$out/export/ctcd-student" --model "$out/export/alone-student"
     --data "$out/tasks" --tasks bshift --seeds 1 --out "$out/glue"
 ctcd latency --model "$out/export/ctcd-teacher" --model "$out/export/ctcd-student" \
     --model "$out/export/alone-student" --length 64 --out "$out/latency.json"
+ctcd card --model "$out/export/ctcd-teacher" --model "$out/export/ctcd-student" \
+    --model "$out/export/alone-student" --from "$out/glue" --from "$out/latency.json"
 ctcd report "$out" --out "$out/report.html"
 
 echo

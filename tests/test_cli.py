@@ -9,7 +9,7 @@ from ctcd_jax.cli import main
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
-VERBS = ("prepare", "inspect", "train", "export", "glue", "latency", "report", "bench")
+VERBS = ("prepare", "inspect", "train", "export", "glue", "latency", "card", "report", "bench")
 
 
 def fails(capsys, *arguments):
@@ -181,6 +181,16 @@ def test_what_is_exported_works_in_transformers(exported):
     assert (types[0] == types[1]).all()
 
 
+def test_the_lines_of_the_card_load_the_model(exported):
+    card = (exported / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("DIRECTORY_OR_HUB_ID", str(exported))
+    assert len(code.splitlines()) == 3
+    loaded = {}
+    exec(code, loaded)
+    assert loaded["model"].num_parameters() == json.loads((exported / "ctcd.json").read_text())["parameters"]
+    assert len(loaded["tokenizer"]) == loaded["model"].config.vocab_size
+
+
 def test_the_exported_models_loss_in_pytorch_is_that_of_the_run(exported, run, corpus):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert validation_loss(exported, corpus) == pytest.approx(last["members"]["student"]["hard"], rel=1e-5)
@@ -190,7 +200,7 @@ def test_the_model_card_has_measured_figures(exported, run):
     card = (exported / "README.md").read_text()
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"loss {last['members']['student']['hard']:.4f} nats" in card
-    assert "teacher -> student (weight 1)" in card
+    assert "`teacher` teaches `student`: weight 1, temperature 2" in card
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
@@ -198,7 +208,7 @@ def test_the_model_card_of_an_earlier_step_has_no_later_figures(run, tmp_path):
     out = tmp_path / "earlier"
     assert main(["export", "--workdir", str(run), "--member", "student", "--out", str(out), "--step", "14"]) == 0
     card = (out / "README.md").read_text()
-    assert "Steps: 14 of 20" in card
+    assert "14 of 20 steps of 8 rows" in card
     assert "nats" not in card  # nothing was measured at step 14
 
 
@@ -228,6 +238,12 @@ def test_glue_latency_and_report(capsys, exported, run, corpus, tmp_path):
     (row,) = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert (row["task"], row["model"], row["dev_rows"]) == ("pets", "student", 20)
     assert main(["latency", "--model", str(exported), "--out", str(out / "latency.json"), "--length", "32"]) == 0
+    arguments_of_card = ["card", "--model", str(exported), "--from", str(out)]
+    assert main(arguments_of_card) == 0
+    card = (exported / "README.md").read_text()
+    assert f"| pets acc | {100 * row['value']:.2f} | 1 |" in card
+    assert main(arguments_of_card) == 0
+    assert (exported / "README.md").read_text() == card
     assert main(["report", str(run), str(out), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "teacher" in page
@@ -279,7 +295,9 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
 
     out = tmp_path / "teacher"
     assert main(["export", "--workdir", str(tmp_path / "run"), "--member", "teacher", "--out", str(out)]) == 0
-    assert f"Frozen in this run; it came from `hf:{exported}`" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f"| `teacher` (this model) | `{exported.name}` | frozen |" in card
+    assert str(exported.parent) not in card
 
     # What it started from may go; the run's own copy may not change, nor may the run be told another story.
     moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]

@@ -68,6 +68,11 @@ def make_manifest(
     }
 
 
+def summary(manifest: Mapping) -> dict:
+    """Returns a manifest without what is long: the list of its files, and the counts by length and token."""
+    return {name: value for name, value in manifest.items() if name not in ("shards", *_LONG)}
+
+
 def manifest_json(manifest: dict) -> str:
     """Indented, but the long lists of numbers on one line each."""
     text = json.dumps(manifest | {name: f"@{name}@" for name in _LONG}, indent=2)

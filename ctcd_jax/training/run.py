@@ -11,6 +11,7 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.initial import read_run
 from ctcd_jax.training.checkpoint import TOKENIZER
+from ctcd_jax.training.provenance import PROVENANCE, write_provenance
 
 # What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
 # is compared by its hash, and `auto` dtype counts as what it resolved to.
@@ -30,11 +31,11 @@ MAY_CHANGE = (
 
 
 # What a run that was killed while it began has left behind.
-OURS = (TOKENIZER, "config.json")
+OURS = (TOKENIZER, PROVENANCE, "config.json")
 
 
 def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir: Path, writes: bool) -> dict:
-    """Returns the content of `config.json`, which is written (with the tokenizer) if the run is new.
+    """Returns the content of `config.json`, which is written (with tokenizer and provenance) if the run is new.
 
     Args:
       writes: whether this process writes.
@@ -51,9 +52,12 @@ def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir
     if writes:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            # The tokenizer first: a directory with config.json is complete.
+            # config.json last: a directory that has it is complete.
             if not path.is_file():
                 shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER, dirs_exist_ok=True)
+                write_provenance(workdir, corpus, experiment.sources)
+            elif not (workdir / PROVENANCE).is_file():  # begun by an earlier version
+                write_provenance(workdir, corpus, {})
             partial = path.with_name("config.json.partial")
             partial.write_text(json.dumps(content, indent=2) + "\n")
             partial.replace(path)

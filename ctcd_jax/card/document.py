@@ -1,0 +1,90 @@
+"""The two files of a model card, and the peace between what is generated in `README.md` and what people add to it.
+
+The generated part stands between two marks and is written anew each time. What stands above or below it stays as it
+is, and so does the metadata, apart from the `model-index`, which holds the figures.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctcd_jax.card import metadata
+from ctcd_jax.card.text import body
+from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json
+
+FACTS, CARD = "ctcd.json", "README.md"
+FORMAT = 1
+
+_BEGIN = "<!-- ctcd card: `ctcd card` writes from here to the end mark anew; add your text above or below -->"
+_PART = re.compile(
+    r"<!-- ctcd card: [^>]*-->\n(?P<part>.*?)<!-- ctcd card ends (?P<digest>[0-9a-f]+) -->\n?", re.DOTALL
+)
+_FRONT = re.compile(r"\A---\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a model after its export.
+
+    Attributes:
+      sections: Markdown, each with its heading of level 3.
+      results: entries of the hub's `model-index`: what the model scored on the hub's data sets.
+    """
+
+    sections: tuple[str, ...] = ()
+    results: tuple[dict, ...] = ()
+
+
+def write_facts(directory: Path, facts: dict) -> None:
+    """Writes `ctcd.json`."""
+    content = json.dumps({"format": FORMAT} | facts, indent=2, ensure_ascii=False)
+    (directory / FACTS).write_text(content + "\n", encoding="utf-8")
+
+
+def read_facts(directory: Path) -> dict:
+    """Returns the content of `ctcd.json`. Raises UserError if there is none or its format is unknown."""
+    path = directory / FACTS
+    facts = read_json(path, "export the model again with `ctcd export`, which writes it")
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT}")
+    return facts
+
+
+def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:
+    """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
+
+    Raises:
+      UserError: the generated part of the present README.md was edited or is not there, or its metadata is not YAML.
+    """
+    path = directory / CARD
+    text = updated(path.read_text(encoding="utf-8") if path.is_file() else None, path, facts, measured)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
+    """Returns the text of a card, given the one that is there (None: there is none) and its path for the errors."""
+    part = f"\n{body(facts, measured.sections)}\n\n"
+    generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"
+    if present is None:
+        return f"---\n{metadata.front(facts, measured.results)}---\n\n{generated}"
+    parts = list(_PART.finditer(present))
+    if len(parts) != 1:
+        raise UserError(f"{path}: not a card that ctcd wrote (its marks are gone); move it away to have one written")
+    (found,) = parts
+    if found["digest"] != _digest(found["part"]):
+        raise UserError(
+            f"{path}: edited between its marks; move what you wrote above or below them, or remove the file"
+        )
+    text = present[: found.start()] + generated + present[found.end() :]
+    front = _FRONT.match(text)
+    yaml = metadata.with_results(front["yaml"] if front else "", facts, measured.results, path)
+    return (f"---\n{yaml}---\n" if yaml else "") + text[front.end() if front else 0 :]
+
+
+def _digest(part: str) -> str:
+    return hashlib.sha256(part.encode()).hexdigest()[:16]

@@ -1,0 +1,149 @@
+"""What a run remembers for the cards of its exports."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ctcd_jax.config import resolve
+from ctcd_jax.data import Corpus
+from ctcd_jax.errors import UserError
+from ctcd_jax.initial import Source, read_run
+from ctcd_jax.training.provenance import PROVENANCE, card_facts, read_provenance, write_provenance
+from ctcd_jax.training.run import open_run
+from tests.small import config
+
+
+@pytest.fixture
+def run(corpus, tmp_path):
+    """Returns a function that begins a run, or goes on with it, and gives its directory."""
+
+    def begin(**changes):
+        settings, opened = config(corpus, **changes), Corpus.open(corpus)
+        open_run(settings, resolve(settings, opened), opened, tmp_path / "runs" / "ctcd", writes=True)
+        return tmp_path / "runs" / "ctcd"
+
+    return begin
+
+
+def test_a_run_remembers_its_corpus_without_the_long_lists(run, corpus):
+    workdir = run()
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    kept = read_provenance(workdir)["corpus"]
+    assert kept == {key: manifest[key] for key in kept}
+    assert {"recipe", "sources", "splits", "tokenizer"} <= kept.keys()
+    assert not {"shards", "token_frequencies", "row_tokens"} & kept.keys()
+    before = (workdir / PROVENANCE).read_bytes()
+    assert (run() / PROVENANCE).read_bytes() == before
+
+
+def test_a_run_that_was_killed_while_it_began_remembers_what_it_begins_with_then(run):
+    workdir = run()
+    (workdir / "config.json").unlink()
+    (workdir / PROVENANCE).write_text('{"format": 1, "corpus": {"recipe": "another"}}')
+    assert read_provenance(run())["corpus"]["recipe"] != "another"
+
+
+def test_a_run_of_an_earlier_version_learns_its_corpus_when_it_goes_on(run):
+    workdir = run()
+    (workdir / PROVENANCE).unlink()
+    assert card_facts(read_run(workdir), workdir, "student", 14)["corpus"].keys() == {"hash"}
+    facts = card_facts(read_run(run()), workdir, "student", 14)
+    assert facts["corpus"]["splits"]["train"]["tokens"] > 0
+
+
+def test_a_later_format_is_refused(run):
+    workdir = run()
+    (workdir / PROVENANCE).write_text('{"format": 2}')
+    with pytest.raises(UserError, match=r"provenance\.json: format 2"):
+        read_provenance(workdir)
+
+
+def test_the_hubs_model_is_found_through_layers_and_runs(corpus, tmp_path):
+    opened = Corpus.open(corpus)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "local").mkdir()
+    hub = Source("hf", "google-bert/bert-base-uncased")
+    copy = Source("layers", "teacher", layers=(0, 2))
+    write_provenance(tmp_path / "first", opened, {"teacher": hub, "student": copy, "other": Source("scratch")})
+    base = {"teacher": hub.location, "student": hub.location}
+    assert read_provenance(tmp_path / "first")["base_models"] == base
+    later = {
+        "old": Source("run", str(tmp_path / "first"), member="student"),
+        "own": Source("hf", str(tmp_path / "local")),
+    }
+    write_provenance(tmp_path, opened, later)
+    assert read_provenance(tmp_path)["base_models"] == {"old": hub.location}
+
+
+def test_no_directory_is_published(run, corpus):
+    workdir = run()
+    text = json.dumps(card_facts(read_run(workdir), workdir, "student", 14))
+    assert '"run": "ctcd"' in text
+    assert '"name": "text.txt"' in text
+    assert str(workdir.parent) not in text
+    assert str(corpus.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "more", "published"),
+    [
+        ("text:/home/me/wiki/*.xz,lines=sentences", {}, {"name": "*.xz", "options": {"lines": "sentences"}}),
+        ("hf:/home/me/wiki", {"rows": 3}, {"name": "wiki", "options": {}}),
+        (
+            "hf:wikimedia/wikipedia,name=20231101.en",
+            {"revision": "b04c"},
+            {"hub": "wikimedia/wikipedia", "revision": "b04c", "options": {"name": "20231101.en"}},
+        ),
+        ("tfds:wiki40b/en:1.3.0", {}, {"name": "wiki40b/en:1.3.0", "options": {}}),
+        ("tfds:/home/me/tfds/wiki40b", {}, {"name": "wiki40b", "options": {}}),
+        ("docstrings", {"packages": {"python": "3.11"}}, {"options": {}}),
+    ],
+)
+def test_a_source_is_named_without_its_place(spec, more, published, run):
+    workdir = run()
+    path = workdir / PROVENANCE
+    known = json.loads(path.read_text())
+    counts = {"documents": 1, "sentences": 2, "kept": 2}
+    known["corpus"]["sources"] = [{"source": spec, "files": 1, "invalid_lines": 0} | counts | more]
+    path.write_text(json.dumps(known))
+    (source,) = card_facts(read_run(workdir), workdir, "student", 14)["corpus"]["sources"]
+    assert source == {"kind": spec.partition(":")[0]} | published | counts
+
+
+def test_the_optimizer_is_the_members_own(run):
+    workdir = run()
+    run_config = read_run(workdir)
+    run_config["members"]["student"]["optimizer"]["learning_rate"] = 3e-3
+    rates = {
+        name: card_facts(run_config, workdir, name, 14)["training"]["optimizer"]["learning_rate"]
+        for name in ("teacher", "student")
+    }
+    assert rates == {"teacher": 5e-4, "student": 3e-3}
+
+
+def test_an_edge_that_weighs_nothing_is_none(run):
+    workdir = run()
+    run_config = read_run(workdir)
+    run_config["edges"][0]["weight"] = 0.0
+    edges = card_facts(run_config, workdir, "student", 14)["edges"]
+    assert [(edge["source"], edge["target"]) for edge in edges] == [("student", "teacher")]
+
+
+def test_figures_are_those_of_the_step(run):
+    workdir = run()
+    lines = [
+        {"kind": kind, "step": step, "tokens": 100 * step, "members": {"student": {"hard": step / 2, "accuracy": 0.1}}}
+        for step in (7, 14)
+        for kind in ("train", "validation")
+    ]
+    Path(workdir, "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = card_facts(read_run(workdir), workdir, "student", 7)
+    assert facts["held_out"] == {"step": 7, "loss": 3.5, "accuracy": 0.1}
+    assert facts["training"]["tokens"] == 700
+    facts = card_facts(read_run(workdir), workdir, "student", 10)
+    assert "held_out" not in facts
+    assert "tokens" not in facts["training"]
+    shutil.rmtree(workdir / "tokenizer")  # nothing but JSON is needed
+    assert card_facts(read_run(workdir), workdir, "student", 14)["held_out"]["loss"] == 7
