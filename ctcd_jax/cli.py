@@ -148,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     verb = _verb(verbs, "report", _report, "runs and results -> one HTML page that opens without a network")
-    verb.add_argument("directories", nargs="+", metavar="DIR", help="searched for runs, exports, results")
+    verb.add_argument(
+        "directories", nargs="+", metavar="DIR", help="searched for runs, results, latency files, exports"
+    )
     verb.add_argument("--out", required=True, metavar="FILE", help="report.html")
 
     verb = _verb(

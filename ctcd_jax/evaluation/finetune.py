@@ -195,7 +195,6 @@ def _run(
 
 def _run_stage(cells: Sequence[Cell], done: dict, results: Path, jobs: int | None, display: Display) -> Iterator[Cell]:
     """Runs cells that do not wait for one another, and yields those that fail."""
-    cells = sorted(cells, key=lambda cell: -cell.cost)  # so that no straggler is left for the end
 
     def look(running: Mapping[int, float]) -> None:
         display.look(sum(cells[index].cost * share for index, share in running.items()))
