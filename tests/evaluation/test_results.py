@@ -45,7 +45,8 @@ def _append_many(path, worker):
 
 def test_processes_that_share_a_file_lose_no_line(tmp_path):
     path = tmp_path / "results.jsonl"
-    processes = [multiprocessing.get_context("spawn").Process(target=_append_many, args=(path, worker)) for worker in range(3)]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append_many, args=(path, worker)) for worker in range(3)]
     for process in processes:
         process.start()
     for process in processes:

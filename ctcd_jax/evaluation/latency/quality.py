@@ -9,7 +9,8 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import weights_digest
 from ctcd_jax.evaluation.latency.settings import counted, placement
 from ctcd_jax.evaluation.plots import spread
-from ctcd_jax.evaluation.results import column_title, read_results, summarise
+from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.table import column_title, summarise
 
 FILE = "results.jsonl"
 WIDTH, HEIGHT, DPI = 7.2, 4.6, 150
