@@ -242,6 +242,7 @@ def test_glue_latency_and_report(capsys, exported, run, corpus, tmp_path):
     assert main(arguments_of_card) == 0
     card = (exported / "README.md").read_text()
     assert f"| pets acc | {100 * row['value']:.2f} | 1 |" in card
+    assert "### Latency" in card
     assert main(arguments_of_card) == 0
     assert (exported / "README.md").read_text() == card
     assert main(["report", str(run), str(out), "--out", str(tmp_path / "report.html")]) == 0

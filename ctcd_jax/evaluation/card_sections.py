@@ -7,19 +7,8 @@ from dataclasses import dataclass
 from ctcd_jax.card.text import table
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import Summary, average_titles, cell_text, column_title, summarise, task_title
+from ctcd_jax.evaluation.tasks import TASKS
 
-# The rows of GLUE's development sets: a folder of the same name with another number of rows is other data.
-_GLUE_ROWS = {
-    "mnli": 9815,
-    "qqp": 40430,
-    "qnli": 5463,
-    "sst2": 872,
-    "cola": 1043,
-    "stsb": 1500,
-    "mrpc": 408,
-    "rte": 277,
-    "wnli": 71,
-}
 # Our metric: (the hub's id, what people call it).
 _METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
@@ -71,7 +60,8 @@ def model_index_results(rows: Sequence[dict]) -> list[dict]:
         return []
     summary = summarise(rows)
     (cells,) = summary.models.values()
-    glue = {row["task"] for row in rows if row["dev_rows"] == _GLUE_ROWS.get(row["task"])}
+    # A folder of GLUE's name with another number of rows is other data.
+    glue = {row["task"] for row in rows if row["task"] in TASKS and row["dev_rows"] == TASKS[row["task"]].rows[1]}
     results: dict[tuple[str, str], dict] = {}
     for (task, metric), cell in cells.items():
         if task not in glue:
@@ -114,7 +104,8 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
         notes.append(f"In neither average: {', '.join(outside)}.")
     if summary.majority:
         notes.append("Majority class: the accuracy of always giving the most frequent answer.")
-    where = {f"{row['device']} in {row['precision']}": None for row in chosen if "device" in row and "precision" in row}
+    devices = {(row["device"], row["precision"]): None for row in chosen if "device" in row}
+    where = [f"{'a CPU' if device == 'cpu' else device} in {precision}" for device, precision in devices]
     if where:
         notes.append(f"Run on {', '.join(where)}.")
     return " ".join(notes)
