@@ -1,4 +1,4 @@
-"""How far a matrix is: a bar on a terminal, else a line a finished cell, both with the time that is left."""
+"""How far a matrix is: a bar on a terminal, else a line a finished cell or five minutes, with the time that is left."""
 
 import sys
 import time
@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from ctcd_jax.duration import duration
 
+_LINE_EVERY = 300.0  # seconds
+
 
 class Display:
     """Counts cells and their costs; time left is in proportion to the cost."""
@@ -15,7 +17,7 @@ class Display:
     def __init__(self, cells: int, cost: float, log: Callable[[str], None]):
         self._cells, self._cost, self._log = cells, max(cost, 1e-9), log
         self._ended, self._spent, self._running = 0, 0.0, 0.0
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
         self._bar = None
 
     def __enter__(self) -> "Display":
@@ -32,18 +34,24 @@ class Display:
         """Takes the cost of what the running cells have done."""
         self._running = running
         self._refresh()
+        if self._bar is None and time.monotonic() - self._said > _LINE_EVERY:
+            self._say(f"{self._share():.0%}")
 
     def ended(self, line: str, cost: float) -> None:
         """Says the line of a cell that has ended."""
         self._ended += 1
         self._spent += cost
         self._running = max(self._running - cost, 0.0)
+        self._say(line)
+        self._refresh()
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
         text = f"{line}  [{self._ended}/{self._cells}, {self._left()} left]"
         if self._bar is None:
             self._log(text)
         else:
             self._bar.write(text, file=sys.stderr)
-            self._refresh()
 
     def _left(self) -> str:
         share = self._share()

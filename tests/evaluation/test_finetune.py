@@ -195,3 +195,14 @@ def test_a_seed_count_below_one_and_a_model_without_tokenizer_are_refused(models
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (bare / file).unlink()
     assert "bare: no tokenizer (tokenizer.json" in str(run([bare], data, ["mrpc"], tmp_path)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("computation", [Computation("float32", True), Computation("bfloat16", False)])
+def test_compiled_or_in_mixed_precision_it_answers_nearly_the_same(models, data, computation):
+    stsb = load(Folder(data), TASKS["stsb"])
+    settings = {**SETTINGS, "learning_rate": 1e-4}
+    (plain,) = fine_tune(models[1], stsb, 0, settings, PLAIN)
+    (other,) = fine_tune(models[1], stsb, 0, settings, computation)
+    assert not np.array_equal(plain, other)
+    assert np.max(np.abs(plain - other)) < 0.02
