@@ -198,7 +198,11 @@ def _glue_arguments(verbs):
     work = verb.add_argument_group("the work", argument_default=argparse.SUPPRESS)
     work.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a GPU or core; 0: debug here)")
     work.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the cells, 0/N to N-1/N")
-    work.add_argument("--precision", choices=("float32", "bfloat16", "float16"), help="default: float32 on CPUs")
+    work.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="default: bfloat16 or float16 on GPUs, else float32",
+    )
     work.add_argument("--compile", dest="compiled", action="store_true", help="use torch.compile")
 
 
