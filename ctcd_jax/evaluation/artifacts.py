@@ -10,11 +10,11 @@ from pathlib import Path
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names, stored_parameters
 from ctcd_jax.evaluation.measurements import as_latest
-from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.results import CELLS, FAILED, RESULTS, read_results
 
 RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
 # Large, and holding nothing that the files beside them do not say.
-SKIPPED = {"checkpoints", "frozen", "cells"}
+SKIPPED = {"checkpoints", "frozen", CELLS}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def collect(directories: Sequence[Path]) -> Artifacts:
     )
 
 
-_KINDS = (("config.json", "metrics.jsonl"), ("results.jsonl",), ("latency.json",), ("config.json", WEIGHTS))
+_KINDS = (("config.json", "metrics.jsonl"), (RESULTS,), ("latency.json",), ("config.json", WEIGHTS))
 
 
 def _is_kind(path: Path, files: Iterable[str]) -> bool:
@@ -114,12 +114,12 @@ def _results(path: Path) -> Results:
     if (path / "comparison.csv").is_file():
         with (path / "comparison.csv").open(encoding="utf-8", newline="") as file:
             comparison = list(csv.DictReader(file))
-    cells = path / "cells"
+    cells = path / CELLS
     failed = {
         file.parent.relative_to(cells).as_posix(): file.read_text(encoding="utf-8").strip()
-        for file in sorted(cells.rglob("failed"))
+        for file in sorted(cells.rglob(FAILED))
     }
-    return Results(read_results(path / "results.jsonl"), comparison, failed)
+    return Results(read_results(path / RESULTS), comparison, failed)
 
 
 def _export(path: Path) -> Export:

@@ -10,10 +10,10 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.artifacts import SKIPPED
 from ctcd_jax.evaluation.card_sections import Timing, latency_section, model_index_results, scores_section
 from ctcd_jax.evaluation.exports import named_exports, weights_digest
-from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.results import RESULTS, read_results
 from ctcd_jax.files import read_json
 
-RESULTS, LATENCY = "results.jsonl", "latency.json"
+LATENCY = "latency.json"
 
 
 def card(models: Sequence[Path], places: Sequence[Path], log: Callable[[str], None] = print) -> None:

@@ -9,12 +9,10 @@ import numpy as np
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
-from ctcd_jax.evaluation.results import FORMAT
+from ctcd_jax.evaluation.results import FORMAT, PREDICTIONS
 from ctcd_jax.evaluation.scores import majority_share, score
-from ctcd_jax.evaluation.task_data import Source, TaskData, load
+from ctcd_jax.evaluation.task_data import Source, TaskData, digest, load
 from ctcd_jax.evaluation.tasks import Task
-
-PREDICTIONS = "predictions.npz"
 
 
 def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
@@ -46,7 +44,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         progress=lambda step: progress(step / steps),
         keep=None if cell.intermediate else cell.kept,
     )
-    metrics = _metrics(data, answers)
+    metrics = score_splits(data, answers)
     _save(cell.folder / PREDICTIONS, data, answers)
     dev = data.dev[0]
     cuda = torch.cuda.is_available()
@@ -64,6 +62,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         "intermediate": cell.intermediate,
         "train_rows": len(data.train),
         "dev_rows": len(dev),
+        "data": digest(data),
         "seconds": round(time.perf_counter() - started, 1),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "precision": computation.precision,
@@ -85,10 +84,11 @@ def _precision(wanted: str) -> str:
         return wanted
     if not torch.cuda.is_available():
         return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def _metrics(data: TaskData, answers: Sequence[np.ndarray]) -> dict[str, float]:
+def score_splits(data: TaskData, answers: Sequence[np.ndarray]) -> dict[str, float]:
+    """Returns the metrics of a task, given the answers to each of its development splits."""
     metrics = score(data.task.metrics, data.dev[0].labels, answers[0])
     if len(answers) > 1:
         metrics["accuracy_mismatched"] = score(("accuracy",), data.dev[1].labels, answers[1])["accuracy"]

@@ -51,7 +51,7 @@ class Display:
         if self._bar is None:
             self._log(text)
         else:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(text)
 
     def _left(self) -> str:
         share = self._share()

@@ -60,7 +60,12 @@ def fine_tune(
 
     Returns:
       For each dev split int64[rows] class ids or float32[rows] scores, in the order of its rows.
+
+    Raises:
+      FloatingPointError: the training has diverged.
     """
+    if computation.compiled:
+        torch.compiler.reset()  # past eight programs of earlier cells PyTorch quietly goes on without compiling
     tokenizer = AutoTokenizer.from_pretrained(directory)
     longest = min(settings["max_length"], AutoConfig.from_pretrained(directory).max_position_embeddings)
     train, *dev = (encode(directory, split, longest) for split in (data.train, *data.dev))
@@ -103,6 +108,8 @@ def _predict(trainer: Trainer, task: Task, rows: Sequence[dict]) -> np.ndarray:
     # Rows of like length make a batch, so that little of it is padding.
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
     outputs = trainer.predict([rows[row] for row in order]).predictions
+    if not np.isfinite(outputs).all():  # argmax would make a class of it
+        raise FloatingPointError("the predictions are not finite; give a lower --learning-rate")
     answers = np.argmax(outputs, axis=-1) if task.classes else np.squeeze(outputs, axis=-1)
     restored = np.empty_like(answers)
     restored[order] = answers

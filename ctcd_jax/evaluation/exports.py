@@ -57,10 +57,14 @@ def require_tokenizer(directory: Path) -> None:
 
 
 def encoder_layers(directory: Path) -> int:
-    """Returns the number of layers that the model's config.json states."""
+    """Returns the number of layers that the model's config.json states; UserError where it is not that of a model."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(directory).num_hidden_layers
+    try:
+        return AutoConfig.from_pretrained(directory).num_hidden_layers
+    except (AttributeError, KeyError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
 
 
 def weights_digest(directory: Path) -> str:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ctcd_jax.data.workers import available_cores
@@ -15,12 +15,11 @@ from ctcd_jax.evaluation.cells_display import Display
 from ctcd_jax.evaluation.exports import encoder_layers, named_exports, require_tokenizer, require_torch, weights_digest
 from ctcd_jax.evaluation.matrix import Cell, finished, settings_of, share
 from ctcd_jax.evaluation.pool import Outcome, run_jobs
-from ctcd_jax.evaluation.results import append_result
+from ctcd_jax.evaluation.results import CELLS, FAILED, LOG, PREDICTIONS, RESULTS, append_result, locked
 from ctcd_jax.evaluation.table import write_tables
 from ctcd_jax.evaluation.task_data import Source, TaskData, choose, departures, load
 from ctcd_jax.evaluation.tasks import SMALL_TASKS, plain
 
-CELLS, LOG, FAILED = "cells", "log.txt", "failed"
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 
 
@@ -91,29 +90,37 @@ def glue(
     require_torch()
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: give 1 or more")
+    if options.jobs is not None and options.jobs < 0:
+        raise UserError(f"--jobs {options.jobs}: give 1 or more, or 0 to run the cells in this process")
+    if options.intermediate:
+        options = replace(options, intermediate=plain(options.intermediate))
     directories = named_exports(models)
     for directory in directories.values():
         require_tokenizer(directory)
+    layers = {name: encoder_layers(directory) for name, directory in directories.items()}
     chosen, missing = choose(source, tasks)
     if missing:
         warn(f"not in --data, so left out: {', '.join(missing)}")
     data = [load(source, task) for task in chosen]
     for line in (line for one in data for line in departures(one)):
         warn(line)
-    digests = {name: weights_digest(directory) for name, directory in directories.items()}
-    cells = _cells(directories, digests, source, data, seeds, out, options)
-    results = out / "results.jsonl"
+    weights = {name: weights_digest(directory) for name, directory in directories.items()}
+    cells = _cells(directories, weights, layers, source, data, seeds, out, options)
+    results = out / RESULTS
     settings = [dict(cell.settings) for cell in cells]
-    done = finished(results, settings, digests, options.intermediate)
+    done = finished(results, settings, weights, {one.task.name: one for one in data}, options.intermediate)
     cells = share(cells, *options.shard)
+    _require_encoders(cells, done)
     out.mkdir(parents=True, exist_ok=True)
+    with locked(results):  # rather now than after the first cell
+        pass
     with _stop_on_sigterm():
         failed = _run([cell for cell in cells if cell.key not in done], done, results, options, log)
     write_tables(out)
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
     if failed:
-        first = failed[0].folder / LOG
-        raise UserError(f"{len(failed)} of {len(cells)} cells failed; see {first}, then run the same command again")
+        where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
+        raise UserError(f"{len(failed)} of {len(cells)} cells failed; {where}; then run the same command again")
     return [done[cell.key] for cell in cells]
 
 
@@ -134,7 +141,8 @@ def _stop_on_sigterm() -> Iterator[None]:
 
 def _cells(
     directories: Mapping[str, Path],
-    digests: Mapping[str, str],
+    weights: Mapping[str, str],
+    layers: Mapping[str, int],
     source: Source,
     data: Sequence[TaskData],
     seeds: int,
@@ -143,13 +151,11 @@ def _cells(
 ) -> list[Cell]:
     defaults = {name: getattr(options, name) for name in ("epochs", "learning_rate", "batch_size", "max_length")}
     axes, settings = settings_of(defaults, options.grid)
-    intermediate = options.intermediate and plain(options.intermediate)
+    intermediate = options.intermediate
     if intermediate and intermediate not in [one.task.name for one in data]:
         raise UserError(f"--intermediate {options.intermediate}: is none of the tasks to run; add it to --tasks")
     if intermediate and options.grid:
         raise UserError("--intermediate: goes with one setting; leave --grid out")
-
-    layers = {name: encoder_layers(directory) for name, directory in directories.items()}
 
     def cell(name: str, one: TaskData, seed: int, setting: dict) -> Cell:
         task, directory = one.task, directories[name]
@@ -161,7 +167,7 @@ def _cells(
         return Cell(
             model=name,
             directory=directory.resolve(),
-            weights=digests[name],
+            weights=weights[name],
             source=source,
             task=task,
             seed=seed,
@@ -183,6 +189,13 @@ def _cells(
     ]
 
 
+def _require_encoders(cells: Sequence[Cell], done: Mapping[tuple, dict]) -> None:
+    """Raises UserError where a cell needs the encoder of one that was finished without keeping it."""
+    for cell in cells:
+        if cell.kept and not cell.intermediate and cell.key in done and not cell.kept.is_dir():
+            raise UserError(f"--intermediate {cell.task.name}: {cell.kept} was not kept then; use another --out")
+
+
 def _run(
     pending: Sequence[Cell], done: dict, results: Path, options: Options, log: Callable[[str], None]
 ) -> list[Cell]:
@@ -201,7 +214,8 @@ def _run_stage(cells: Sequence[Cell], done: dict, results: Path, jobs: int | Non
 
     for cell in cells:
         cell.folder.mkdir(parents=True, exist_ok=True)
-        (cell.folder / FAILED).unlink(missing_ok=True)
+        for file in (FAILED, LOG):
+            (cell.folder / file).unlink(missing_ok=True)
     environments = _environments(jobs, len(cells))
     for outcome in run_jobs(run_cell, cells, lambda cell: cell.folder / LOG, environments, look):
         yield from _ended(outcome, done, results, display)
@@ -210,7 +224,7 @@ def _run_stage(cells: Sequence[Cell], done: dict, results: Path, jobs: int | Non
 def _ended(outcome: Outcome, done: dict, results: Path, display: Display) -> list[Cell]:
     cell, row, error = outcome
     if error is None:
-        row["predictions"] = str((cell.folder / "predictions.npz").relative_to(results.parent))
+        row["predictions"] = str((cell.folder / PREDICTIONS).relative_to(results.parent))
         append_result(results, row)
         done[cell.key] = row
         metrics = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in row["metrics"].items())
@@ -224,18 +238,20 @@ def _ended(outcome: Outcome, done: dict, results: Path, display: Display) -> lis
 
 def _environments(jobs: int | None, cells: int) -> list[dict[str, str]]:
     """Returns the variables of each of the worker processes; none for `jobs` 0."""
+    import psutil
     import torch
 
+    cores = available_cores()
     if gpus := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = visible.split(",") if visible else [str(index) for index in range(gpus)]
         count = gpus if jobs is None else jobs
-        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus]} for index in range(count)]
-    import psutil
-
-    cores = available_cores()
+        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus], **_on_cores(cores, count)} for index in range(count)]
     if jobs is None:
         room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES_A_JOB)
         jobs = max(1, min(cores, cells, room))
-    threads = str(max(1, cores // jobs)) if jobs else ""
-    return [{"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}] * jobs
+    return [_on_cores(cores, jobs)] * jobs
+
+
+def _on_cores(cores: int, jobs: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(max(1, cores // max(jobs, 1))), "TOKENIZERS_PARALLELISM": "false"}

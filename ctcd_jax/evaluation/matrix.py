@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.results import read_results
-from ctcd_jax.evaluation.task_data import Source
+from ctcd_jax.evaluation.task_data import Source, TaskData, digest
 from ctcd_jax.evaluation.tasks import SMALL_TASKS, Task
 
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
@@ -66,7 +66,10 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
         name = field.replace("-", "_")
         if name not in TUNABLE:
             raise UserError(f"--grid {text}: give one of {', '.join(TUNABLE)}, e.g. learning_rate=1e-4,3e-4")
-        axes[name] = [_positive(f"--grid {text}", TUNABLE[name], value) for value in values.split(",")]
+        if name in axes:
+            raise UserError(f"--grid {text}: {name} was given before; name all its values at once")
+        numbers = [_positive(f"--grid {text}", TUNABLE[name], value) for value in values.split(",")]
+        axes[name] = list(dict.fromkeys(numbers))
     for name, value in defaults.items():
         if not value > 0:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
@@ -74,13 +77,23 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
     return list(axes), [{**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in chosen]
 
 
-def finished(results: Path, settings: Sequence[Mapping], digests: Mapping[str, str], intermediate: str | None) -> dict:
+def finished(
+    results: Path,
+    settings: Sequence[Mapping],
+    weights: Mapping[str, str],
+    tasks: Mapping[str, TaskData],
+    intermediate: str | None,
+) -> dict:
     """Returns {cell's key: its line} of `results.jsonl`.
 
+    Args:
+      settings, weights, tasks, intermediate: of the cells asked for; weights (SHA-256) and tasks by name.
+
     Raises:
-      UserError: a line has other settings, or other weights of a name, than the cells asked for: they do not belong
-        into one table.
+      UserError: a line has other settings, or other weights or examples or metrics of a name, than the cells asked
+        for: they do not belong into one table.
     """
+    examples = {name: digest(data) for name, data in tasks.items()}
     cells = {}
     for number, row in enumerate(read_results(results), start=1):
         used = row["hyperparameters"]
@@ -88,8 +101,13 @@ def finished(results: Path, settings: Sequence[Mapping], digests: Mapping[str, s
             nearest = min(settings, key=lambda setting: len(_changed(setting, used)))
             changed = ", ".join(_changed(nearest, used)) or "setting"
             raise UserError(f"{results}:{number}: run with another {changed}; use another --out")
-        if row["weights"] != digests.get(row["model"], row["weights"]):
+        if row["weights"] != weights.get(row["model"], row["weights"]):
             raise UserError(f"{results}:{number}: {row['model']} had other weights then; use another --out")
+        if (name := row["task"]) in tasks:
+            if row.get("data", examples[name]) != examples[name]:
+                raise UserError(f"{results}:{number}: {name} had other examples then; use another --out")
+            if tuple(row["metrics"]) != tasks[name].metrics:
+                raise UserError(f"{results}:{number}: {name} had other metrics then; use another --out")
         if row["task"] in SMALL_TASKS and row.get("intermediate") != intermediate and row["task"] != intermediate:
             began = row.get("intermediate") or "the pre-trained model"
             raise UserError(f"{results}:{number}: {row['task']} began from {began} then; use another --out")

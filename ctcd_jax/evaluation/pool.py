@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, several at once, each with its log: one that dies takes only its job with it."""
+"""Jobs in worker processes, several at once, each with its log: one that fails or dies takes nothing else along."""
 
 import contextlib
 import multiprocessing
@@ -97,6 +97,8 @@ class _Worker:
                 self._process.join()
                 return self._ended(None, _death(self._process.exitcode))
             if kind == "done":
+                if value[1] is not None:
+                    self.kill()  # a GPU's error stays in the process, and would fail every job that follows
                 return self._ended(*value)
             self.done = value
         return None

@@ -13,7 +13,7 @@ from ctcd_jax.evaluation.comparison import (
     differences_note,
     differences_table,
 )
-from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.results import CELLS, FAILED, LOG, RESULTS, locked, read_results
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import (
     Cell,
@@ -46,14 +46,15 @@ def write_tables(out: Path) -> None:
     Raises:
       UserError: results.jsonl is damaged.
     """
-    rows = read_results(out / "results.jsonl")
-    compared = differences(rows, out)
-    (out / "table.md").write_text(markdown(rows, compared, list(_failed_cells(out))), encoding="utf-8")
-    (out / "table.csv").write_text(csv_text(rows), encoding="utf-8")
-    if compared:
-        (out / "comparison.csv").write_text(differences_csv(compared), encoding="utf-8")
-    else:
-        (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
+    with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
+        rows = read_results(out / RESULTS)
+        compared = differences(rows, out)
+        _write(out / "table.md", markdown(rows, compared, list(_failed_cells(out))))
+        _write(out / "table.csv", csv_text(rows))
+        if compared:
+            _write(out / "comparison.csv", differences_csv(compared))
+        else:
+            (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
 
 
 def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
@@ -162,13 +163,20 @@ def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.Column, float]]]
         yield f"paper: {name}", {column: values[column] for column in shared}
 
 
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def _failed_cells(out: Path) -> Iterator[str]:
-    cells = out / "cells"
-    for path in sorted(cells.rglob("failed")):
+    cells = out / CELLS
+    for path in sorted(cells.rglob(FAILED)):
         if path.is_file():
             reason = next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "no reason given")
-            log = (path.parent / "log.txt").relative_to(out).as_posix()
-            yield f"{path.parent.relative_to(cells).as_posix()}: {reason} (log: `{log}`)"
+            log = path.with_name(LOG)
+            where = f" (log: `{log.relative_to(out).as_posix()}`)" if log.is_file() else ""
+            yield f"{path.parent.relative_to(cells).as_posix()}: {reason}{where}"
 
 
 def _grid(table: Sequence[Sequence[str]]) -> str:

@@ -1,5 +1,7 @@
 """Where tasks come from (`--data`): a folder, the hub or TFDS; and whether they are what GLUE published."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,11 @@ class TaskData:
     train: Split
     dev: tuple[Split, ...]
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The task's, and that of a second dev split."""
+        return self.task.metrics + (("accuracy_mismatched",) if len(self.dev) > 1 else ())
+
 
 def open_source(data: str, own: Task | None = None) -> Source:
     """Returns the source that `--data` names: a folder, hf[:ID_OR_FOLDER] or tfds[:FOLDER].
@@ -62,7 +69,7 @@ def choose(source: Source, names: Sequence[str] | None) -> tuple[list[Task], lis
     there = source.names()
     wanted = [name for name in there if name in DEFAULT_TASKS or name not in TASKS]
     if not wanted:
-        raise UserError("--data: no task of GLUE is there; name your own with --tasks or --task")
+        raise UserError("--data: no task of GLUE is there; name your own with --tasks, or with --task and --columns")
     missing = [name for name in DEFAULT_TASKS if name not in there] if wanted[0] in TASKS else []
     return [source.find(name) for name in wanted], missing
 
@@ -71,6 +78,14 @@ def load(source: Source, task: Task) -> TaskData:
     """Reads all splits of a task."""
     train, *dev = (source.read(task, split) for split in task.splits)
     return TaskData(task, train, tuple(dev))
+
+
+def digest(data: TaskData) -> str:
+    """Returns the SHA-256 (hex) of the texts and labels of all splits."""
+    found = hashlib.sha256()
+    for split in (data.train, *data.dev):
+        found.update(json.dumps([split.sentences, split.labels], ensure_ascii=False).encode())
+    return found.hexdigest()
 
 
 def departures(data: TaskData) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Tasks in files: GLUE's TSV folders, and the user's own TSV, CSV or JSONL files, any of them gzipped."""
 
+import contextlib
 import csv
 import dataclasses
 import gzip
@@ -154,6 +155,22 @@ def find_file(folder: Path, split: str) -> Path:
 
 def _examples(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     """Yields (line number from 1, texts and label); None for a row that lacks columns where the task has such."""
+    with _readable(path):
+        yield from _chosen(path, task)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(
+            f"{path}: cannot be read ({reason}); give UTF-8, whole, and gzipped only if it is called .gz"
+        ) from error
+
+
+def _chosen(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     wanted = (*task.sentences, task.label)
     if _kind(path) == ".jsonl":
         for line, fields in _objects(path):
@@ -201,6 +218,8 @@ def _field(fields: dict, column: str | int, place: str) -> str:
     if column not in fields:
         raise UserError(f"{place}: no field {column!r}{did_you_mean(str(column), fields)}")
     value = fields[column]
+    if value is None:
+        raise UserError(f"{place}: field {column!r} is null; give a value or leave the line out")
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -231,7 +250,8 @@ def _position(path: Path, names: list[str] | None, column: str | int) -> int:
 
 def _infer_task(name: str, folder: Path) -> Task:
     path = find_file(folder, "train")
-    rows = list(_rows(path))
+    with _readable(path):
+        rows = list(_rows(path))
     if not rows:
         raise UserError(f"{path}: no rows; the file needs at least one example")
     width = len(rows[0][1])

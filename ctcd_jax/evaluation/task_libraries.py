@@ -3,6 +3,7 @@
 Both name columns and label ids alike: `Task.fields`, and a `label` that counts in the order of `Task.classes`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,20 @@ class Hub:
 
     location: str
 
-    def names(self) -> tuple[str, ...]:
-        return DEFAULT_TASKS
+    def names(self) -> Sequence[str]:
+        folder = Path(self.location).expanduser()
+        if not folder.is_dir():
+            return DEFAULT_TASKS
+        _library("datasets")
+        import datasets
+
+        try:
+            there = datasets.get_dataset_config_names(str(folder))
+        except Exception as error:  # as in `read`
+            raise UserError(
+                f"--data hf:{self.location}: {one_line(error)}; give a folder as nyu-mll/glue is"
+            ) from error
+        return [name for name in TASKS if name in there]
 
     def find(self, name: str) -> Task:
         return _known(name)
@@ -57,8 +70,8 @@ class Tfds:
 
     directory: str
 
-    def names(self) -> tuple[str, ...]:
-        return DEFAULT_TASKS
+    def names(self) -> Sequence[str]:
+        return [name for name in TASKS if self._versions(name)]
 
     def find(self, name: str) -> Task:
         return _known(name)
@@ -69,10 +82,9 @@ class Tfds:
         Raises:
           UserError: it was not prepared so that it can be read, or a row is not what the task expects.
         """
-        _library("tensorflow_datasets")
+        directory = self._prepared(task)
         import tensorflow_datasets as tfds
 
-        directory = self._prepared(task)
         place = f"--data tfds: {directory}, {_split(split)}"
         try:
             source = tfds.builder_from_directory(directory).as_data_source(_split(split))
@@ -82,13 +94,19 @@ class Tfds:
         return _gather(task, rows, place)
 
     def _prepared(self, task: Task) -> Path:
+        found = self._versions(task.name)
+        if not found:
+            raise UserError(f"--data tfds: no glue/{task.name}/VERSION/features.json in {self._root()}; {_PREPARE}")
+        return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])
+
+    def _versions(self, name: str) -> list[Path]:
+        return [path.parent for path in self._root().glob(f"glue/{name}/*/features.json")]
+
+    def _root(self) -> Path:
+        _library("tensorflow_datasets")
         from tensorflow_datasets.core import constants
 
-        root = Path(self.directory or constants.DATA_DIR).expanduser()
-        found = sorted(path.parent for path in root.glob(f"glue/{task.name}/*/features.json"))
-        if not found:
-            raise UserError(f"--data tfds: no glue/{task.name}/VERSION/features.json in {root}; {_PREPARE}")
-        return found[-1]
+        return Path(self.directory or constants.DATA_DIR).expanduser()
 
 
 _PREPARE = "prepare glue/TASK where there is a network, with download_and_prepare(file_format='array_record')"

@@ -153,13 +153,15 @@ def own_task(name: str, columns: str, metrics: str) -> Task:
     Raises:
       UserError: not one or two texts and a label, or metrics that do not belong together.
     """
+    if not re.fullmatch(r"\w[\w. -]*", name) or plain(name) in TASKS:
+        raise UserError(f"--task {name}: give a name of your own, of letters, digits, hyphens and underscores")
     parts = columns.split(",")
     if not 2 <= len(parts) <= 3 or not all(parts):
         raise UserError(f"--columns {columns}: give one or two text columns and the label, e.g. text,label")
-    positions = [part.isdigit() for part in parts]
+    positions = [part.isdecimal() for part in parts]
     if any(positions) and not all(positions):
         raise UserError(f"--columns {columns}: give names (a file with a header) or positions from 0, not both")
-    names = tuple(int(part) if part.isdigit() else part for part in parts)
+    names = tuple(int(part) if part.isdecimal() else part for part in parts)
     wanted = tuple(metrics.split(","))
     for metric in wanted:
         if metric not in CLASSIFICATION + REGRESSION:

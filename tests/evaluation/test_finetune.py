@@ -1,18 +1,21 @@
 import json
 import random
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.cell import score_splits
 from ctcd_jax.evaluation.classifier import Computation, encode, fine_tune
 from ctcd_jax.evaluation.finetune import Options, glue
-from ctcd_jax.evaluation.matrix import FIXED
+from ctcd_jax.evaluation.matrix import FIXED, share
 from ctcd_jax.evaluation.scores import score
-from ctcd_jax.evaluation.task_data import load
-from ctcd_jax.evaluation.task_files import Folder
-from ctcd_jax.evaluation.tasks import TASKS
+from ctcd_jax.evaluation.task_data import TaskData, load
+from ctcd_jax.evaluation.task_files import Folder, OwnFiles, Split
+from ctcd_jax.evaluation.tasks import TASKS, own_task
 
 WORDS = ["the", "cat", "dog", "bird", "sees", "likes", "red", "small", "old", "house", "tree"]
 SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 16, "max_length": 16, **FIXED}
@@ -148,7 +151,7 @@ def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_mo
     (broken / "model.safetensors").write_bytes(b"no tensors")
     error, said, _ = run([broken, models[1]], data, ["mrpc"], tmp_path / "out", Options(epochs=1, jobs=1))
     folder = tmp_path / "out" / "cells/broken/mrpc/seed-0"
-    assert str(error) == f"1 of 2 cells failed; see {folder / 'log.txt'}, then run the same command again"
+    assert str(error) == f"1 of 2 cells failed; see {folder / 'log.txt'}; then run the same command again"
     assert "Traceback" in (folder / "log.txt").read_text()
     assert any(line.startswith("broken  mrpc  seed 0  FAILED: ") for line in said)
     assert [row["model"] for row in map(json.loads, (tmp_path / "out/results.jsonl").open())] == ["student"]
@@ -178,6 +181,8 @@ def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
     [
         (Options(grid=("dropout=1,2",)), "--grid dropout=1,2: give one of epochs"),
         (Options(grid=("epochs=1,two",)), "'two' is no whole number above 0"),
+        (Options(grid=("epochs=1", "epochs=2")), "epochs was given before"),
+        (Options(jobs=-1), "--jobs -1: give 1 or more"),
         (Options(learning_rate=0.0), "--learning-rate 0: give more than 0"),
         (Options(intermediate="mnli"), "--intermediate mnli: is none of the tasks"),
         (Options(intermediate="mrpc", grid=("epochs=1,2",)), "leave --grid out"),
@@ -195,6 +200,9 @@ def test_a_seed_count_below_one_and_a_model_without_tokenizer_are_refused(models
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (bare / file).unlink()
     assert "bare: no tokenizer (tokenizer.json" in str(run([bare], data, ["mrpc"], tmp_path)[0])
+    strange = export_model(tmp_path / "strange")
+    (strange / "config.json").write_text("{}")
+    assert "strange: its config.json is not that of an encoder" in str(run([strange], data, ["mrpc"], tmp_path)[0])
 
 
 @pytest.mark.slow
@@ -206,3 +214,67 @@ def test_compiled_or_in_mixed_precision_it_answers_nearly_the_same(models, data,
     (other,) = fine_tune(models[1], stsb, 0, settings, computation)
     assert not np.array_equal(plain, other)
     assert np.max(np.abs(plain - other)) < 0.02
+
+
+def test_a_training_that_diverges_is_a_failed_cell(models, data, tmp_path):
+    wild = Options(epochs=1, learning_rate=1e30, batch_size=4, jobs=0)
+    error, said, _ = run(models[1:], data, ["mrpc", "stsb"], tmp_path, wild)
+    assert "2 of 2 cells failed; what they printed is above" in str(error)
+    assert all("the predictions are not finite; give a lower --learning-rate" in line for line in said[:2])
+    assert (tmp_path / "results.jsonl").read_text() == ""
+
+
+def test_other_examples_or_metrics_of_a_name_are_refused(models, tmp_path):
+    def train(metrics, label):
+        for split in ("train", "dev"):
+            (tmp_path / f"{split}.tsv").write_text(f"text\tlabel\nthe cat\t1\nthe dog\t0\nthe bird\t{label}\n")
+        source = OwnFiles(tmp_path, own_task("pets", "text,label", metrics))
+        return glue(models[1:], source, None, 1, tmp_path / "out", QUICK, log=lambda line: None, warn=print)
+
+    train("accuracy", 1)
+    with pytest.raises(UserError, match="pets had other metrics then; use another --out"):
+        train("matthews", 1)
+    with pytest.raises(UserError, match="pets had other examples then; use another --out"):
+        train("accuracy", 0)
+
+
+def test_an_intermediate_task_may_be_written_in_any_case_and_gone_on_with(models, data, tmp_path):
+    lent = Options(epochs=1, intermediate="Good", jobs=0)
+    first, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
+    again, said, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
+    assert again == first
+    assert len(said) == 1
+    started, tuned = (
+        load_file(folder / "model.safetensors")[name]
+        for folder, name in (
+            (models[1], "bert.encoder.layer.0.output.dense.weight"),
+            (tmp_path / "cells/student/good/seed-0/encoder", "encoder.layer.0.output.dense.weight"),
+        )
+    )
+    assert not np.array_equal(started, tuned)
+
+    shutil.rmtree(tmp_path / "cells/student/good/seed-0/encoder")
+    error, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
+    assert "encoder was not kept then; use another --out" in str(error)
+
+
+def test_what_starts_from_an_intermediate_task_is_in_its_share():
+    cells = [
+        SimpleNamespace(model=model, task=task, seed=seed, kept=task != "cola")
+        for model in "ab"
+        for task in ("mnli", "cola", "rte")
+        for seed in range(3)
+    ]
+    shares = [share(cells, index, 4) for index in range(4)]
+    assert sorted(id(cell) for part in shares for cell in part) == sorted(map(id, cells))
+    for part in shares:
+        with_rte = {(cell.model, cell.seed) for cell in part if cell.task == "rte"}
+        assert with_rte == {(cell.model, cell.seed) for cell in part if cell.task == "mnli"}
+
+
+def test_mnlis_second_development_set_has_a_metric_of_its_own():
+    matched, mismatched = (Split((["a"] * 4, ["b"] * 4), labels) for labels in ([0, 1, 2, 0], [2, 2, 2, 2]))
+    data = TaskData(TASKS["mnli"], matched, (matched, mismatched))
+    metrics = score_splits(data, [np.array([0, 1, 2, 1]), np.array([2, 0, 0, 0])])
+    assert metrics == {"accuracy": 0.75, "accuracy_mismatched": 0.25}
+    assert tuple(metrics) == data.metrics

@@ -68,7 +68,9 @@ def test_a_job_array_passes_its_share_and_is_queued_again_when_it_was_stopped(tm
         "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_ARRAY_JOB_ID": "12",
         "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_ARRAY_TASK_MIN": "1",
         "SLURM_ARRAY_TASK_COUNT": "8",
+        "SLURM_CPUS_PER_TASK": "4",
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
     }
     for code, more in ((0, ""), (2, ""), (75, "scontrol requeue 12_3\n")):
@@ -79,7 +81,7 @@ def test_a_job_array_passes_its_share_and_is_queued_again_when_it_was_stopped(tm
             text=True,
         )
         assert done.returncode == code
-        assert done.stdout == f".venv/bin/ctcd glue --out runs/glue --shard 3/8\n{more}"
+        assert done.stdout == f"--cpus-per-task=4 .venv/bin/ctcd glue --out runs/glue --shard 2/8\n{more}"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,13 +18,17 @@ def double(job, progress):
         raise ValueError("no such\nthing")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
     if job == "exit":
         os._exit(7)
     progress(0.5)
+    time.sleep(0.2)  # so that no process does all the work
     return 2 * job, os.getpid(), os.environ.get("PLACE")
 
 
 def sleep(job, progress):
+    print(os.getpid(), flush=True)
     time.sleep(60)
 
 
@@ -45,8 +52,52 @@ def test_a_job_that_fails_or_dies_takes_only_itself_along(tmp_path):
 def test_each_process_has_its_variables_and_keeps_them_for_all_its_jobs(tmp_path):
     outcomes = run(tmp_path, list(range(8)), [{"PLACE": "a"}, {"PLACE": "b"}])
     places = {(pid, place) for _, pid, place in (outcome.result for outcome in outcomes.values())}
-    assert len(places) <= 2
+    assert len({pid for pid, _ in places}) == len(places)  # no process has had both
+    assert {place for _, place in places} == {"a", "b"}
     assert os.getpid() not in {pid for pid, _ in places}
+
+
+def test_a_process_in_which_a_job_failed_is_not_used_again(tmp_path):
+    """As a GPU's error would fail every job that follows."""
+    outcomes = run(tmp_path, [1, "raise", 2], [{}])
+    assert outcomes[1].result[1] != outcomes[2].result[1]
+
+
+def test_a_signal_to_the_whole_group_is_the_parents_to_answer(tmp_path):
+    assert run(tmp_path, ["term"], [{}])["term"].error is None
+
+
+def test_a_parent_that_is_killed_takes_its_processes_along(tmp_path):
+    script = (
+        "from test_pool import run_jobs, sleep; from pathlib import Path\n"
+        f"list(run_jobs(sleep, [1], lambda job: Path({str(tmp_path)!r}) / 'log', [{{}}], lambda done: None))"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths})
+    began = time.monotonic()
+    while not (tmp_path / "log").exists():
+        assert time.monotonic() - began < 60
+        time.sleep(0.05)
+    child = int((tmp_path / "log").read_text() or _wait_for(tmp_path / "log"))
+    parent.kill()
+    parent.wait()
+    while _runs(child):
+        assert time.monotonic() - began < 60
+        time.sleep(0.05)
+
+
+def _wait_for(path):
+    while not (text := path.read_text()):
+        time.sleep(0.05)
+    return text
+
+
+def _runs(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_without_processes_the_jobs_run_here(tmp_path, capsys):

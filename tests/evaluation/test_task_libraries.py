@@ -40,6 +40,7 @@ def hub(tmp_path):
 
 def test_a_folder_in_the_form_of_the_hub(hub):
     source = open_source(f"hf:{hub}")
+    assert source.names() == ["mnli", "stsb"]
     data = load(source, source.find("MNLI"))
     assert [dev.sentences for dev in data.dev] == [(["matched"], ["h"]), (["mismatched"], ["h"])]
     assert data.train.labels == [TASKS["mnli"].classes.index("contradiction")]
@@ -97,6 +98,7 @@ def test_what_tfds_has_prepared(tmp_path):
         lambda f: {"sentence1": f.Text(), "sentence2": f.Text(), "label": f.ClassLabel(num_classes=2)},
     )
     source = open_source(f"tfds:{tmp_path}")
+    assert source.names() == ["rte"]
     data = load(source, source.find("rte"))
     assert sorted(zip(*data.train.sentences, data.train.labels, strict=True)) == [("a", "b", 1), ("c", "d", 0)]
     assert len(data.dev[0]) == 1

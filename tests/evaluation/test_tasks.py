@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from ctcd_jax.errors import UserError
@@ -10,6 +12,43 @@ def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+# The header lines of GLUE's own files, and a row with label `LABEL`; CoLA's have none.
+OFFICIAL = {
+    "MNLI": (
+        "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\t"
+        "sentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label",
+        "0\t1\t1a\tfiction\t-\t-\t-\t-\tA\tB\tneutral\tLABEL",
+        ["entailment", "neutral", "contradiction"],
+    ),
+    "QQP": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "0\t1\t2\tA\tB\tLABEL", ["0", "1"]),
+    "QNLI": ("index\tquestion\tsentence\tlabel", "0\tA\tB\tLABEL", ["entailment", "not_entailment"]),
+    "SST-2": ("sentence\tlabel", "A\tLABEL", ["0", "1"]),
+    "CoLA": (None, "gj04\tLABEL\t*\tA", ["0", "1"]),
+    "MRPC": ("\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", "LABEL\t7\t8\tA\tB", ["0", "1"]),
+    "RTE": ("index\tsentence1\tsentence2\tlabel", "0\tA\tB\tLABEL", ["entailment", "not_entailment"]),
+    "WNLI": ("index\tsentence1\tsentence2\tlabel", "0\tA\tB\tLABEL", ["0", "1"]),
+}
+
+
+@pytest.mark.parametrize("folder", OFFICIAL)
+def test_the_columns_and_label_ids_are_those_of_glues_files(tmp_path, folder):
+    header, row, labels = OFFICIAL[folder]
+    lines = [*([header] if header else []), *(row.replace("LABEL", label) for label in labels)]
+    source = Folder(tmp_path)
+    write(tmp_path / folder / "train.tsv", "\n".join(lines) + "\n")
+    split = source.read(source.find(folder), "train")
+    assert split.labels == list(range(len(labels)))
+    assert [column[0] for column in split.sentences] == ["A", "B"][: len(split.sentences)]
+    assert len(split.sentences) == (1 if folder in ("SST-2", "CoLA") else 2)
+
+
+def test_the_columns_of_sts_b_are_those_of_its_file(tmp_path):
+    header = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
+    write(tmp_path / "STS-B/dev.tsv", f"{header}\n0\tmain\tf\t2012\t1\tnone\tnone\tA\tB\t3.8\n")
+    split = Folder(tmp_path).read(TASKS["stsb"], "dev")
+    assert (split.sentences, split.labels) == ((["A"], ["B"]), [3.8])
 
 
 def test_the_default_is_glue_without_wnli():
@@ -107,6 +146,28 @@ def test_own_integer_labels_are_ordered_as_numbers(tmp_path):
 def test_a_wrong_description_of_an_own_task_is_refused(columns, metrics, message):
     with pytest.raises(UserError, match=message):
         own_task("mine", columns, metrics)
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "RTE", "sst2", ".hidden"])
+def test_a_name_that_is_a_path_or_glues_is_refused(name):
+    with pytest.raises(UserError, match="give a name of your own"):
+        own_task(name, "text,label", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.tsv", b"text\tlabel\nb\xe9\t1\n", r"train\.tsv: cannot be read \('utf-8' codec.*; give UTF-8"),
+        ("train.tsv.gz", b"text\tlabel\na\t1\n", r"train\.tsv\.gz: cannot be read \(Not a gzipped file"),
+        ("train.tsv.gz", gzip.compress(b"text\tlabel\n" + b"a\t1\n" * 9)[:-9], r"train\.tsv\.gz: cannot be read"),
+        ("train.csv", b"text,label\n" + b"a" * 200_000 + b",1\n", r"train\.csv: cannot be read \(field larger"),
+        ("train.jsonl", b'{"text": null, "label": 1}\n', r"train\.jsonl:1: field 'text' is null"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        open_source(str(tmp_path), own_task("mine", "text,label", "accuracy")).find("mine")
 
 
 @pytest.mark.parametrize(
