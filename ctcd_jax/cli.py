@@ -4,6 +4,7 @@
 """
 
 import argparse
+import errno
 import functools
 import os
 import shutil
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"ctcd {options.verb}: {error.strerror}; free some, then run the same command again", file=sys.stderr)
+            return USER_ERROR
         if error.filename is None:
             raise
         print(f"ctcd {options.verb}: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -106,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         "them (eager, where that is measured) is the one that plots and reports show.",
     )
     _models(verb)
-    verb.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON (latency.json)")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="also write the figures as JSON; `card` and `report` search for latency.json",
+    )
     verb.add_argument(
         "--results", type=Path, metavar="DIR", help="of `ctcd glue`: also draw quality against latency, beside FILE"
     )

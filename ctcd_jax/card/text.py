@@ -167,14 +167,14 @@ def _run(facts: dict) -> Iterator[str]:
     yield f"{', '.join(seen)}; seed {training['seed']}"
     rare = f", rare ones more often (smoothing {masking['smoothing']:g})" if masking["smoothing"] else ""
     weight = f"the model's own loss on them has weight {own['hard_weight']:g}"
-    yield f"Masked: {masking['rate']:.0%} of the tokens{rare}; {weight}"
+    yield f"Masked: {100 * masking['rate']:g}% of the tokens{rare}; {weight}"
     dropout = f"dropout {model['dropout']:g}"
     if model["attention_dropout"] != model["dropout"]:
         dropout += f", of attention {model['attention_dropout']:g}"
     yield f"Computed in {training['dtype']}, parameters in float32; {dropout}"
     fall = "constant" if optimizer["schedule"] == "constant" else f"{optimizer['schedule']} to 0"
     yield (
-        f"AdamW: learning rate {optimizer['learning_rate']:g}, warm-up {optimizer['warmup_fraction']:.0%} of the "
+        f"AdamW: learning rate {optimizer['learning_rate']:g}, warm-up {100 * optimizer['warmup_fraction']:g}% of the "
         f"steps, then {fall}; betas {optimizer['b1']:g} and {optimizer['b2']:g}, epsilon {optimizer['eps']:g}, "
         f"weight decay {optimizer['weight_decay']:g}, gradients clipped to norm {optimizer['clip_norm']:g}"
     )

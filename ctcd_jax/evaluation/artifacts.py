@@ -10,7 +10,8 @@ from pathlib import Path
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names, stored_parameters
 from ctcd_jax.evaluation.measurements import as_latest
-from ctcd_jax.evaluation.results import CELLS, FAILED, RESULTS, read_results
+from ctcd_jax.evaluation.results import CELLS, RESULTS, failed_cells, in_order, read_results
+from ctcd_jax.files import read_json
 
 RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
 # Large, and holding nothing that the files beside them do not say.
@@ -85,7 +86,7 @@ def collect(directories: Sequence[Path]) -> Artifacts:
     )
     return Artifacts(
         {name: _run(path) for name, path in runs.items()},
-        {name: found for name, path in results.items() if (found := _results(path)).rows},
+        {name: found for name, path in results.items() if (found := _results(path)).rows or found.failed},
         {name: as_latest(_json(path / "latency.json", LATENCY_FORMATS)) for name, path in latencies.items()},
         {name: _export(path) for name, path in exports.items()},
     )
@@ -98,9 +99,14 @@ def _is_kind(path: Path, files: Iterable[str]) -> bool:
     return all((path / file).is_file() for file in files)
 
 
+def is_skipped(name: str) -> bool:
+    """Whether a directory is not searched; `ctcd export` works in NAME.partial."""
+    return name in SKIPPED or name.startswith(".") or name.endswith(".partial")
+
+
 def _walk(directory: Path) -> Iterator[Path]:
     for parent, children, _ in os.walk(directory):
-        children[:] = sorted(child for child in children if child not in SKIPPED and not child.startswith("."))
+        children[:] = sorted(child for child in children if not is_skipped(child))
         yield Path(parent)
 
 
@@ -114,24 +120,17 @@ def _results(path: Path) -> Results:
     if (path / "comparison.csv").is_file():
         with (path / "comparison.csv").open(encoding="utf-8", newline="") as file:
             comparison = list(csv.DictReader(file))
-    cells = path / CELLS
-    failed = {
-        file.parent.relative_to(cells).as_posix(): file.read_text(encoding="utf-8").strip()
-        for file in sorted(cells.rglob(FAILED))
-    }
-    return Results(read_results(path / RESULTS), comparison, failed)
+    models = dict.fromkeys(line[end] for end in ("first", "second") for line in comparison)
+    return Results(in_order(read_results(path / RESULTS), list(models)), comparison, failed_cells(path))
 
 
 def _export(path: Path) -> Export:
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(path / "config.json", "export the model again")
     return Export(config, stored_parameters(path), (path / WEIGHTS).stat().st_size)
 
 
 def _json(path: Path, formats: Sequence[int]) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON; write the file again") from None
+    content = read_json(path, "write the file again")
     if content.get("format") not in formats:
         known = " and ".join(map(str, formats))
         raise UserError(f"{path}: format {content.get('format')!r}, this version reads {known}")

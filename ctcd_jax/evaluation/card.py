@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctcd_jax.card import Measured, read_facts, write_card
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.artifacts import SKIPPED
+from ctcd_jax.evaluation.artifacts import is_skipped
 from ctcd_jax.evaluation.card_sections import Timing, latency_section, model_index_results, scores_section
 from ctcd_jax.evaluation.exports import named_exports, weights_digest
 from ctcd_jax.evaluation.results import RESULTS, read_results
@@ -31,12 +31,13 @@ def card(models: Sequence[Path], places: Sequence[Path], log: Callable[[str], No
         of a model before the one whose README.md is at fault.
     """
     results, latencies = _found(places)
+    timed = list(_timed(latencies, log))
     cards = []
     for name, directory in named_exports(models).items():
         facts, weights = read_facts(directory), weights_digest(directory)
         if weights != facts["weights"]:
             raise UserError(f"{directory}: not the weights that were exported; ctcd.json does not speak of them")
-        rows, timings = _rows(results, weights, facts["name"]), _timings(latencies, weights)
+        rows, timings = _rows(results, weights, facts["name"]), _timings(timed, weights)
         if not rows and not timings:
             raise UserError(
                 f"{name}: nothing there is of its weights ({weights[:12]}): {len(results)} {RESULTS} and "
@@ -65,7 +66,7 @@ def _found(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _search(directory: Path) -> Iterator[Path]:
     for parent, children, names in os.walk(directory):
-        children[:] = sorted(child for child in children if child not in SKIPPED and not child.startswith("."))
+        children[:] = sorted(child for child in children if not is_skipped(child))
         yield from (Path(parent, name) for name in (LATENCY, RESULTS) if name in names)
 
 
@@ -86,14 +87,21 @@ def _rows(results: Sequence[Path], weights: str, name: str) -> list[dict]:
     return [row for row, _ in cells.values()]
 
 
-def _timings(latencies: Sequence[Path], weights: str) -> list[Timing]:
-    timings = []
+def _timed(latencies: Sequence[Path], log: Callable[[str], None]) -> Iterator[dict]:
+    """Yields the contents of the files that say whose weights they timed."""
     for path in latencies:
         content = read_json(path, "run `ctcd latency --out` again")
-        if content.get("format") == 1:  # it does not say whose weights it timed
-            continue
-        if content.get("format") != 2:
+        if content.get("format") == 1:
+            log(f"{path}: left out; its format, 1, does not say whose weights were timed")
+        elif content.get("format") == 2:
+            yield content
+        else:
             raise UserError(f"{path}: format {content.get('format')!r}, this version reads 2")
+
+
+def _timings(timed: Sequence[dict], weights: str) -> list[Timing]:
+    timings = []
+    for content in timed:
         # One directory may have been timed under two names; a copy of a file says nothing new.
         for model in content["models"]:
             rows = [row for row in content["measurements"] if row["model"] == model["name"]]

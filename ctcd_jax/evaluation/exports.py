@@ -90,9 +90,16 @@ def quiet_loading() -> Iterator[None]:
 
 
 def stored_parameters(directory: Path) -> int:
-    """Returns the number of floating-point parameters in the weight file, where tied weights are stored once."""
-    from safetensors import safe_open
+    """Returns the number of floating-point parameters in the weight file, where tied weights are stored once.
 
-    with safe_open(directory / WEIGHTS, framework="numpy") as file:
-        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
-        return sum(math.prod(part.get_shape()) for part in slices if "F" in part.get_dtype())
+    Raises:
+      UserError: the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(directory / WEIGHTS, framework="numpy") as file:
+            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
+            return sum(math.prod(part.get_shape()) for part in slices if "F" in part.get_dtype())
+    except SafetensorError as error:
+        raise UserError(f"{directory / WEIGHTS}: damaged ({error}); export the model again") from error

@@ -116,7 +116,7 @@ def glue(
         pass
     with _stop_on_sigterm():
         failed = _run([cell for cell in cells if cell.key not in done], done, results, options, log)
-    write_tables(out)
+    write_tables(out, list(directories))
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
     if failed:
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"

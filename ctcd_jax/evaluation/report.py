@@ -53,6 +53,8 @@ def lead(artifacts: Artifacts) -> str:
     if rows := [row for results in artifacts.results.values() for row in results.rows]:
         models, tasks, seeds = (len({row[key] for row in rows}) for key in ("model", "task", "seed"))
         parts.append(f"{_count(models, 'model')} fine-tuned on {_count(tasks, 'task')} from {_count(seeds, 'seed')}")
+    if failed := sum(len(results.failed) for results in artifacts.results.values()):
+        parts.append(f"{_count(failed, 'cell')} that failed")
     if measured := {model["name"] for content in artifacts.latencies.values() for model in content["models"]}:
         parts.append(f"the latency of {_count(len(measured), 'model')}")
     if artifacts.exports:

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,9 +36,26 @@ def read_results(path: Path) -> list[dict]:
         if not isinstance(row, dict) or (row.get("format") in READABLE and any(name not in row for name in _NEEDED)):
             raise UserError(f"{path}:{number}: not a result; remove it and run the cell again")
         if row.get("format") not in READABLE:
-            raise UserError(f"{path}:{number}: format {row.get('format')!r}, this version reads {FORMAT}")
+            raise UserError(f"{path}:{number}: format {row.get('format')!r}, this version reads 1 and 2")
         rows.append(row)
     return rows
+
+
+def in_order(rows: Sequence[dict], models: Sequence[str]) -> list[dict]:
+    """Returns the lines of `models` in their order, then the others as they are: lines stand as cells were finished."""
+    places = {model: place for place, model in enumerate(models)}
+    return sorted(rows, key=lambda row: places.get(row["model"], len(places)))
+
+
+def failed_cells(folder: Path) -> dict[str, str]:
+    """Returns {MODEL/TASK/seed-N: why it failed, a line} of the cells that have failed and not run since."""
+    files = [path for path in sorted((folder / CELLS).rglob(FAILED)) if path.is_file()]
+    return {
+        path.parent.relative_to(folder / CELLS).as_posix(): next(
+            iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "no reason given"
+        )
+        for path in files
+    }
 
 
 def append_result(path: Path, row: dict) -> None:

@@ -13,7 +13,7 @@ from ctcd_jax.evaluation.comparison import (
     differences_note,
     differences_table,
 )
-from ctcd_jax.evaluation.results import CELLS, FAILED, LOG, RESULTS, locked, read_results
+from ctcd_jax.evaluation.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import (
     Cell,
@@ -40,16 +40,20 @@ __all__ = [
 ]
 
 
-def write_tables(out: Path) -> None:
+def write_tables(out: Path, models: Sequence[str] = ()) -> None:
     """Writes `table.md`, `table.csv` and, of two models or more, `comparison.csv` from `out`/results.jsonl.
+
+    Args:
+      models: these come first, in this order: the first is the one that the others are compared with. Others follow as
+        they come in the file.
 
     Raises:
       UserError: results.jsonl is damaged.
     """
     with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
-        rows = read_results(out / RESULTS)
+        rows = in_order(read_results(out / RESULTS), models)
         compared = differences(rows, out)
-        _write(out / "table.md", markdown(rows, compared, list(_failed_cells(out))))
+        _write(out / "table.md", markdown(rows, compared, [_failed_line(*cell) for cell in failed_cells(out).items()]))
         _write(out / "table.csv", csv_text(rows))
         if compared:
             _write(out / "comparison.csv", differences_csv(compared))
@@ -169,14 +173,8 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _failed_cells(out: Path) -> Iterator[str]:
-    cells = out / CELLS
-    for path in sorted(cells.rglob(FAILED)):
-        if path.is_file():
-            reason = next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "no reason given")
-            log = path.with_name(LOG)
-            where = f" (log: `{log.relative_to(out).as_posix()}`)" if log.is_file() else ""
-            yield f"{path.parent.relative_to(cells).as_posix()}: {reason}{where}"
+def _failed_line(cell: str, reason: str) -> str:
+    return f"{cell}: {reason} (log: `{CELLS}/{cell}/{LOG}`)"
 
 
 def _grid(table: Sequence[Sequence[str]]) -> str:

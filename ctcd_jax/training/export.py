@@ -38,6 +38,9 @@ def export(
     """
     workdir, out = Path(workdir), Path(out)
     run = read_run(workdir)
+    trained = None
+    if run["members"].get(member, {}).get("trainable"):
+        step = trained = saved_step(workdir, step)  # once: a run that is still going saves more
     config, params = load_member(workdir, member, step)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty; remove it or choose another --out")
@@ -53,8 +56,8 @@ def export(
     pad = special_ids(load_tokenizer(partial))["pad"]
     difference = parity(partial, config, params, _rows(config, pad), pad)
     if not difference <= TOLERANCE:
+        shutil.rmtree(partial)
         raise UserError(f"{out}: PyTorch's logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; not exported")
-    trained = saved_step(workdir, step) if run["members"][member]["trainable"] else None
     weights = partial / "model.safetensors"
     facts = {
         "name": out.resolve().name,

@@ -128,7 +128,9 @@ def _training(run: dict, member: str, step: int) -> dict:
 
 def _metrics(workdir: Path) -> list[dict]:
     path = workdir / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    # A run that was killed may leave a torn last line.
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _corpus(manifest: dict | None) -> dict:

@@ -9,7 +9,7 @@ from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import weights_digest
 from ctcd_jax.evaluation.latency import latency
-from ctcd_jax.evaluation.latency.quality import Point, figure, points
+from ctcd_jax.evaluation.latency.quality import Point, figure, points, score_title
 
 SETTINGS = {"epochs": 1, "learning_rate": 1e-4, "batch_size": 32, "max_length": 16, "warmup_fraction": 0.06}
 
@@ -101,9 +101,18 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_measured(mode
     results = write(tmp_path / "glue", [row("teacher", "of another", "sst2", 0, accuracy=0.9)])
     for options, said in (
         ({"results": results}, "--results .*glue: .*give --out FILE as well"),
+        ({"results": results, "out": tmp_path / "fig.png"}, r"--out .*fig\.png: is for the figures.*give .*fig\.json"),
         ({"results": tmp_path, "out": out}, "--results .*: no results.jsonl; give a folder written by `ctcd glue`"),
         ({"results": results, "out": out}, "--results .*glue: none of its lines is of a --model"),
     ):
         with pytest.raises(UserError, match=said):
             latency(models, **options, log=lines.append)
     assert lines == []
+
+
+def test_the_axis_names_what_the_average_is_of():
+    mnli = [row("a", "aa", "mnli", 0, accuracy=0.8, accuracy_mismatched=0.4)]
+    assert score_title(mnli) == "MNLI acc, dev set (%)"
+    assert score_title([*mnli, row("a", "aa", "cola", 0, matthews=0.4)]) == (
+        "mean of MNLI acc and CoLA Matthews, dev sets (%)"
+    )

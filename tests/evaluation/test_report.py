@@ -1,5 +1,6 @@
 import itertools
 import re
+import shutil
 
 import pytest
 
@@ -39,6 +40,16 @@ def test_the_page_shows_everything_found(project, models, tmp_path):
     ):
         assert expected in words, expected
     assert any(word.startswith("This page reports 2 training runs (alone, ctcd); 1 model fine-tuned") for word in words)
+
+
+def test_an_export_that_is_being_written_is_none_and_a_damaged_one_is_named(models, tmp_path):
+    shutil.copytree(models[1], tmp_path / "student")
+    shutil.copytree(models[1], tmp_path / "next.partial")
+    assert list(collect([tmp_path]).exports) == ["student"]
+    weights = tmp_path / "student" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged .*; export the model again"):
+        collect([tmp_path])
 
 
 def test_runs_with_the_same_member_share_a_panel(project, tmp_path):
@@ -113,7 +124,7 @@ def test_what_cannot_be_reported_is_named(project, tmp_path):
     with pytest.raises(UserError, match=r"latency\.json: format 3, this version reads 1 and 2"):
         collect([project])
     (project / "latency.json").write_text("{")
-    with pytest.raises(UserError, match=r"latency\.json:1: not JSON"):
+    with pytest.raises(UserError, match=r"latency\.json: damaged \(.*line 1 column 2.*\); write the file again"):
         collect([project])
 
 

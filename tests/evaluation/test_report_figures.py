@@ -89,6 +89,36 @@ def test_failed_cells_say_why_and_cells_not_run_are_named(tmp_path):
     ]
 
 
+def test_when_every_cell_failed_the_page_says_why(tmp_path):
+    (tmp_path / "results.jsonl").write_text("")
+    folder = tmp_path / "cells" / "failed" / "rte" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "failed").write_text("OutOfMemoryError\n")
+    html = make([tmp_path], tmp_path)
+    assert "This page reports 1 cell that failed." in html
+    assert ["failed/rte/seed-0", "OutOfMemoryError"] in table(
+        html, "Cells without a result: why they failed (a dash: not run yet)"
+    )
+
+
+def test_a_failed_cell_of_a_model_whose_name_ends_like_a_seed_is_listed_once(tmp_path):
+    rows = [result("seed-0/student", seed, "rte") for seed in (0, 1)] + [result("seed-0/student", 0, "mrpc")]
+    write_lines(tmp_path / "results.jsonl", rows)
+    folder = tmp_path / "cells/seed-0/student/mrpc/seed-1"
+    folder.mkdir(parents=True)
+    (folder / "failed").write_text("no\n")
+    cells = table(make([tmp_path], tmp_path), "Cells without a result: why they failed (a dash: not run yet)")[1:]
+    assert cells == [["seed-0/student/mrpc/seed-1", "no"]]
+
+
+def test_models_stand_in_the_order_of_the_comparison_not_of_their_cells_ends(tmp_path):
+    write_lines(tmp_path / "results.jsonl", [result("b", 0), result("a", 0)])
+    assert [line[0] for line in table(make([tmp_path], tmp_path), f"Scores of {tmp_path.name}")[1:3]] == ["b", "a"]
+    head = "first,second,column,difference,low,high,seeds,resamples\n"
+    (tmp_path / "comparison.csv").write_text(head + "a,b,rte_accuracy,1.0,,,1,\n")
+    assert [line[0] for line in table(make([tmp_path], tmp_path), f"Scores of {tmp_path.name}")[1:3]] == ["a", "b"]
+
+
 def test_nothing_is_said_of_cells_when_all_are_there(project, tmp_path):
     assert "Cells without a result" not in make([project], tmp_path)
 

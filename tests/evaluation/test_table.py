@@ -196,6 +196,17 @@ def test_the_files_are_written_and_failed_cells_are_listed_with_their_logs(tmp_p
     assert (tmp_path / "comparison.csv").read_text().splitlines()[1].startswith("teacher,student,rte_accuracy,-5.0")
 
 
+def test_the_first_model_is_the_users_not_the_one_whose_cell_ended_first(tmp_path):
+    for line in (ROWS[4], *ROWS[:2]):
+        append_result(tmp_path / "results.jsonl", {**line, "format": FORMAT})
+    write_tables(tmp_path, ["teacher", "student"])
+    table = (tmp_path / "table.md").read_text()
+    assert table.index("| teacher |") < table.index("| student |")
+    assert (tmp_path / "comparison.csv").read_text().splitlines()[1].startswith("teacher,student,")
+    write_tables(tmp_path)
+    assert (tmp_path / "comparison.csv").read_text().splitlines()[1].startswith("student,teacher,")
+
+
 def test_when_every_cell_failed_the_table_says_so(tmp_path):
     cell = tmp_path / "cells" / "student" / "rte" / "seed-0"
     cell.mkdir(parents=True)

@@ -138,7 +138,8 @@ def test_figures_are_those_of_the_step(run):
         for step in (7, 14)
         for kind in ("train", "validation")
     ]
-    Path(workdir, "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    torn = json.dumps(lines[0])[:20]  # as a kill leaves it
+    Path(workdir, "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
     facts = card_facts(read_run(workdir), workdir, "student", 7)
     assert facts["held_out"] == {"step": 7, "loss": 3.5, "accuracy": 0.1}
     assert facts["training"]["tokens"] == 700

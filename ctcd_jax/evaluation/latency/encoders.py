@@ -21,12 +21,13 @@ def load_encoder(directory: Path):
       UserError: transformers cannot load it, or it is no encoder of text.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     try:
         with quiet_loading():
             encoder = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"--model {directory}: transformers cannot load it ({first_line(error)})") from error
     config = encoder.config
     if config.is_encoder_decoder or getattr(config, "vocab_size", None) is None:

@@ -9,10 +9,9 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import weights_digest
 from ctcd_jax.evaluation.latency.settings import counted, placement
 from ctcd_jax.evaluation.plots import spread
-from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.results import RESULTS, read_results
 from ctcd_jax.evaluation.table import column_title, summarise
 
-FILE = "results.jsonl"
 WIDTH, HEIGHT, DPI = 7.2, 4.6, 150
 # Okabe and Ito's colours, which differ for colour-blind eyes too (their yellow is too light on white), and shapes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -37,6 +36,10 @@ def check_plot(results: Path | None, out: Path | None, models: Iterable[Path]) -
         return
     if out is None:
         raise UserError(f"--results {results}: the plot is written beside the figures; give --out FILE as well")
+    if out.suffix == ".png":
+        raise UserError(
+            f"--out {out}: is for the figures, and the plot lies beside it; give {out.with_suffix('.json')}"
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("--results: matplotlib is not installed; run: pip install 'ctcd-jax[torch]'")
     scored = {row["weights"] for row in _rows(results)}
@@ -45,7 +48,7 @@ def check_plot(results: Path | None, out: Path | None, models: Iterable[Path]) -
 
 
 def points(result: Mapping, rows: Sequence[Mapping]) -> list[Point]:
-    """Returns the models that have a mean over all columns of `rows`, matched by their weights.
+    """Returns the models that have every column of the averages of `rows`, matched by their weights.
 
     Args:
       result: of `latency`; its first setting counts.
@@ -68,9 +71,9 @@ def draw(result: Mapping, results: Path, path: Path, log: Callable[[str], None])
     found = points(result, rows)
     missing = [model["name"] for model in result["models"] if model["name"] not in {point.name for point in found}]
     if missing:
-        log(f"{path}: without {', '.join(missing)}, which {results / FILE} has not every column for")
+        log(f"{path}: without {', '.join(missing)}, which {results / RESULTS} has not every averaged column for")
     if found:
-        figure(found, _setting(result), _score(rows)).savefig(path, metadata={"Software": None})
+        figure(found, _setting(result), score_title(rows)).savefig(path, metadata={"Software": None})
 
 
 def figure(found: Sequence[Point], setting: str, score: str):
@@ -148,14 +151,15 @@ def _setting(result: Mapping) -> str:
     )
 
 
-def _score(rows: Sequence[Mapping]) -> str:
-    columns = [column_title(*column) for column in summarise(rows).columns]
+def score_title(rows: Sequence[Mapping]) -> str:
+    """Returns what the plot's y axis is called: the columns that the averages of `rows` are over."""
+    columns = [column_title(*column) for column in summarise(rows).averaged]
     if len(columns) == 1:
         return f"{columns[0]}, dev set (%)"
     return f"mean of {' and '.join(columns) if len(columns) == 2 else 'the metric columns'}, dev sets (%)"
 
 
 def _rows(results: Path) -> list[dict]:
-    if not (results / FILE).is_file():
-        raise UserError(f"--results {results}: no {FILE}; give a folder written by `ctcd glue`")
-    return read_results(results / FILE)
+    if not (results / RESULTS).is_file():
+        raise UserError(f"--results {results}: no {RESULTS}; give a folder written by `ctcd glue`")
+    return read_results(results / RESULTS)

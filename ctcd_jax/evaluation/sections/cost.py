@@ -18,8 +18,9 @@ def cost(artifacts: Artifacts) -> list[str]:
     parts = [_training(runs), _fine_tuning(artifacts), _total(runs, artifacts)]
     note = (
         "Time of training: its steps, over all sessions of a run, without validation and checkpoints, and without the "
-        "steps that a kill undid. Tokens/s and MFU: medians over the lines of the log. Time of fine-tuning: its cells, "
-        "added up. These are hours of work, whatever the number of devices that shared it."
+        "steps that a kill undid or that no line of the log had counted yet. Tokens/s and MFU: medians over the lines "
+        "of the log. Time of fine-tuning: its cells, added up. These are hours of work, whatever the number of devices "
+        "that shared it."
     )
     return [*filter(None, parts), page.paragraph(note, "note")] if any(parts) else []
 

@@ -17,8 +17,17 @@ def fine_tuning(artifacts: Artifacts) -> list[str]:
 
 
 def _parts(name: str, results: Results) -> Iterator[str]:
-    summary = summarise(results.rows)
     yield page.heading(f"{name}/results.jsonl")
+    if results.rows:
+        yield from _scores(name, results)
+    if missing := [*results.failed.items(), *((cell, None) for cell in _missing(results))]:
+        columns = [Column("cell", "cell"), Column("why", "error")]
+        caption = "Cells without a result: why they failed (a dash: not run yet)"
+        yield data_table(f"{name}-missing", columns, missing, caption, names=2)
+
+
+def _scores(name: str, results: Results) -> Iterator[str]:
+    summary = summarise(results.rows)
     yield page.table(as_table(summary), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))])
     yield page.paragraph(reading_notes(results.rows), "note")
     if taken := settings_table(results.rows):
@@ -26,10 +35,6 @@ def _parts(name: str, results: Results) -> Iterator[str]:
         yield page.table(taken, "Settings taken", links=[link], words=range(len(taken[0])))
     if results.comparison:
         yield _differences(name, results.comparison, summary)
-    if missing := [*results.failed.items(), *((cell, None) for cell in _missing(results))]:
-        columns = [Column("cell", "cell"), Column("why", "error")]
-        caption = "Cells without a result: why they failed (a dash: not run yet)"
-        yield data_table(f"{name}-missing", columns, missing, caption, names=2)
 
 
 def _differences(name: str, lines: list[dict[str, str]], summary: Summary) -> str:
@@ -60,5 +65,5 @@ def _missing(results: Results) -> list[str]:
     models, tasks, seeds = (list(dict.fromkeys(row[key] for row in results.rows)) for key in ("model", "task", "seed"))
     there = {f"{row['model']}/{row['task']}/seed-{row['seed']}" for row in results.rows}
     cells = (f"{model}/{task}/seed-{seed}" for model in models for task in tasks for seed in sorted(seeds))
-    there |= {name[: match.end()] for name in results.failed if (match := re.search(r"seed-\d+", name))}
+    there |= {name[: match.end()] for name in results.failed if (match := re.match(r".*/seed-\d+", name))}
     return [cell for cell in cells if cell not in there]

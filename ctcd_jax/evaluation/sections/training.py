@@ -52,7 +52,7 @@ def cohorts(artifacts: Artifacts) -> list[str]:
 
 
 def _records(file: str, records: list[dict]) -> str:
-    """A link to flat records: what is nested in them, or differs in nothing from being absent, is left out."""
+    """A link to flat records: what is nested in them is left out."""
     plain = [{key: value for key, value in record.items() if not isinstance(value, dict)} for record in records]
     head = list(dict.fromkeys(key for record in plain for key in record))
     return download(file, head, [[record.get(key) for key in head] for record in plain])
