@@ -177,7 +177,7 @@ def _cells(
             folder=folder,
             precision=options.precision,
             compiled=options.compiled,
-            cost=len(one.train) * setting["epochs"] * layers[name],
+            cost=one.train.characters() * setting["epochs"] * layers[name],
         )
 
     return [

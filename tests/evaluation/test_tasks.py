@@ -126,6 +126,7 @@ def test_own_scores_pairs_and_positions(tmp_path):
     split = source.read(task, "train")
     assert split.sentences == (["a", "c"], ["b", "d"])
     assert split.labels == [-2.5, 7.0]
+    assert split.characters() == 4
 
 
 def test_own_integer_labels_are_ordered_as_numbers(tmp_path):
