@@ -16,9 +16,12 @@ from pathlib import Path
 
 from ctcd_jax import __version__
 from ctcd_jax.allocator import keep_freed_memory
-from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, warn
+from ctcd_jax.stopping import EXIT_CODE as STOPPED
+from ctcd_jax.stopping import end_at_once
 
-USER_ERROR, NON_FINITE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 3, 75, 130, 141
+USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
+RESUMABLE = ("prepare", "train", "glue")
 
 # Lines reach a log file when they are said, not when a buffer is full.
 say = functools.partial(print, flush=True)
@@ -29,6 +32,8 @@ def command() -> int:
 
     Not where the tokenizer's threads work: they would wait for one another's allocations, at a third of their speed.
     """
+    if sys.argv[1:2] and sys.argv[1] in RESUMABLE:
+        end_at_once(sys.argv[1])
     if sys.argv[1:2] not in (["prepare"], ["bench"]):
         keep_freed_memory()
     return main()
@@ -45,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"ctcd {options.verb}: {error}", file=sys.stderr)
         return USER_ERROR
+    except NonFinite as error:
+        print(f"ctcd {options.verb}: {error}", file=sys.stderr)
+        return NON_FINITE
+    except Stopped as stopped:
+        say(stopped)
+        return STOPPED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `ctcd ... | head`
@@ -60,13 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def _warn(text: str) -> None:
-    print(f"WARNING: {text}", file=sys.stderr)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ctcd",
+        allow_abbrev=False,  # `--seed 2` must not run two `--seeds`
         description="Train language models together and let them teach each other (Lee et al. 2023).",
         epilog="Exit codes: 0 finished, 2 something to mend (one line says what), 3 the loss is not finite, "
         "75 stopped on request: run the same command again to go on.",
@@ -275,7 +283,8 @@ def _names(text: str) -> list[str]:
 
 
 def _verb(verbs, name, run, summary, more=""):
-    verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
+    description = f"{summary[0].upper()}{summary[1:]}. {more}"
+    verb = verbs.add_parser(name, help=summary, description=description, allow_abbrev=False)
     verb.set_defaults(run=run)
     return verb
 
@@ -326,23 +335,16 @@ def _train(options, overrides) -> int:
     from ctcd_jax.compilation import keep_programs
     from ctcd_jax.config_file import load_config
     from ctcd_jax.training.distributed import start_processes
-    from ctcd_jax.training.loop import NonFinite, Stopped, train
+    from ctcd_jax.training.loop import train
     from ctcd_jax.training.plan import plan
 
     config = load_config(options.config, overrides)
     start_processes()
-    keep_programs(_warn)
-    try:
-        if options.plan:
-            plan(config, log=say)
-        else:
-            train(config, options.workdir, log=say, began=began)
-    except NonFinite as error:
-        print(f"ctcd train: {error}", file=sys.stderr)
-        return NON_FINITE
-    except Stopped as stopped:
-        say(stopped)
-        return STOPPED
+    keep_programs(warn)
+    if options.plan:
+        plan(config, log=say)
+    else:
+        train(config, options.workdir, log=say, began=began)
     return 0
 
 
@@ -352,14 +354,14 @@ def _export(options, _) -> int:
     from ctcd_jax.training.export import export
 
     require_torch()
-    keep_programs(_warn)
+    keep_programs(warn)
     with quiet_loading():
         export(options.workdir, options.member, options.out, options.step, log=say)
     return 0
 
 
 def _glue(options, _) -> int:
-    from ctcd_jax.evaluation.finetune import Options, Stopped, glue
+    from ctcd_jax.evaluation.finetune import Options, glue
     from ctcd_jax.evaluation.task_data import open_source
     from ctcd_jax.evaluation.tasks import own_task
 
@@ -373,11 +375,7 @@ def _glue(options, _) -> int:
     given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
     names = options.tasks.split(",") if options.tasks else None
     source = open_source(options.data, own)
-    try:
-        glue(options.model, source, names, options.seeds, Path(options.out), Options(**given), log=say, warn=_warn)
-    except Stopped as stopped:
-        say(stopped)
-        return STOPPED
+    glue(options.model, source, names, options.seeds, Path(options.out), Options(**given), log=say, warn=warn)
     return 0
 
 

@@ -1,6 +1,7 @@
-"""The one exception that becomes a line on stderr and exit code 2, and the hint that goes with it."""
+"""What ends a command other than its success, what is said on the way, and the hint that goes with an error."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -10,6 +11,31 @@ class UserError(Exception):
     The message is one line that names the field or file and the fix; `ctcd` prints it without a traceback and exits
     with code 2.
     """
+
+
+class NonFinite(Exception):
+    """The loss or a gradient is no longer finite; the last good checkpoint is kept. Exit code 3."""
+
+
+class Stopped(BaseException):
+    """Asked to stop (SIGTERM, Ctrl-C), and what is finished is saved. Exit code 75: run the same command to go on.
+
+    Not an Exception: it comes from a signal handler, in the middle of anything, and no `except Exception` may take it
+    for a failure of what it interrupts.
+    """
+
+
+def warn(text: str) -> None:
+    """Says on stderr, in a line of its own, what a user should know although the work goes on.
+
+    This is the one way to say a warning. A function that warns takes `warn` as an argument, this being the default.
+    """
+    print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its type where it has none: messages are one line here."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

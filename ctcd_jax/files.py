@@ -1,9 +1,15 @@
-"""Reading the small JSON files that describe runs and models."""
+"""Files that stages leave to each other: read whole or not at all, written whole or not at all, by one at a time."""
 
+import contextlib
+import fcntl
+import hashlib
 import json
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, warn
 
 
 def read_json(path: Path, otherwise: str) -> dict:
@@ -19,8 +25,95 @@ def read_json(path: Path, otherwise: str) -> dict:
         raise UserError(f"{path}: no such file; {otherwise}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); {otherwise}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object; {otherwise}")
     return content
+
+
+def read_json_lines(path: Path) -> tuple[list[tuple[int, dict]], list[int]]:
+    """Returns ([(line number from 1, JSON object)], the numbers of the lines that are damaged).
+
+    A file that is not there has no lines. A last line without an end is neither: whoever writes it is at work, or was
+    killed.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    good, damaged = [], []
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            content = None
+        if isinstance(content, dict):
+            good.append((number, content))
+        else:
+            damaged.append(number)
+    return good, damaged
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that is there completely or as it was before, whoever is killed when; text as UTF-8, "\\n" ends.
+
+    OSError as `open` raises it.
+    """
+    with writing_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """Yields a file to write, which gets the name `path` when the block ends well, and else disappears.
+
+    Its name is the process's own, so that two processes do not write into one another's.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
+    """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too."""
+    write_whole(path, json.dumps(content, indent=indent) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str], None] = warn) -> Iterator[None]:
+    """Holds a lock while the block runs, so that no second process does the same work at the same place.
+
+    The lock is the kernel's, on the file `path`, which stays: a killed process leaves no lock behind. Its first line
+    says who holds it. Where the file system has no locks, a warning says so and the work goes on.
+
+    Args:
+      path: the lock file; its directory must exist.
+      what: the place in words, the beginning of the error's line, e.g. "runs/ctcd".
+      shared: others may hold it, too, if theirs is also shared.
+
+    Raises:
+      UserError: another process holds it; the line names its host and process.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.readline().strip() or "another process"
+            raise UserError(f"{what}: {holder} is at work there; wait until it has finished, or stop it") from error
+        except OSError as error:
+            warn(f"{what}: its file system has no locks ({error.strerror}); see that no second process works there")
+        file.truncate(0)
+        others = " (or another like it)" if shared else ""
+        file.write(f"process {os.getpid()} on {socket.gethostname()}{others}\n")
+        file.flush()
+        yield

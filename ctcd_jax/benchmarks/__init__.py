@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ctcd_jax.benchmarks import cpu, data, gpu, memory, plot
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.files import write_json
 
 __all__ = ["bench"]
 
@@ -54,7 +54,7 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
         "load": load,
     } | SUITES[suite].suite(log, full)
     if out is not None:
-        (out / "bench.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(out / "bench.json", result)
         if importlib.util.find_spec("matplotlib"):
             plot.draw(SUITES[suite].panels(result), out / "bench.png")
         else:

@@ -5,7 +5,6 @@ is, and so does the metadata, apart from the `model-index`, which holds the figu
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json
+from ctcd_jax.files import read_json, write_json, write_whole
 
 FACTS, CARD = "ctcd.json", "README.md"
 FORMAT = 1
@@ -40,8 +39,7 @@ class Measured:
 
 def write_facts(directory: Path, facts: dict) -> None:
     """Writes `ctcd.json`."""
-    content = json.dumps({"format": FORMAT} | facts, indent=2, ensure_ascii=False)
-    (directory / FACTS).write_text(content + "\n", encoding="utf-8")
+    write_json(directory / FACTS, {"format": FORMAT} | facts)
 
 
 def read_facts(directory: Path) -> dict:
@@ -61,9 +59,7 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
     """
     path = directory / CARD
     text = updated(path.read_text(encoding="utf-8") if path.is_file() else None, path, facts, measured)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text)
 
 
 def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:

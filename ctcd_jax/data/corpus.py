@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctcd_jax.data.shards import file_sha256
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json
+from ctcd_jax.files import file_sha256, read_json
 
 FORMAT = 1
 MANIFEST = "corpus.json"

@@ -1,6 +1,5 @@
 """Rows -> files: raw and short-lived while a part of a corpus is made, then the corpus's `.npy` shards."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ctcd_jax.data.packing import Row
+from ctcd_jax.files import file_sha256
 
 SHARD_ROWS = 2**20
 
@@ -19,12 +19,6 @@ _COPY_ROWS = 2**16
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
     """Returns the narrowest of uint16 and uint32 that holds every id."""
     return np.uint16 if vocab_size <= 2**16 else np.uint32
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RowWriter:

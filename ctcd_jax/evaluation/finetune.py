@@ -1,9 +1,6 @@
 """Fine-tunes exported models on GLUE or other tasks: `ctcd glue`, models x tasks x seeds, resumable cell by cell."""
 
-import contextlib
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +16,9 @@ from ctcd_jax.evaluation.results import CELLS, FAILED, LOG, PREDICTIONS, RESULTS
 from ctcd_jax.evaluation.table import write_tables
 from ctcd_jax.evaluation.task_data import Source, TaskData, choose, departures, load
 from ctcd_jax.evaluation.tasks import SMALL_TASKS, plain
+from ctcd_jax.stopping import raises_stopped
 
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
-
-
-class Stopped(Exception):
-    """Asked to stop (SIGTERM, as by pre-emption); finished cells are kept and the same command goes on."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ def glue(
     out.mkdir(parents=True, exist_ok=True)
     with locked(results):  # rather now than after the first cell
         pass
-    with _stop_on_sigterm():
+    with raises_stopped("stopped on request; the finished cells are kept, run the same command again to go on"):
         failed = _run([cell for cell in cells if cell.key not in done], done, results, options, log)
     write_tables(out, list(directories))
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
@@ -122,21 +116,6 @@ def glue(
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
         raise UserError(f"{len(failed)} of {len(cells)} cells failed; {where}; then run the same command again")
     return [done[cell.key] for cell in cells]
-
-
-@contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    def stop(*_):
-        raise Stopped("stopped on request; the finished cells are kept, run the same command again to go on")
-
-    if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _cells(

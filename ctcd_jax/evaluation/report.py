@@ -9,6 +9,7 @@ from ctcd_jax.evaluation.sections.cost import cost, to_reproduce
 from ctcd_jax.evaluation.sections.finetuning import fine_tuning
 from ctcd_jax.evaluation.sections.serving import exports, latency
 from ctcd_jax.evaluation.sections.training import cohorts, curves, last_validation
+from ctcd_jax.files import write_whole
 
 TITLE = "Co-training and co-distillation"
 SECTIONS = {
@@ -33,7 +34,7 @@ def report(directories: Sequence[Path], out: Path, log: Callable[[str], None] = 
     """
     artifacts = collect(directories)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(artifacts), encoding="utf-8")
+    write_whole(out, render(artifacts))
     log(f"{out}: {lead(artifacts)}")
     return out
 

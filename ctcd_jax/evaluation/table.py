@@ -25,6 +25,7 @@ from ctcd_jax.evaluation.summary import (
     summarise,
     task_title,
 )
+from ctcd_jax.files import write_whole
 
 __all__ = [
     "Cell",
@@ -53,10 +54,11 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
     with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
         rows = in_order(read_results(out / RESULTS), models)
         compared = differences(rows, out)
-        _write(out / "table.md", markdown(rows, compared, [_failed_line(*cell) for cell in failed_cells(out).items()]))
-        _write(out / "table.csv", csv_text(rows))
+        failed = [_failed_line(*cell) for cell in failed_cells(out).items()]
+        write_whole(out / "table.md", markdown(rows, compared, failed))
+        write_whole(out / "table.csv", csv_text(rows))
         if compared:
-            _write(out / "comparison.csv", differences_csv(compared))
+            write_whole(out / "comparison.csv", differences_csv(compared))
         else:
             (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
 
@@ -165,12 +167,6 @@ def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.Column, float]]]
     shared = [column for column in summary.columns if column in paper.COLUMNS]
     for name, values in paper.ROWS.items() if shared else ():
         yield f"paper: {name}", {column: values[column] for column in shared}
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _failed_line(cell: str, reason: str) -> str:

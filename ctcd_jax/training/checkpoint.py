@@ -5,7 +5,6 @@ WORKDIR/frozen/NAME/        a Hugging Face directory and the SHA-256 of its weig
 WORKDIR/tokenizer/          as in the corpus
 """
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.files import file_sha256
 from ctcd_jax.initial import run_member_config
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
@@ -75,12 +75,12 @@ class Checkpoints:
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
                 (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
-                warn(f"step {bad} cannot be read ({_first_line(error)}); going on from step {step}")
+                warn(f"step {bad} cannot be read ({first_line(error)}); going on from step {step}")
             self._manager.reload()
             return step, restored.state, restored.meta["tokens"]
         if unreadable:
             newest = max(unreadable)
-            reason = _first_line(unreadable[newest])
+            reason = first_line(unreadable[newest])
             raise UserError(
                 f"{self.directory / str(newest)}: cannot be read ({reason}); remove {self.directory} to begin again"
             )
@@ -135,7 +135,7 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
             restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
         except Exception as error:  # Orbax raises bare Exceptions
             raise UserError(
-                f"{directory / str(step)}: cannot be read ({_first_line(error)}); use another step"
+                f"{directory / str(step)}: cannot be read ({first_line(error)}); use another step"
             ) from error
     return config, jax.device_get(restored["members"][member]["params"])
 
@@ -158,7 +158,7 @@ def save_frozen(workdir: Path, name: str, config: BertConfig, params: dict) -> N
     shutil.rmtree(partial, ignore_errors=True)
     with _disk_errors(directory):
         save_pretrained(partial, config, params)
-        (partial / "model.sha256").write_text(_sha256(partial / "model.safetensors") + "\n")
+        (partial / "model.sha256").write_text(file_sha256(partial / "model.safetensors") + "\n")
         partial.rename(directory)
 
 
@@ -166,22 +166,13 @@ def load_frozen(workdir: Path, name: str) -> dict:
     """Returns the parameters of a frozen member. Raises UserError if the copy is not the one that was made."""
     directory = workdir / FROZEN / name
     weights, recorded = directory / "model.safetensors", directory / "model.sha256"
-    if not weights.is_file() or not recorded.is_file() or _sha256(weights) != recorded.read_text().strip():
+    if not weights.is_file() or not recorded.is_file() or file_sha256(weights) != recorded.read_text().strip():
         raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
     return load_pretrained(directory)[1]
 
 
 def _is_key(leaf: jax.Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _disk_errors:

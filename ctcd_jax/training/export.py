@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from ctcd_jax.card import write_card, write_facts
-from ctcd_jax.data.shards import file_sha256
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import file_sha256
 from ctcd_jax.initial import read_run
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained

@@ -16,8 +16,10 @@ from tqdm import tqdm
 from ctcd_jax.compilation import CompilationCount
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
+from ctcd_jax.errors import NonFinite, Stopped
 from ctcd_jax.hardware import peak_flops
 from ctcd_jax.initial import read_run
+from ctcd_jax.stopping import handling
 from ctcd_jax.training.checkpoint import Checkpoints
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
@@ -27,14 +29,6 @@ from ctcd_jax.training.run import open_run
 from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
 from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
-
-
-class NonFinite(Exception):
-    """The loss or a gradient is no longer finite; the last good checkpoint is kept. Exit code 3."""
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and has saved its state. Exit code 75: run it again to go on."""
 
 
 def train(
@@ -256,18 +250,11 @@ def _stop_requests():
     """
     asked = []
     if jax.distributed.is_initialized():
-        handlers = {signal.SIGINT: lambda *_: os.kill(os.getpid(), signal.SIGTERM)}
+        stopping = handling(lambda *_: os.kill(os.getpid(), signal.SIGTERM), [signal.SIGINT])
     else:
-        handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), lambda *_: asked.append(True))
-    try:
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
+        stopping = handling(lambda *_: asked.append(True))
+    with stopping:
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _above_the_bar(log: Callable[[str], None]) -> Callable[[str], None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctcd_jax.duration import duration
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import write_whole
 
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 
@@ -110,9 +111,7 @@ def cut_after(path: Path, step: int) -> None:
     for text in path.read_text().splitlines(keepends=True):
         if text.endswith("\n") and json.loads(text)["step"] <= step:
             kept.append(text)
-    whole = path.with_name(path.name + ".partial")
-    whole.write_text("".join(kept))
-    whole.replace(path)
+    write_whole(path, "".join(kept))
 
 
 def last_seconds(workdir: Path) -> float:

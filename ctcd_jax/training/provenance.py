@@ -15,7 +15,7 @@ from ctcd_jax import __version__
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json
+from ctcd_jax.files import read_json, write_json
 from ctcd_jax.initial import Source, parse_init
 from ctcd_jax.training.metrics import METRICS
 
@@ -31,10 +31,7 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Source
     """
     base_models = {name: base for name in sources if (base := _base_model(sources, name))}
     content = {"format": FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}
-    path = workdir / PROVENANCE
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(workdir / PROVENANCE, content)
 
 
 def read_provenance(workdir: Path) -> dict:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import write_json
 from ctcd_jax.initial import read_run
 from ctcd_jax.training.checkpoint import TOKENIZER
 from ctcd_jax.training.provenance import PROVENANCE, write_provenance
@@ -58,9 +59,7 @@ def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir
                 write_provenance(workdir, corpus, experiment.sources)
             elif not (workdir / PROVENANCE).is_file():  # begun by an earlier version
                 write_provenance(workdir, corpus, {})
-            partial = path.with_name("config.json.partial")
-            partial.write_text(json.dumps(content, indent=2) + "\n")
-            partial.replace(path)
+            write_json(path, content)
         except OSError as error:
             raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
     return content

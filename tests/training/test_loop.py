@@ -21,10 +21,9 @@ from jax._src.array import ArrayImpl
 from tensorboardX.proto.event_pb2 import Event
 
 from ctcd_jax.data import Corpus, ValidationBatches
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import NonFinite, Stopped, UserError
 from ctcd_jax.training import loop, train
 from ctcd_jax.training.checkpoint import load_member
-from ctcd_jax.training.loop import NonFinite
 from ctcd_jax.training.metrics import cut_after
 from tests.small import config, ctcd
 
@@ -254,7 +253,7 @@ def test_asked_to_stop_it_saves_and_goes_on(undisturbed, config_file, corpus, tm
 def test_time_is_counted_on_after_a_stop_and_names_the_device(corpus, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: step == 7)
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(Stopped):
         train(config(corpus), workdir, log=lambda text: None)
     before = lines(workdir, "timing.jsonl")
     assert [line["step"] for line in before] == [5, 7]  # also the two steps after the last line of the log

@@ -1,6 +1,5 @@
 """`ctcd latency`: parameters, FLOPs a token, and the time of a batch in every setting that was asked for."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ctcd_jax.evaluation.latency import quality, settings, table
 from ctcd_jax.evaluation.latency.encoders import checked_lengths, cpu_name, facts, load_encoder
 from ctcd_jax.evaluation.latency.onnx_runtime import require_onnx
 from ctcd_jax.evaluation.latency.running import measure
+from ctcd_jax.files import write_json
 
 FORMAT = 2
 
@@ -102,7 +102,7 @@ def latency(
         result["onnx_differences"] = differences
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(out, result)
     if results is not None:
         quality.draw(result, results, out.with_suffix(".png"), log)
     return result

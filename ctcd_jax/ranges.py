@@ -1,0 +1,53 @@
+"""Which numbers an option may take. Every number that a user can set has a range, and one function checks it."""
+
+import math
+import numbers
+from dataclasses import dataclass
+
+from ctcd_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included unless said otherwise; never NaN nor infinite.
+
+    Attributes:
+      above, below: whether `low`, and whether `high`, are themselves left out.
+      whole: whether only whole numbers will do.
+      off: what to give instead to have none of it, the end of the error's line, e.g. "None for no clipping".
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+    off: str = ""
+
+    def check(self, field: str, value: object) -> None:
+        """Raises UserError, which names `field`, unless `value` is a number in the range."""
+        if not self.holds(value):
+            raise UserError(f"{field} is {value!r}; it must be {self}" + (f", or {self.off}" if self.off else ""))
+
+    def holds(self, value: object) -> bool:
+        """Whether `value` is a number (a bool is none) in the range."""
+        kind = numbers.Integral if self.whole else numbers.Real
+        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+            return False
+        low = value > self.low if self.above else value >= self.low
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self):
+        parts = []
+        if self.low > -math.inf:
+            parts.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+        if self.high < math.inf:
+            parts.append(f"{'below' if self.below else 'at most'} {self.high:g}")
+        return f"a {'whole ' if self.whole else ''}number" + (f" {' and '.join(parts)}" if parts else "")
+
+
+COUNT = Range(1, whole=True)
+"""How many of something there must be: 1 or more."""
+
+SHARE = Range(0, 1)
+"""A share or a probability, both ends included."""
