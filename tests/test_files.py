@@ -13,9 +13,14 @@ from ctcd_jax.files import locked, read_json_lines, write_json, write_whole, wri
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "figures.json"
     write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), writing_whole(path) as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
+
+    def fail():
+        with writing_whole(path) as partial:
+            partial.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

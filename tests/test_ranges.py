@@ -23,7 +23,7 @@ def test_what_is_inside_and_what_is_not(allowed, inside, outside):
     assert all(allowed.holds(value) for value in inside)
     assert not any(allowed.holds(value) for value in outside)
     for value in outside:
-        with pytest.raises(UserError, match="^optimizer.b1 is "):
+        with pytest.raises(UserError, match=r"^optimizer\.b1 is "):
             allowed.check("optimizer.b1", value)
 
 
