@@ -10,6 +10,8 @@ from ctcd_jax.evaluation.paper import Column
 from ctcd_jax.evaluation.selection import selected
 from ctcd_jax.evaluation.tasks import TASKS
 
+MAJORITY_NOTE = "Majority class: what always giving the most frequent answer scores, where that is recorded."
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -22,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Summary:
-    """Models against (task, metric) columns; `majority` is what the most frequent dev class alone would score."""
+    """Models against (task, metric) columns; `majority` is what always giving the most frequent dev class scores."""
 
     columns: list[Column]
     models: dict[str, dict[Column, Cell]]
@@ -63,17 +65,25 @@ def summarise(rows: Sequence[dict]) -> Summary:
     values: dict[str, dict[Column, list[float]]] = {}
     majority = {}
     for row in selected(rows):
+        constant = _majority(row)
         for metric, value in row["metrics"].items():
             column = row["task"], metric
             values.setdefault(row["model"], {}).setdefault(column, []).append(100 * value)
-            if metric == "accuracy" and row.get("majority_share") is not None:
-                majority[column] = 100 * row["majority_share"]
+            if constant.get(metric) is not None:
+                majority[column] = 100 * constant[metric]
     columns = sorted(dict.fromkeys(column for cells in values.values() for column in cells), key=_order)
     models = {
         model: {column: _cell(cells[column]) for column in columns if column in cells}
         for model, cells in values.items()
     }
     return Summary(columns, models, majority)
+
+
+def number_text(value: float, digits: int = 2, plus: str = "", minus: str = "−") -> str:
+    """Returns a number with so many decimals and its sign; what rounds to nothing has none."""
+    text = f"{abs(value):.{digits}f}"
+    sign = "" if float(text) == 0 else minus if value < 0 else plus
+    return sign + text
 
 
 def column_title(task: str, metric: str) -> str:
@@ -111,7 +121,12 @@ def cell_text(cell: Cell | None, seeds: int = 0) -> str:
     if cell is None:
         return "–"
     deviation = "" if cell.deviation is None else f" ± {cell.deviation:.2f}"
-    return f"{cell.mean:.2f}{deviation}{f' (n = {cell.seeds})' if cell.seeds < seeds else ''}"
+    return f"{number_text(cell.mean)}{deviation}{f' (n = {cell.seeds})' if cell.seeds < seeds else ''}"
+
+
+def _majority(row: dict) -> dict[str, float | None]:
+    """What the most frequent class scores by each metric; lines of earlier versions have its accuracy alone."""
+    return row.get("majority") or {"accuracy": row.get("majority_share")}
 
 
 def _order(column: Column) -> tuple[int, float]:
