@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctcd_jax.evaluation import paper
@@ -10,7 +10,7 @@ from ctcd_jax.evaluation.paper import Column
 from ctcd_jax.evaluation.selection import selected
 from ctcd_jax.evaluation.tasks import TASKS
 
-MAJORITY_NOTE = "Majority class: what always giving the most frequent answer scores, where that is recorded."
+MAJORITY_NOTE = "Majority class: what one answer for everything, the most frequent, scores, where that is recorded."
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Summary:
-    """Models against (task, metric) columns; `majority` is what always giving the most frequent dev class scores."""
+    """Models against (task, metric) columns; `majority` is what the most frequent dev answer for everything scores."""
 
     columns: list[Column]
     models: dict[str, dict[Column, Cell]]
@@ -42,19 +42,21 @@ class Summary:
 
     def mean_of_columns(self, model: str) -> float | None:
         """The paper's average: the plain mean of the averaged columns (None unless the model has every one)."""
-        means = self._means(model)
-        return means and paper.mean_of_columns(means)
+        return self.averages(self._means(model))[0]
 
     def mean_over_tasks(self, model: str) -> float | None:
         """The usual GLUE average: first the metrics of a task, then the tasks (None unless the model has every one)."""
-        means = self._means(model)
-        return means and paper.mean_over_tasks(means)
+        return self.averages(self._means(model))[1]
 
-    def _means(self, model: str) -> dict[Column, float] | None:
-        cells = self.models[model]
-        if any(column not in cells for column in self.averaged):
-            return None
-        return {column: cells[column].mean for column in self.averaged}
+    def averages(self, values: Mapping[Column, float]) -> tuple[float | None, float | None]:
+        """Both averages of figures by column, None unless every averaged column is there."""
+        if any(column not in values for column in self.averaged):
+            return None, None
+        averaged = {column: values[column] for column in self.averaged}
+        return paper.mean_of_columns(averaged), paper.mean_over_tasks(averaged)
+
+    def _means(self, model: str) -> dict[Column, float]:
+        return {column: cell.mean for column, cell in self.models[model].items()}
 
 
 def summarise(rows: Sequence[dict]) -> Summary:

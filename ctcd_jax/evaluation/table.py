@@ -102,7 +102,7 @@ def as_table(summary: Summary) -> list[list[str]]:
         table.append([model, *texts, *map(_number, means)])
     if summary.majority:
         shares = (_number(summary.majority.get(column)) for column in summary.columns)
-        table.append(["majority class", *shares, "–", "–"])
+        table.append(["majority class", *shares, *map(_number, summary.averages(summary.majority))])
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         table.append([name, *(_number(values.get(column)) for column in summary.columns), *map(_number, means)])
@@ -125,7 +125,10 @@ def csv_text(rows: Sequence[dict]) -> str:
             line += [_figure(cell.mean), _figure(cell.deviation), cell.seeds] if cell else ["", "", ""]
         lines.append([*line, _figure(summary.mean_of_columns(model)), _figure(summary.mean_over_tasks(model))])
     if summary.majority:
-        lines.append(["majority class", "majority class", *_means_only(summary, summary.majority), "", ""])
+        means = summary.averages(summary.majority)
+        lines.append(
+            ["majority class", "majority class", *_means_only(summary, summary.majority), *map(_figure, means)]
+        )
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         lines.append([name, "paper", *_means_only(summary, values), *map(_figure, means)])

@@ -137,12 +137,11 @@ def test_other_metrics_are_held_by_resampling_the_predictions(metric, seeds, sca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scatter", [0.0, 0.05, 0.1, 0.3])
-@pytest.mark.parametrize("examples", [100, 300])
+@pytest.mark.parametrize("scatter", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "matthews", "pearson", "spearman"])
-def test_every_metric_is_held_whatever_makes_the_scatter(metric, seeds, examples, scatter):
-    held = coverage(metric, seeds, examples, scatter, TRIALS, 200, np.random.default_rng([seeds, examples]))
+def test_every_metric_is_held_whatever_makes_the_scatter(metric, seeds, scatter):
+    held = coverage(metric, seeds, 100, scatter, TRIALS, 200, np.random.default_rng(seeds))
     assert LOW <= held <= high(seeds)
 
 

@@ -96,6 +96,9 @@ def test_the_majority_class_is_shown_by_every_metric_and_who_knows_no_more_is_na
     assert "In CoLA Matthews no more than that: a." in notes
     table = {line["model"]: line for line in csv.DictReader(io.StringIO(csv_text(rows)))}
     assert table["majority class"]["mrpc_f1_mean"] == "81.220000"
+    averages = summarise(rows[:2]).averages({("mrpc", "f1"): 81.22, ("mrpc", "accuracy"): 68.38})
+    assert averages == (pytest.approx(74.8), pytest.approx(74.8))
+    assert lines(rows[:2])["majority class"]["mean over 1 task"] == "74.80"
     # What rounds to nothing has no sign; what does not has its own.
     assert (shown["a"]["CoLA Matthews"], shown["a"]["STS-B Pearson"]) == ("0.00", "−50.00")
     assert (table["a"]["cola_matthews_mean"], table["a"]["stsb_pearson_mean"]) == ("-0.001000", "-50.000000")
