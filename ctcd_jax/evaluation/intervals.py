@@ -35,7 +35,10 @@ class Interval:
 
 
 def interval(differences: np.ndarray, resampled: np.ndarray | None = None, examples: int = 0) -> Interval | None:
-    """Returns the interval of the mean of paired differences, None where there is a single one and no resamples.
+    """Returns the interval of the mean of paired differences, None where nothing can be told of it.
+
+    That is where there are no resamples, and a single seed or all with the same difference: scores are counts of
+    examples, so that two seeds agree by chance now and then.
 
     Args:
       differences: float[P, F], the first model's score less the second's, by pre-training and fine-tuning seed.
@@ -45,25 +48,27 @@ def interval(differences: np.ndarray, resampled: np.ndarray | None = None, examp
     """
     pretrainings, finetunings = differences.shape
     covers = (pretrainings > 1, finetunings > 1, resampled is not None)
-    if not any(covers):
+    if not any(covers) or (resampled is None and np.ptp(differences) == 0):
         return None
-    # A bootstrap's variance is (N - 1) / N of the unbiased one.
-    shared = None if resampled is None else shared_variance(_units(resampled, -3)) * examples / max(1, examples - 1)
-    mean, half = float(differences.mean()), float(half_width(differences, shared, examples))
+    scale = examples / max(1, examples - 1)  # a bootstrap's variance is (N - 1) / N of the unbiased one
+    mean, half = float(differences.mean()), float(half_width(differences, resampled, scale, examples))
     names = tuple(name for name, covered in zip(SOURCES, covers, strict=True) if covered)
     return Interval(mean - half, mean + half, names)
 
 
-def half_width(differences: np.ndarray, shared: np.ndarray | None, examples: int) -> np.ndarray:
+def half_width(differences: np.ndarray, drawn: np.ndarray | None, scale: float, examples: int) -> np.ndarray:
     """Returns float[...], half the width of the interval of each mean.
+
+    It is never below that of the examples alone: few seeds may scatter less than the examples in them, by chance.
 
     Args:
       differences: float[..., P, F].
-      shared: float[...], the variance of the mean for the examples that all seeds share; None: it is not covered.
-      examples: from how many it was estimated.
+      drawn: float[..., P, F, draws], whose covariances over the draws are, `scale` times, those for the sample of
+        examples; None: these are not covered.
+      examples: from how many they were estimated.
     """
     pretrainings, finetunings = differences.shape[-2:]
-    units = _units(differences[..., None], -3)[..., 0]
+    units = _units(differences[..., None])[..., 0]
     count = units.shape[-1]
     square = np.zeros(differences.shape[:-2])
     if count > 1:
@@ -71,8 +76,10 @@ def half_width(differences: np.ndarray, shared: np.ndarray | None, examples: int
     if min(pretrainings, finetunings) > 1:
         common = shared_variance(differences) / (finetunings - 1)  # of the mean over seeds; unbiased
         square = square + _quantile(finetunings - 1) ** 2 * common
-    if shared is not None:
-        square = square + _quantile(max(1, examples - 1)) ** 2 * shared
+    if drawn is not None:
+        reach = _quantile(max(1, examples - 1)) ** 2 * scale
+        alone = drawn.mean(axis=(-3, -2)).var(axis=-1)
+        square = np.maximum(square + reach * shared_variance(_units(drawn)), reach * alone)
     return np.sqrt(square)
 
 
@@ -111,9 +118,9 @@ def interval_words(covers: Collection[str]) -> str:
     return " ".join(words)
 
 
-def _units(values: np.ndarray, axis: int) -> np.ndarray:
+def _units(values: np.ndarray) -> np.ndarray:
     """[..., units, draws] of [..., P, F, draws]: a unit is a pre-training, or a fine-tuning if there is only one."""
-    return values.mean(axis=axis + 1) if values.shape[axis] > 1 else values.squeeze(axis)
+    return values.mean(axis=-2) if values.shape[-3] > 1 else values.squeeze(-3)
 
 
 def _quantile(degrees: int) -> float:

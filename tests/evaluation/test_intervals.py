@@ -57,6 +57,16 @@ def test_of_one_seed_it_is_the_t_interval_over_examples():
     assert interval(np.ones((1, 1))) is None
 
 
+def test_seeds_that_agree_by_chance_do_not_make_it_narrower_than_the_examples_do():
+    # Two seeds with the same difference, which the examples move in opposite ways a little more often than not.
+    drawn = np.random.default_rng(4).normal(size=(1, 2, 100_000))
+    drawn -= 0.2 * drawn.mean(axis=1, keepdims=True)
+    found = interval(np.ones((1, 2)), drawn, 50)
+    reach = stats.t(49).ppf(0.975) * drawn.mean(axis=(0, 1)).std() * np.sqrt(50 / 49)
+    assert (found.low, found.high) == pytest.approx((1 - reach, 1 + reach))
+    assert interval(np.ones((1, 2))) is None
+
+
 def test_what_seeds_share_is_the_mean_covariance_of_two_of_them():
     values = np.random.default_rng(2).normal(size=(4, 50)) + np.random.default_rng(3).normal(size=50)
     covariance = np.cov(values, ddof=0)
@@ -91,9 +101,9 @@ def test_seeds_and_examples_hold_the_true_difference_of_accuracies(examples, see
         common = rng.random((trials, 1, 1, examples), dtype=np.float32)
         own = rng.random((trials, 2, seeds, examples), dtype=np.float32)
         right = np.where(rng.random((trials, 1, 1, examples)) < 0.5, common, own) < chance
-        gaps = right[:, 0].astype(np.float32) - right[:, 1]
-        differences = gaps.mean(axis=-1, dtype=np.float64)[:, None]
-        half = half_width(differences, shared_variance(gaps) / (examples - 1), examples)
+        gaps = (right[:, 0].astype(np.float32) - right[:, 1])[:, None]
+        differences = gaps.mean(axis=-1, dtype=np.float64)
+        half = half_width(differences, gaps, 1 / (examples - 1), examples)
         held += np.sum(np.abs(differences.mean(axis=(1, 2)) - 0.05) <= half)
     assert LOW <= held / TRIALS <= high(seeds)
 
@@ -111,10 +121,10 @@ def answers(metric, seeds, examples, scatter, rng):
 
 
 def coverage(metric, seeds, examples, scatter, trials, resamples, rng):
-    """How often the interval holds the difference expected at this number of examples, itself from 2,000 trials."""
+    """How often the interval holds the difference expected at this number of examples, itself from 1,000 trials."""
     once = np.ones((1, examples))
     gaps = []
-    for _ in range(2000):
+    for _ in range(1000):
         labels, predictions = answers(metric, seeds, examples, scatter, rng)
         scores = weighted_scores([metric], labels, predictions.reshape(-1, examples), once)[metric]
         gaps.append(np.subtract(*scores.reshape(2, seeds).mean(axis=1)))
@@ -130,10 +140,10 @@ def coverage(metric, seeds, examples, scatter, trials, resamples, rng):
 
 
 @pytest.mark.parametrize("scatter", [0.0, 0.2])
-@pytest.mark.parametrize(("metric", "seeds"), [("f1", 5), ("matthews", 3), ("pearson", 5)])
-def test_other_metrics_are_held_by_resampling_the_predictions(metric, seeds, scatter):
-    # 400 trials have a standard error of 1.1 points.
-    assert coverage(metric, seeds, 100, scatter, 400, 100, np.random.default_rng(seeds)) >= 0.917
+@pytest.mark.parametrize("metric", ["f1", "matthews", "pearson"])
+def test_other_metrics_are_held_by_resampling_the_predictions(metric, scatter):
+    # 300 trials have a standard error of 1.26 points.
+    assert coverage(metric, 3, 100, scatter, 300, 100, np.random.default_rng(0)) >= 0.912
 
 
 @pytest.mark.slow
@@ -161,8 +171,8 @@ def test_two_levels_of_seeds_and_examples_hold_the_true_difference(pretrainings,
     seeds += finetuning * rng.standard_normal((TRIALS, 1, finetunings))
     gaps = example * rng.standard_normal((TRIALS, 1, 1, examples)) + own * rng.standard_normal((*shape, examples))
     differences = seeds + gaps.mean(axis=-1)
-    shared = shared_variance(gaps.mean(axis=2)) / (examples - 1)
-    held = np.mean(np.abs(differences.mean(axis=(1, 2))) <= half_width(differences, shared, examples))
+    half = half_width(differences, gaps, 1 / (examples - 1), examples)
+    held = np.mean(np.abs(differences.mean(axis=(1, 2))) <= half)
     assert LOW <= held <= high(min(pretrainings, finetunings if finetunings > 1 else pretrainings))
 
 
