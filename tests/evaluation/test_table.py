@@ -1,6 +1,8 @@
 import csv
 import io
+import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +247,11 @@ def test_when_every_cell_failed_the_table_says_so(tmp_path):
 
 def test_bars_in_names_do_not_break_the_markdown():
     assert "| a\\|b |" in markdown([row("a|b", "rte", 0, {"accuracy": 0.5})])
+
+
+def test_the_published_figures_are_those_of_the_published_results(tmp_path):
+    published = Path(__file__).parents[2] / "results" / "glue-small"
+    shutil.copy(published / "results.jsonl", tmp_path)
+    write_tables(tmp_path)
+    for name in ("table.csv", "comparison.csv"):
+        assert (tmp_path / name).read_text() == (published / name).read_text()
