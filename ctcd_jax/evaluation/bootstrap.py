@@ -1,7 +1,7 @@
-"""Bootstrap resamples of fine-tuned scores over development examples and over seeds, in NumPy.
+"""Bootstrap resamples of fine-tuned scores over development examples, in NumPy.
 
 Every resample draws N of the N examples with replacement, the same for all models and seeds, so that differences are
-paired; which seeds it takes is drawn apart (`seed_weights`).
+paired and what seeds share for answering the same examples can be told (`intervals`).
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 2000
-LEVEL = 0.95
 _ENTRIES = 1 << 18  # of a temporary array: 2 MB, which a cache holds
 
 
@@ -62,17 +61,6 @@ def weighted_scores(
         "spearman": _spearman,
     }
     return {metric: functions[metric](labels, predictions, counts) for metric in metrics}
-
-
-def seed_weights(seeds: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
-    """Returns float[resamples, seeds] with rows that add to 1: the shares of `seeds` draws with replacement."""
-    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-
-
-def interval(samples: np.ndarray) -> tuple[float, float]:
-    """The percentile interval of float[resamples]."""
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _accuracy(labels, predictions, counts):

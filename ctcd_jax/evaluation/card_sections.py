@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from ctcd_jax.card.text import table
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
-from ctcd_jax.evaluation.summary import Summary, average_titles, cell_text, column_title, summarise, task_title
+from ctcd_jax.evaluation.summary import (
+    MAJORITY_NOTE,
+    Summary,
+    average_titles,
+    cell_text,
+    column_title,
+    number_text,
+    summarise,
+    task_title,
+)
 from ctcd_jax.evaluation.tasks import TASKS
 
 # Our metric: (the hub's id, what people call it).
@@ -46,7 +55,7 @@ def scores_section(rows: Sequence[dict]) -> str:
         shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
     means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
     for title, mean in zip(average_titles(summary.averaged), means, strict=True):
-        shown.append([f"**{title}**", f"**{mean:.2f}**", "", *([""] if majority else [])])
+        shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", table(shown, numbers=len(shown[0]) - 1)]
     if taken := settings_table(rows):
         heads, values = taken[0][1:], taken[1][1:]
@@ -103,7 +112,7 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
     if outside := [column_title(*column) for column in summary.columns if column not in summary.averaged]:
         notes.append(f"In neither average: {', '.join(outside)}.")
     if summary.majority:
-        notes.append("Majority class: the accuracy of always giving the most frequent answer.")
+        notes.append(MAJORITY_NOTE)
     devices = {(row["device"], row["precision"]): None for row in chosen if "device" in row}
     where = [f"{'a CPU' if device == 'cpu' else device} in {precision}" for device, precision in devices]
     if where:

@@ -1,4 +1,4 @@
-"""Paired differences between the first model of a `results.jsonl` and each other, with bootstrap intervals."""
+"""Paired differences between the first model of a `results.jsonl` and each other, with confidence intervals."""
 
 import csv
 import io
@@ -8,14 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
+from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation import paper
-from ctcd_jax.evaluation.bootstrap import LEVEL, RESAMPLES, interval, seed_weights
+from ctcd_jax.evaluation.intervals import EXAMPLES, SOURCES, Interval, interval, interval_words
 from ctcd_jax.evaluation.paper import Column
 from ctcd_jax.evaluation.predictions import Resamples, resample
 from ctcd_jax.evaluation.selection import selected
-from ctcd_jax.evaluation.summary import average_titles, column_key, column_title, summarise, task_title
+from ctcd_jax.evaluation.summary import (
+    average_titles,
+    column_key,
+    column_title,
+    number_text,
+    summarise,
+    task_title,
+)
 
 _SEED = 0
+_HEAD = ["first", "second", "column", "difference", "low", "high", "seeds", "covers", "missing"]
+_EARLIER = "comparison.csv is of an earlier version, whose intervals held less than they said; run ctcd glue again"
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,8 @@ class Difference:
       column: a (task, metric), or the title of an average.
       value: mean over the shared seeds.
       seeds: how many are shared; for an average, the fewest of its columns.
-      interval: (low, high), None where it cannot be had; `missing` then says why.
+      interval: None where it cannot be had.
+      missing: why it cannot be had, or does not cover the examples.
     """
 
     first: str
@@ -34,14 +45,25 @@ class Difference:
     column: Column | str
     value: float
     seeds: int
-    interval: tuple[float, float] | None
+    interval: Interval | None
     missing: str | None = None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What two models have in a column, in points: differences {seed: value}, and float[S, resamples] or None."""
+
+    column: Column
+    by_seed: Mapping[int, float]
+    resampled: np.ndarray | None
+    examples: int
+    missing: str | None
 
 
 def differences(rows: Sequence[dict], folder: Path) -> list[Difference]:
     """Compares the first model of `rows` with each other, column by column and in both averages.
 
-    Intervals need the predictions that the lines name, relative to `folder`.
+    Intervals cover the examples where the predictions that the lines name are there, relative to `folder`.
     """
     rows = selected(rows)
     summary = summarise(rows)
@@ -54,17 +76,29 @@ def differences(rows: Sequence[dict], folder: Path) -> list[Difference]:
     resamples = {task: _resample(task, models, folder) for task, models in tasks.items()}
     found = []
     for second in others:
-        columns, samples = {}, {}
+        pairs = {}
         for column in summary.columns:
             task, metric = column
-            pair = [
+            scores = [
                 {seed: row["metrics"][metric] for seed, row in seeds.items() if metric in row["metrics"]}
                 for seeds in (tasks[task][first], tasks[task].get(second, {}))
             ]
-            if pair[0].keys() & pair[1].keys():
-                columns[column], samples[column] = _column(column, (first, second), pair, resamples[task])
-        found += [*columns.values(), *_averages(summary.averaged, columns, samples)]
+            if scores[0].keys() & scores[1].keys():
+                pairs[column] = _pair(column, (first, second), scores, resamples[task])
+        found += [_difference(first, second, column, pair) for column, pair in pairs.items()]
+        if all(column in pairs for column in summary.averaged):
+            found += _averages(first, second, [pairs[column] for column in summary.averaged])
     return found
+
+
+def difference_text(difference: Difference | None, seeds: int) -> str:
+    """Returns "+1.00 [−1.00, 3.00]", with the number of seeds where it is below `seeds`; a dash for None."""
+    if difference is None:
+        return "–"
+    found = difference.interval
+    ends = "" if found is None else f" [{number_text(found.low)}, {number_text(found.high)}]"
+    few = f" (n = {difference.seeds})" if difference.seeds < seeds else ""
+    return f"{number_text(difference.value, plus='+')}{ends}{few}"
 
 
 def differences_table(found: Sequence[Difference]) -> list[list[str]]:
@@ -79,58 +113,87 @@ def differences_table(found: Sequence[Difference]) -> list[list[str]]:
     return [
         ["difference", *titles],
         *(
-            [f"{first} − {second}", *(_text(by_column.get(column), most) for column in columns)]
+            [f"{first} − {second}", *(difference_text(by_column.get(column), most) for column in columns)]
             for (first, second), by_column in pairs.items()
         ),
     ]
 
 
 def differences_note(found: Sequence[Difference]) -> str:
-    """Says what the intervals cover and what they do not, and why any is missing."""
+    """Says what the intervals are, what they cover and what they do not, and why any is missing."""
     notes = ["Points of per cent, over the seeds that both models have."]
-    seeds = {difference.seeds for difference in found if difference.interval}
-    if seeds:
-        notes.append(
-            f"In brackets {100 * LEVEL:g} % percentile bootstrap intervals, {RESAMPLES:,} resamples: each draws "
-            "fine-tuning seeds and development examples with replacement, the same ones for both models. They do not "
-            "cover pre-training, for each model was pre-trained once, nor the choice of settings, and are not widened "
-            "for being many."
-        )
-    if 1 in seeds:
-        where = "there is only one seed" if seeds == {1} else "only one seed is shared (n = 1)"
-        notes.append(f"Where {where}, examples alone are drawn: the interval says nothing of other seeds.")
-    if seeds - {1}:
-        notes.append(
-            "Where seeds scatter far more than examples, a few of them give too narrow an interval: in simulation it "
-            "held the truth about 80 % of the time with three seeds and 90 % with five, and otherwise 95 % or more."
-        )
-    reasons: dict[str, dict[str, None]] = {}
-    for difference in found:
-        if difference.missing and not isinstance(difference.column, str):
-            reasons.setdefault(difference.missing, {})[task_title(difference.column[0])] = None
-    notes += [f"No interval for {', '.join(tasks)}: {reason}." for reason, tasks in reasons.items()]
+    kinds = dict.fromkeys(difference.interval.covers for difference in found if difference.interval)
+    if kinds:
+        notes.append(interval_words(max(kinds, key=len)))
+    fullest = max(kinds, key=len, default=())
+    if (EXAMPLES,) in kinds:
+        where = "There is only one seed" if fullest == (EXAMPLES,) else "Where only one seed is shared (n = 1)"
+        notes.append(f"{where}: examples alone are drawn, and the interval says nothing of other seeds.")
+    reasons: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for title, differing in _by_title(found).items():
+        for has_interval in (True, False):
+            texts = [d.missing for d in differing if d.missing and bool(d.interval) == has_interval]
+            if texts:
+                each = dict.fromkeys(reason for text in texts for reason in text.split("; "))
+                reasons.setdefault((has_interval, tuple(each)), []).append(title)
+    for (has_interval, each), titles in reasons.items():
+        what = "The interval covers no examples for" if has_interval else "No interval for"
+        notes.append(f"{what} {', '.join(titles)}: {'; '.join(each)}.")
     return " ".join(notes)
 
 
 def differences_csv(found: Sequence[Difference]) -> str:
-    """Returns one line a difference, in points of per cent; `low` and `high` are empty without an interval."""
+    """Returns one line a difference, in points of per cent.
+
+    `low` and `high` are empty without an interval; `covers` says what chance it takes into account, `missing` why not
+    more.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["first", "second", "column", "difference", "low", "high", "seeds", "resamples"])
+    writer.writerow(_HEAD)
     for difference in found:
-        ends = ["", ""] if difference.interval is None else [f"{end:.6f}" for end in difference.interval]
+        own = difference.interval
+        ends = ["", ""] if own is None else [number_text(end, 6, minus="-") for end in (own.low, own.high)]
         writer.writerow(
             [
                 difference.first,
                 difference.second,
                 column_key(difference.column),
-                f"{difference.value:.6f}",
+                number_text(difference.value, 6, minus="-"),
                 *ends,
                 difference.seeds,
-                RESAMPLES if difference.interval else "",
+                "; ".join(own.covers) if own else "",
+                difference.missing or "",
             ]
         )
     return file.getvalue()
+
+
+def read_differences(lines: Sequence[Mapping[str, str]], rows: Sequence[dict]) -> list[Difference]:
+    """Returns what `differences_csv` wrote, of the lines of a comparison.csv and of its results.jsonl.
+
+    Intervals of an earlier version are left out, and why is said in `missing`.
+
+    Raises:
+      UserError: a line is damaged.
+    """
+    summary = summarise(rows)
+    columns = {column_key(column): column for column in (*summary.columns, *average_titles(summary.averaged))}
+    found = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            column = columns.get(line["column"], line["column"].replace("_", " "))
+            own, missing = None, line.get("missing") or None
+            if line["low"] and "covers" not in line:
+                missing = _EARLIER
+            elif line["low"]:
+                covers = tuple(name for name in SOURCES if name in line["covers"].split("; "))
+                own = Interval(float(line["low"]), float(line["high"]), covers)
+            value, seeds = float(line["difference"]), int(line["seeds"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"comparison.csv:{number}: damaged; run ctcd glue again") from error
+        found.append(Difference(line["first"], line["second"], column, value, seeds, own, missing))
+    return found
 
 
 def _resample(task: str, models: Mapping[str, dict[int, dict]], folder: Path) -> Resamples:
@@ -143,53 +206,53 @@ def _resample(task: str, models: Mapping[str, dict[int, dict]], folder: Path) ->
     return resample(task, used, folder, _SEED)
 
 
-def _column(
-    column: Column, models: tuple[str, str], pair: Sequence[Mapping[int, float]], resamples: Resamples
-) -> tuple[Difference, np.ndarray | None]:
-    seeds = sorted(pair[0].keys() & pair[1].keys())
-    value = 100 * float(np.mean([pair[0][seed] - pair[1][seed] for seed in seeds]))
+def _pair(
+    column: Column, models: tuple[str, str], scores: Sequence[Mapping[int, float]], resamples: Resamples
+) -> _Pair:
+    seeds = sorted(scores[0].keys() & scores[1].keys())
+    by_seed = {seed: 100 * (scores[0][seed] - scores[1][seed]) for seed in seeds}
     reasons = [resamples.missing[model, column[0]] for model in models if (model, column[0]) in resamples.missing]
     if reasons:
-        return Difference(*models, column, value, len(seeds), None, "; ".join(reasons)), None
-    first, second = (np.stack([resamples.scores[model, seed, column] for seed in seeds], axis=1) for model in models)
-    # Tasks with the same seeds share the draw: should a seed be lucky in several tasks, the averages' intervals see it.
-    weights = seed_weights(len(seeds), np.random.default_rng([_SEED, *seeds]))
-    samples = 100 * (weights * (first - second)).sum(axis=1)
-    return Difference(*models, column, value, len(seeds), interval(samples)), samples
+        return _Pair(column, by_seed, None, 0, "; ".join(reasons))
+    first, second = (np.stack([resamples.scores[model, seed, column] for seed in seeds]) for model in models)
+    return _Pair(column, by_seed, 100 * (first - second), resamples.examples[column], None)
 
 
-def _averages(
-    averaged: Sequence[Column], columns: Mapping[Column, Difference], samples: Mapping[Column, np.ndarray | None]
-) -> list[Difference]:
-    """Both averages of one pair, or none where it lacks a column."""
-    if any(column not in columns for column in averaged):
-        return []
-    parts = {column: columns[column] for column in averaged}
-    drawn = {column: samples[column] for column in averaged}
-    complete = all(values is not None for values in drawn.values())
-    return [
-        Difference(
-            *next((part.first, part.second) for part in parts.values()),
-            title,
-            mean({column: part.value for column, part in parts.items()}),
-            min(part.seeds for part in parts.values()),
-            interval(mean(drawn)) if complete else None,
-            None if complete else "a column has no interval",
+def _difference(first: str, second: str, column: Column | str, pair: _Pair) -> Difference:
+    """The models of a `results.jsonl` were pre-trained once each, so the seeds are those of fine-tuning."""
+    values = np.array(list(pair.by_seed.values()))
+    found = interval(values[None], None if pair.resampled is None else pair.resampled[None], pair.examples)
+    return Difference(first, second, column, float(values.mean()), len(values), found, pair.missing)
+
+
+def _averages(first: str, second: str, pairs: Sequence[_Pair]) -> list[Difference]:
+    """Both averages. Seed by seed, so that a seed that is lucky in several tasks is not taken for several seeds."""
+    titles = average_titles([pair.column for pair in pairs])
+    complete = all(pair.resampled is not None for pair in pairs)
+    alike = len({tuple(pair.by_seed) for pair in pairs}) == 1
+    found = []
+    for title, mean in zip(titles, (paper.mean_of_columns, paper.mean_over_tasks), strict=True):
+        if not alike:
+            value = mean({pair.column: float(np.mean(list(pair.by_seed.values()))) for pair in pairs})
+            fewest = min(len(pair.by_seed) for pair in pairs)
+            found.append(Difference(first, second, title, value, fewest, None, "columns with different seeds"))
+            continue
+        seeds = mean({pair.column: np.array(list(pair.by_seed.values())) for pair in pairs})
+        together = _Pair(
+            pairs[0].column,
+            dict(zip(pairs[0].by_seed, seeds, strict=True)),
+            mean({pair.column: pair.resampled for pair in pairs}) if complete else None,
+            min(pair.examples for pair in pairs),
+            None if complete else "a column lacks predictions",
         )
-        for title, mean in zip(average_titles(averaged), (paper.mean_of_columns, paper.mean_over_tasks), strict=True)
-    ]
+        found.append(_difference(first, second, title, together))
+    return found
 
 
-def _text(difference: Difference | None, seeds: int) -> str:
-    if difference is None:
-        return "–"
-    ends = "" if difference.interval is None else " [" + ", ".join(_signed(end) for end in difference.interval) + "]"
-    few = f" (n = {difference.seeds})" if difference.seeds < seeds else ""
-    return f"{_signed(difference.value, '+')}{ends}{few}"
-
-
-def _signed(value: float, plus: str = "") -> str:
-    """Two decimals with a true minus sign; what rounds to nothing has none."""
-    text = f"{abs(value):.2f}"
-    sign = "" if float(text) == 0 else "−" if value < 0 else plus
-    return sign + text
+def _by_title(found: Sequence[Difference]) -> dict[str, list[Difference]]:
+    """The differences by task, then those of the averages."""
+    titled: dict[str, list[Difference]] = {}
+    for difference in sorted(found, key=lambda each: isinstance(each.column, str)):
+        title = "the averages" if isinstance(difference.column, str) else task_title(difference.column[0])
+        titled.setdefault(title, []).append(difference)
+    return titled

@@ -2,13 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctcd_jax.evaluation import paper
 from ctcd_jax.evaluation.paper import Column
 from ctcd_jax.evaluation.selection import selected
 from ctcd_jax.evaluation.tasks import TASKS
+
+MAJORITY_NOTE = "Majority class: what one answer for everything, the most frequent, scores, where that is recorded."
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Summary:
-    """Models against (task, metric) columns; `majority` is what the most frequent dev class alone would score."""
+    """Models against (task, metric) columns; `majority` is what the most frequent dev answer for everything scores."""
 
     columns: list[Column]
     models: dict[str, dict[Column, Cell]]
@@ -40,19 +42,21 @@ class Summary:
 
     def mean_of_columns(self, model: str) -> float | None:
         """The paper's average: the plain mean of the averaged columns (None unless the model has every one)."""
-        means = self._means(model)
-        return means and paper.mean_of_columns(means)
+        return self.averages(self._means(model))[0]
 
     def mean_over_tasks(self, model: str) -> float | None:
         """The usual GLUE average: first the metrics of a task, then the tasks (None unless the model has every one)."""
-        means = self._means(model)
-        return means and paper.mean_over_tasks(means)
+        return self.averages(self._means(model))[1]
 
-    def _means(self, model: str) -> dict[Column, float] | None:
-        cells = self.models[model]
-        if any(column not in cells for column in self.averaged):
-            return None
-        return {column: cells[column].mean for column in self.averaged}
+    def averages(self, values: Mapping[Column, float]) -> tuple[float | None, float | None]:
+        """Both averages of figures by column, None unless every averaged column is there."""
+        if any(column not in values for column in self.averaged):
+            return None, None
+        averaged = {column: values[column] for column in self.averaged}
+        return paper.mean_of_columns(averaged), paper.mean_over_tasks(averaged)
+
+    def _means(self, model: str) -> dict[Column, float]:
+        return {column: cell.mean for column, cell in self.models[model].items()}
 
 
 def summarise(rows: Sequence[dict]) -> Summary:
@@ -63,17 +67,25 @@ def summarise(rows: Sequence[dict]) -> Summary:
     values: dict[str, dict[Column, list[float]]] = {}
     majority = {}
     for row in selected(rows):
+        constant = _majority(row)
         for metric, value in row["metrics"].items():
             column = row["task"], metric
             values.setdefault(row["model"], {}).setdefault(column, []).append(100 * value)
-            if metric == "accuracy" and row.get("majority_share") is not None:
-                majority[column] = 100 * row["majority_share"]
+            if constant.get(metric) is not None:
+                majority[column] = 100 * constant[metric]
     columns = sorted(dict.fromkeys(column for cells in values.values() for column in cells), key=_order)
     models = {
         model: {column: _cell(cells[column]) for column in columns if column in cells}
         for model, cells in values.items()
     }
     return Summary(columns, models, majority)
+
+
+def number_text(value: float, digits: int = 2, plus: str = "", minus: str = "−") -> str:
+    """Returns a number with so many decimals and its sign; what rounds to nothing has none."""
+    text = f"{abs(value):.{digits}f}"
+    sign = "" if float(text) == 0 else minus if value < 0 else plus
+    return sign + text
 
 
 def column_title(task: str, metric: str) -> str:
@@ -111,7 +123,12 @@ def cell_text(cell: Cell | None, seeds: int = 0) -> str:
     if cell is None:
         return "–"
     deviation = "" if cell.deviation is None else f" ± {cell.deviation:.2f}"
-    return f"{cell.mean:.2f}{deviation}{f' (n = {cell.seeds})' if cell.seeds < seeds else ''}"
+    return f"{number_text(cell.mean)}{deviation}{f' (n = {cell.seeds})' if cell.seeds < seeds else ''}"
+
+
+def _majority(row: dict) -> dict[str, float | None]:
+    """What the most frequent class scores by each metric; lines of earlier versions have its accuracy alone."""
+    return row.get("majority") or {"accuracy": row.get("majority_share")}
 
 
 def _order(column: Column) -> tuple[int, float]:

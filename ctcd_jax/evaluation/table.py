@@ -13,15 +13,18 @@ from ctcd_jax.evaluation.comparison import (
     differences_note,
     differences_table,
 )
+from ctcd_jax.evaluation.predictions import keep
 from ctcd_jax.evaluation.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import (
+    MAJORITY_NOTE,
     Cell,
     Summary,
     average_titles,
     cell_text,
     column_key,
     column_title,
+    number_text,
     summarise,
     task_title,
 )
@@ -42,7 +45,9 @@ __all__ = [
 
 
 def write_tables(out: Path, models: Sequence[str] = ()) -> None:
-    """Writes `table.md`, `table.csv` and, of two models or more, `comparison.csv` from `out`/results.jsonl.
+    """Writes the tables from `out`/results.jsonl, and beside them what the models answered.
+
+    That is `table.md`, `table.csv`, of two models or more `comparison.csv`, and `predictions/TASK.csv`.
 
     Args:
       models: these come first, in this order: the first is the one that the others are compared with. Others follow as
@@ -53,6 +58,7 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
     """
     with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
         rows = in_order(read_results(out / RESULTS), models)
+        keep(rows, out)
         compared = differences(rows, out)
         failed = [_failed_line(*cell) for cell in failed_cells(out).items()]
         write_whole(out / "table.md", markdown(rows, compared, failed))
@@ -96,7 +102,7 @@ def as_table(summary: Summary) -> list[list[str]]:
         table.append([model, *texts, *map(_number, means)])
     if summary.majority:
         shares = (_number(summary.majority.get(column)) for column in summary.columns)
-        table.append(["majority class", *shares, "–", "–"])
+        table.append(["majority class", *shares, *map(_number, summary.averages(summary.majority))])
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         table.append([name, *(_number(values.get(column)) for column in summary.columns), *map(_number, means)])
@@ -119,7 +125,10 @@ def csv_text(rows: Sequence[dict]) -> str:
             line += [_figure(cell.mean), _figure(cell.deviation), cell.seeds] if cell else ["", "", ""]
         lines.append([*line, _figure(summary.mean_of_columns(model)), _figure(summary.mean_over_tasks(model))])
     if summary.majority:
-        lines.append(["majority class", "majority class", *_means_only(summary, summary.majority), "", ""])
+        means = summary.averages(summary.majority)
+        lines.append(
+            ["majority class", "majority class", *_means_only(summary, summary.majority), *map(_figure, means)]
+        )
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         lines.append([name, "paper", *_means_only(summary, values), *map(_figure, means)])
@@ -140,10 +149,12 @@ def reading_notes(rows: Sequence[dict]) -> str:
         notes.append(f"In neither average: {', '.join(outside)}.")
     if ("mnli", "accuracy") in summary.columns:
         notes.append("MNLI stands in the averages with its matched set; the paper does not say which it printed.")
+    # How the cells were run: the settings, then what came of them.
     notes.append(settings_note(rows))
     notes += _intermediate_notes(chosen)
     if summary.majority:
-        notes.append("Majority class: the accuracy of always giving the most frequent answer.")
+        notes.append(MAJORITY_NOTE)
+        notes += _majority_notes(summary)
     if any(_papers(summary)):
         notes.append(paper.NOTE)
     return " ".join(notes)
@@ -160,6 +171,15 @@ def _intermediate_notes(chosen: Sequence[dict]) -> Iterator[str]:
             every = models.keys() == {row["model"] for row in chosen if row["task"] == task}
             places.append(task_title(task) + ("" if every else f" ({', '.join(models)})"))
         yield f"Begun from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
+
+
+def _majority_notes(summary: Summary) -> Iterator[str]:
+    """Which models know no more than the most frequent class, by column."""
+    for column, constant in summary.majority.items():
+        cells = {model: cells[column] for model, cells in summary.models.items() if column in cells}
+        below = [model for model, cell in cells.items() if cell.mean <= constant]
+        if below:
+            yield f"In {column_title(*column)} no more than that: {', '.join(below)}."
 
 
 def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.Column, float]]]:
@@ -183,8 +203,8 @@ def _means_only(summary: Summary, values: dict[paper.Column, float]) -> list[str
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else number_text(value)
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+    return "" if value is None else number_text(value, 6, minus="-")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ctcd_jax.evaluation.bootstrap import interval, resampled_scores, seed_weights, weighted_scores
+from ctcd_jax.evaluation.bootstrap import resampled_scores, weighted_scores
 from ctcd_jax.evaluation.scores import score
 
 # A resample may hold one class only; the scores are compared there too.
@@ -81,40 +81,3 @@ def test_resamples_scatter_as_the_binomial_formula_says_whatever_the_chunks():
     assert scores.shape == (1, 2000)
     assert scores.mean() == pytest.approx(0.7, abs=0.001)
     assert scores.std() == pytest.approx(np.sqrt(0.7 * 0.3 / 3000), rel=0.06)
-
-
-def test_seeds_are_drawn_with_replacement():
-    rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(seed_weights(1, rng, 5), np.ones((5, 1)))
-    weights = seed_weights(2, rng, 4000)
-    np.testing.assert_array_equal(weights.sum(axis=1), 1)
-    for value, share in ((0.0, 0.25), (0.5, 0.5), (1.0, 0.25)):
-        assert np.mean(weights[:, 0] == value) == pytest.approx(share, abs=0.03)
-
-
-def test_the_interval_leaves_two_and_a_half_per_cent_at_either_end():
-    assert interval(np.arange(1001.0)[::-1]) == pytest.approx((25, 975))
-
-
-@pytest.mark.parametrize(
-    ("seeds", "luck", "low", "high"),
-    # Seeds that hardly differ; that make most of the scatter (standard deviation 5.8 points); and only three of those.
-    # The notes under the table say what comes out.
-    [(5, 0.02, 0.95, 0.995), (5, 0.1, 0.86, 0.92), (3, 0.1, 0.76, 0.86)],
-)
-def test_intervals_hold_the_true_difference_as_often_as_the_notes_say(seeds, luck, low, high):
-    # One model is right 5 points more often. Examples differ in difficulty and seeds in luck; two thirds of the answers
-    # come from a draw that models and seeds have in common, so pairing matters.
-    rng = np.random.default_rng(1)
-    examples, resamples, trials = 400, 300, 400
-    held = 0
-    for _ in range(trials):
-        chance = np.array([0.7, 0.65])[:, None, None] + rng.uniform(-0.15, 0.15, (1, 1, examples))
-        chance = chance + rng.uniform(-luck, luck, (2, seeds, 1))
-        common, own = rng.random((1, 1, examples)), rng.random((2, seeds, examples))
-        right = (np.where(rng.random(examples) < 2 / 3, common, own) < chance).reshape(-1, examples)
-        scores = resampled_scores(["accuracy"], np.ones(examples), right.astype(float), rng, resamples)["accuracy"]
-        first, second = scores.reshape(2, seeds, resamples)
-        ends = interval((seed_weights(seeds, rng, resamples).T * (first - second)).sum(axis=0))
-        held += ends[0] <= 0.05 <= ends[1]
-    assert low <= held / trials <= high

@@ -3,8 +3,17 @@ import io
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from ctcd_jax.evaluation.comparison import differences, differences_csv, differences_note, differences_table
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.comparison import (
+    differences,
+    differences_csv,
+    differences_note,
+    differences_table,
+    read_differences,
+)
+from ctcd_jax.evaluation.intervals import EXAMPLES, FINETUNING, interval_words
 from ctcd_jax.evaluation.scores import score
 from ctcd_jax.evaluation.tasks import TASKS
 
@@ -28,6 +37,10 @@ def guesses(labels, right, rng):
     return np.where(rng.random(len(labels)) < right, labels, 1 - labels)
 
 
+def ends(difference):
+    return difference.interval.low, difference.interval.high
+
+
 def by_column(found):
     return {difference.column: difference for difference in found}
 
@@ -49,12 +62,12 @@ def test_identical_models_differ_by_nothing(tmp_path, labels):
     found = differences(rows, tmp_path)
     assert len(found) == 4 + 2
     for difference in found:
-        assert (difference.value, difference.interval, difference.seeds) == (0, (0, 0), 3)
+        assert (difference.value, ends(difference), difference.seeds) == (0, (0, 0), 3)
     assert differences_table(found)[1] == ["a − b", *["0.00 [0.00, 0.00]"] * 6]
 
 
 def test_one_seed_and_one_example_in_four_that_only_the_first_has_right(tmp_path):
-    # The difference is a binomial share: 25 % with n = 400, so 95 % of resamples lie within 25 ± 1.96 * 2.165.
+    # The difference is a binomial share: 25 % with n = 400, whose standard error is 2.165.
     labels = np.zeros(400, dtype=int)
     rows = [
         cell(tmp_path, "a", "rte", 0, labels, labels),
@@ -63,20 +76,23 @@ def test_one_seed_and_one_example_in_four_that_only_the_first_has_right(tmp_path
     found = differences(rows, tmp_path)
     column = by_column(found)["rte", "accuracy"]
     assert column.value == pytest.approx(25)
-    assert column.interval == pytest.approx((25 - 4.24, 25 + 4.24), abs=0.5)
-    assert "examples alone are drawn" in differences_note(found)
+    reach = stats.t(399).ppf(0.975) * 2.165
+    assert ends(column) == pytest.approx((25 - reach, 25 + reach), abs=0.2)
+    assert column.interval.covers == (EXAMPLES,)
+    assert "There is only one seed: examples alone are drawn" in differences_note(found)
 
 
 def test_two_seeds_that_differ_by_nothing_and_by_everything(tmp_path):
-    # No scatter among examples: a resample takes the second seed 0, 1 or 2 times of two, and 2.5 % lie at either end.
+    # No scatter among examples: the t interval of 0 and 100, whose mean has a standard error of 50 by one degree.
     right, wrong = np.ones(20, dtype=int), np.zeros(20, dtype=int)
     rows = [cell(tmp_path, "a", "rte", seed, right, right) for seed in (0, 1)]
     rows += [cell(tmp_path, "b", "rte", 0, right, right), cell(tmp_path, "b", "rte", 1, right, wrong)]
     column = by_column(differences(rows, tmp_path))["rte", "accuracy"]
-    assert (column.value, column.interval) == (pytest.approx(50), (0, 100))
+    assert column.value == pytest.approx(50)
+    assert ends(column) == pytest.approx((50 - 12.706 * 50, 50 + 12.706 * 50), abs=0.1)
 
 
-def test_averages_are_those_of_the_table_and_their_intervals_lie_within_the_columns(tmp_path, labels):
+def test_averages_are_those_of_the_table_and_their_intervals_those_of_the_seeds_averages(tmp_path, labels):
     rng = np.random.default_rng(2)
     rows = [
         cell(tmp_path, model, task, seed, labels, guesses(labels, right, rng))
@@ -90,9 +106,51 @@ def test_averages_are_those_of_the_table_and_their_intervals_lie_within_the_colu
     assert columns.value == pytest.approx((f1.value + accuracy.value + rte.value) / 3)
     assert tasks.value == pytest.approx(((f1.value + accuracy.value) / 2 + rte.value) / 2)
     for average in (columns, tasks):
-        assert average.interval[0] < average.value < average.interval[1]
-        # Independent errors partly cancel.
-        assert np.ptp(average.interval) < np.ptp(rte.interval)
+        assert average.interval.low < average.value < average.interval.high
+        assert average.interval.covers == (FINETUNING, EXAMPLES)
+    # The seeds' part is that of the averages seed by seed.
+    scores = {(row["model"], row["task"], row["seed"]): row["metrics"] for row in rows}
+    by_seed = [
+        sum(
+            sign * (100 / 3) * sum(sum(scores[model, task, seed].values()) for task in ("mrpc", "rte"))
+            for model, sign in (("a", 1), ("b", -1))
+        )
+        for seed in (0, 1, 2)
+    ]
+    assert columns.value == pytest.approx(np.mean(by_seed))
+    for row in rows:
+        row["predictions"] = None
+    without = by_column(differences(rows, tmp_path))["mean of the 3 metric columns"]
+    expected = stats.t.interval(0.95, 2, loc=np.mean(by_seed), scale=stats.sem(by_seed))
+    assert ends(without) == pytest.approx(expected)
+    assert np.ptp(ends(columns)) >= np.ptp(ends(without))
+
+
+def test_seeds_that_all_answer_alike_leave_the_interval_of_the_examples(tmp_path, labels):
+    rng = np.random.default_rng(2)
+    answers = {"a": guesses(labels, 0.9, rng), "b": guesses(labels, 0.8, rng)}
+    rows = [cell(tmp_path, model, "rte", seed, labels, answers[model]) for model in "ab" for seed in range(3)]
+    several = by_column(differences(rows, tmp_path))["rte", "accuracy"]
+    one = by_column(differences([row for row in rows if row["seed"] == 0], tmp_path))["rte", "accuracy"]
+    assert ends(several) == pytest.approx(ends(one))
+    assert several.interval.covers == (FINETUNING, EXAMPLES)
+    gaps = 100.0 * (answers["a"] == labels) - 100.0 * (answers["b"] == labels)
+    expected = stats.t.interval(0.95, 399, loc=gaps.mean(), scale=stats.sem(gaps))
+    assert ends(one) == pytest.approx(expected, abs=0.15)
+
+
+def test_an_average_whose_columns_have_different_seeds_has_no_interval(tmp_path, labels):
+    rng = np.random.default_rng(2)
+    rows = [
+        cell(tmp_path, model, task, seed, labels, guesses(labels, 0.8, rng))
+        for model in "ab"
+        for task, seeds in (("mrpc", 3), ("rte", 2))
+        for seed in range(seeds)
+    ]
+    found = differences(rows, tmp_path)
+    averages = [difference for difference in found if isinstance(difference.column, str)]
+    assert [(average.interval, average.seeds) for average in averages] == [(None, 2)] * 2
+    assert "No interval for the averages: columns with different seeds." in differences_note(found)
 
 
 def test_pairs_are_the_first_model_against_each_other_over_the_seeds_that_both_have(tmp_path, labels):
@@ -148,7 +206,7 @@ def test_mnlis_second_set_is_resampled_apart(tmp_path):
     for metric in ("accuracy", "accuracy_mismatched"):
         difference = found["mnli", metric]
         assert difference.value == pytest.approx(100 * (rows[0]["metrics"][metric] - rows[1]["metrics"][metric]))
-        assert difference.interval[0] < difference.value < difference.interval[1]
+        assert difference.interval.low < difference.value < difference.interval.high
     assert found["mean of the 1 metric column"].interval == found["mnli", "accuracy"].interval
 
 
@@ -175,7 +233,9 @@ def other_run(path):
         (other_run, "predictions of b do not give the scores in results.jsonl"),
     ],
 )
-def test_without_usable_predictions_the_interval_is_left_out_and_the_reason_given(tmp_path, labels, harm, reason):
+def test_without_usable_predictions_the_interval_covers_seeds_alone_and_the_reason_is_given(
+    tmp_path, labels, harm, reason
+):
     rng = np.random.default_rng(6)
     rows = [
         cell(tmp_path, model, task, seed, labels, guesses(labels, 0.8, rng))
@@ -185,26 +245,61 @@ def test_without_usable_predictions_the_interval_is_left_out_and_the_reason_give
     ]
     harm(tmp_path / "cells/b/rte/seed-1/predictions.npz")
     found = differences(rows, tmp_path)
-    without = [(d.second, d.column) for d in found if d.interval is None]
+    without = [(d.second, d.column) for d in found if d.interval.covers == (FINETUNING,)]
     averages = ["mean of the 2 metric columns", "mean over 2 tasks"]
     assert without == [("b", ("rte", "accuracy")), *(("b", average) for average in averages)]
-    assert f"No interval for RTE: {reason}." in differences_note(found)
-    assert "[" not in differences_table(found)[1][2]
-    line = next(
-        line for line in csv.DictReader(io.StringIO(differences_csv(found))) if line["column"] == "rte_accuracy"
-    )
-    assert (line["low"], line["high"], line["resamples"]) == ("", "", "")
+    note = differences_note(found)
+    assert f"The interval covers no examples for RTE: {reason}." in note
+    assert "The interval covers no examples for the averages: a column lacks predictions." in note
+    assert interval_words({FINETUNING, EXAMPLES}) in note
+    value = {(row["model"], row["seed"]): 100 * row["value"] for row in rows if row["task"] == "rte"}
+    by_seed = [value["a", seed] - value["b", seed] for seed in (0, 1)]
+    rte = next(difference for difference in found if (difference.second, difference.column) == without[0])
+    assert ends(rte) == pytest.approx(stats.t.interval(0.95, 1, loc=np.mean(by_seed), scale=stats.sem(by_seed)))
+    lines = list(csv.DictReader(io.StringIO(differences_csv(found))))
+    line = next(line for line in lines if line["column"] == "rte_accuracy")
+    assert (line["covers"], line["missing"]) == ("fine-tuning seeds", reason)
 
 
-def test_lines_of_format_1_are_compared_without_intervals(tmp_path):
+def test_lines_of_format_1_with_one_seed_are_compared_without_intervals(tmp_path):
     rows = [
         {"model": model, "task": "rte", "seed": 0, "metrics": {"accuracy": value}, "hyperparameters": {}}
         for model, value in (("a", 0.5), ("b", 0.625))
     ]
     found = differences(rows, tmp_path)
     assert differences_table(found)[1] == ["a − b", "−12.50", "−12.50", "−12.50"]
-    assert "bootstrap" not in differences_note(found)
-    assert "No interval for RTE: predictions of a are missing; predictions of b are missing." in differences_note(found)
+    note = differences_note(found)
+    assert "In brackets" not in note
+    assert "No interval for RTE: predictions of a are missing; predictions of b are missing." in note
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    line = {"first": "a", "second": "b", "column": "rte_accuracy", "seeds": "2", "covers": "fine-tuning seeds"}
+    rows = [{"model": "a", "task": "rte", "seed": 0, "metrics": {"accuracy": 0.5}, "hyperparameters": {}}]
+    line |= {"difference": "-0.004", "low": "-0.0049", "high": "0.004", "missing": ""}
+    found = read_differences([line], rows)
+    assert differences_table(found)[1] == ["a − b", "0.00 [0.00, 0.00]"]
+    assert differences_csv(found).splitlines()[1].startswith("a,b,rte_accuracy,-0.004000,-0.004900,0.004000,")
+    tiny = read_differences([line | {"difference": "-1e-9"}], rows)
+    assert ",0.000000,-0.004900," in differences_csv(tiny)
+
+
+def test_the_csv_is_read_as_it_was_written(tmp_path, labels):
+    rng = np.random.default_rng(9)
+    rows = [
+        cell(tmp_path, model, task, seed, labels, guesses(labels, 0.8, rng))
+        for model in "abc"
+        for task in ("mrpc", "rte")
+        for seed in (0, 1, 2)
+    ]
+    rows[0]["predictions"] = None
+    found = differences(rows, tmp_path)
+    lines = list(csv.DictReader(io.StringIO(differences_csv(found))))
+    again = read_differences(lines, rows)
+    assert differences_table(again) == differences_table(found)
+    assert differences_note(again) == differences_note(found)
+    with pytest.raises(UserError, match=r"^comparison.csv:3: damaged; run ctcd glue again$"):
+        read_differences([lines[0], {**lines[1], "seeds": None}], rows)
 
 
 def test_of_a_grid_the_chosen_settings_are_compared(tmp_path, labels):
@@ -231,5 +326,5 @@ def test_the_csv_has_a_line_a_difference(tmp_path, labels):
     averages = ["mean_of_the_1_metric_column", "mean_over_1_task"]
     assert [line["column"] for line in table] == ["rte_accuracy", *averages]
     assert float(table[0]["difference"]) == pytest.approx(found[0].value, abs=1e-6)
-    assert (float(table[0]["low"]), float(table[0]["high"])) == pytest.approx(found[0].interval, abs=1e-6)
-    assert (table[0]["seeds"], table[0]["resamples"]) == ("1", "2000")
+    assert (float(table[0]["low"]), float(table[0]["high"])) == pytest.approx(ends(found[0]), abs=1e-6)
+    assert (table[0]["seeds"], table[0]["covers"], table[0]["missing"]) == ("1", "development examples", "")

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
+from ctcd_jax.evaluation.intervals import EXAMPLES, FINETUNING, interval_words
 from tests.evaluation.reporting import (
+    Page,
     downloads,
     latency,
     make,
@@ -126,19 +128,43 @@ def test_nothing_is_said_of_cells_when_all_are_there(project, tmp_path):
 def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path):
     assert "Differences" not in make([project], tmp_path / "without")
     lines = [
-        "first,second,column,difference,low,high,seeds,resamples",
-        "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000",
-        "student,teacher,mean_over_1_task,-2,,,3,",
-        "student,other,rte_accuracy,0.5,0.25,0.75,2,2000",
+        "first,second,column,difference,low,high,seeds,covers,missing",
+        "student,teacher,rte_accuracy,1.256,-0.001,3.01,3,fine-tuning seeds; development examples,",
+        "student,teacher,mean_over_1_task,-2,,,3,,no reason",
+        "student,other,rte_accuracy,-0.001,-0.25,0.75,2,fine-tuning seeds,predictions of other are missing",
     ]
     (project / "glue" / "comparison.csv").write_text("\n".join(lines) + "\n")
     html = make([project], tmp_path)
     assert table(html, "Differences in points of per cent") == [
         ["column", "student − teacher", "student − other"],
-        ["RTE acc", "1.26 [−0.50, 3.01]", "0.50 [0.25, 0.75]"],
+        ["RTE acc", "+1.26 [0.00, 3.01]", "0.00 [−0.25, 0.75] (n = 2)"],
         ["mean over 1 task", "−2.00", "–"],
     ]
     assert downloads(html)["glue-comparison.csv"] == [line.split(",") for line in lines]
+    # The words are those of table.md.
+    both = {FINETUNING, EXAMPLES}
+    assert interval_words(both) in " ".join(Page(html).words)
+    assert "The interval covers no examples for RTE: predictions of other are missing." in " ".join(Page(html).words)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "difference,low,high,seeds,resamples\nstudent,teacher,rte_accuracy,1.25,-0.5,3.0,3,2000",
+            "No interval for RTE: comparison.csv is of an earlier version, whose intervals held less than they said",
+        ),
+        (
+            "difference,low,high,seeds,covers,missing\nstudent,teacher,rte_accuracy,?,,,3,,",
+            "No differences: comparison.csv:2: damaged; run ctcd glue again.",
+        ),
+    ],
+)
+def test_differences_of_an_earlier_version_or_damaged_are_not_taken_at_their_word(lines, said, project, tmp_path):
+    (project / "glue" / "comparison.csv").write_text(f"first,second,column,{lines}\n")
+    html = make([project], tmp_path)
+    assert said in " ".join(Page(html).words)
+    assert "[−0.50" not in html
 
 
 def test_the_settings_that_a_grid_chose_are_shown(tmp_path):

@@ -1,6 +1,8 @@
 import csv
 import io
+import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from ctcd_jax.evaluation.results import FORMAT, append_result
 from ctcd_jax.evaluation.table import as_table, csv_text, markdown, reading_notes, summarise, write_tables
 
 
-def row(model, task, seed, metrics, majority=None, **more):
+def row(model, task, seed, metrics, majority_share=None, **more):
     """A line of format 1, which has no key of format 2 unless `more` gives it."""
     return {
         "format": 1,
@@ -19,7 +21,7 @@ def row(model, task, seed, metrics, majority=None, **more):
         "metric": next(iter(metrics)),
         "value": next(iter(metrics.values())),
         "metrics": metrics,
-        "majority_share": majority,
+        "majority_share": majority_share,
         "hyperparameters": {"epochs": 3, "learning_rate": 1e-4},
         **more,
     }
@@ -76,6 +78,32 @@ def test_the_table_names_its_averages_and_shows_the_majority_class():
     assert "| teacher | 85.00 ± 7.07 |" in text
     assert "epochs 3, learning rate 0.0001" in text
     assert "sample standard deviation over 2 seeds" in text
+
+
+def test_the_majority_class_is_shown_by_every_metric_and_who_knows_no_more_is_named():
+    rows = [
+        row(model, "mrpc", 0, {"f1": f1, "accuracy": accuracy}, 0.68, majority={"f1": 0.8122, "accuracy": 0.6838})
+        for model, f1, accuracy in (("a", 0.79, 0.70), ("b", 0.83, 0.6838))
+    ]
+    rows.append(row("a", "cola", 0, {"matthews": -0.00001}, 0.69, majority={"matthews": 0.0}))
+    rows.append(row("a", "stsb", 0, {"pearson": -0.5}, majority=None))
+    shown = lines(rows)
+    assert shown["majority class"]["MRPC F1"] == "81.22"
+    assert shown["majority class"]["MRPC acc"] == "68.38"
+    assert shown["majority class"]["CoLA Matthews"] == "0.00"
+    assert shown["majority class"]["STS-B Pearson"] == "–"
+    notes = reading_notes(rows)
+    assert "In MRPC F1 no more than that: a." in notes
+    assert "In MRPC acc no more than that: b." in notes
+    assert "In CoLA Matthews no more than that: a." in notes
+    table = {line["model"]: line for line in csv.DictReader(io.StringIO(csv_text(rows)))}
+    assert table["majority class"]["mrpc_f1_mean"] == "81.220000"
+    averages = summarise(rows[:2]).averages({("mrpc", "f1"): 81.22, ("mrpc", "accuracy"): 68.38})
+    assert averages == (pytest.approx(74.8), pytest.approx(74.8))
+    assert lines(rows[:2])["majority class"]["mean over 1 task"] == "74.80"
+    # What rounds to nothing has no sign; what does not has its own.
+    assert (shown["a"]["CoLA Matthews"], shown["a"]["STS-B Pearson"]) == ("0.00", "−50.00")
+    assert (table["a"]["cola_matthews_mean"], table["a"]["stsb_pearson_mean"]) == ("-0.001000", "-50.000000")
 
 
 def test_a_cell_with_fewer_seeds_than_others_says_how_many():
@@ -219,3 +247,11 @@ def test_when_every_cell_failed_the_table_says_so(tmp_path):
 
 def test_bars_in_names_do_not_break_the_markdown():
     assert "| a\\|b |" in markdown([row("a|b", "rte", 0, {"accuracy": 0.5})])
+
+
+def test_the_published_figures_are_those_of_the_published_results(tmp_path):
+    published = Path(__file__).parents[2] / "results" / "glue-small"
+    shutil.copy(published / "results.jsonl", tmp_path)
+    write_tables(tmp_path)
+    for name in ("table.csv", "comparison.csv"):
+        assert (tmp_path / name).read_text() == (published / name).read_text()

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator
 
+from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import Artifacts, Results
-from ctcd_jax.evaluation.bootstrap import LEVEL
+from ctcd_jax.evaluation.comparison import differences_note, differences_table, read_differences
 from ctcd_jax.evaluation.selection import settings_table
-from ctcd_jax.evaluation.summary import Summary, column_key, column_title, summarise
+from ctcd_jax.evaluation.summary import summarise
 from ctcd_jax.evaluation.table import as_table, csv_text, reading_notes
-from ctcd_jax.evaluation.tabular import MISSING, Column, data_table, download, download_text, fixed
+from ctcd_jax.evaluation.tabular import Column, data_table, download, download_text
 
 
 def fine_tuning(artifacts: Artifacts) -> list[str]:
@@ -27,37 +28,30 @@ def _parts(name: str, results: Results) -> Iterator[str]:
 
 
 def _scores(name: str, results: Results) -> Iterator[str]:
-    summary = summarise(results.rows)
-    yield page.table(as_table(summary), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))])
+    yield page.table(
+        as_table(summarise(results.rows)), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))]
+    )
     yield page.paragraph(reading_notes(results.rows), "note")
     if taken := settings_table(results.rows):
         link = download(f"{name}-settings", taken[0], taken[1:])
         yield page.table(taken, "Settings taken", links=[link], words=range(len(taken[0])))
     if results.comparison:
-        yield _differences(name, results.comparison, summary)
+        yield _differences(name, results)
 
 
-def _differences(name: str, lines: list[dict[str, str]], summary: Summary) -> str:
+def _differences(name: str, results: Results) -> str:
     """A column for each pair; the lines of comparison.csv themselves can be downloaded."""
-    titles = {column_key(column): column_title(*column) for column in summary.columns}
-    pairs = list(dict.fromkeys((line["first"], line["second"]) for line in lines))
-    cells = {(line["column"], line["first"], line["second"]): _difference(line) for line in lines}
-    head = ["column", *(" − ".join(pair) for pair in pairs)]
-    rows = [
-        [titles.get(key, key.replace("_", " ")), *(cells.get((key, *pair), MISSING) for pair in pairs)]
-        for key in dict.fromkeys(line["column"] for line in lines)
-    ]
-    link = download(f"{name}-comparison", list(lines[0]), [list(line.values()) for line in lines])
-    note = (
-        f"In brackets: the paired bootstrap's interval of {100 * LEVEL:g} % over development examples and fine-tuning "
-        "seeds. It does not cover pre-training (each model is one, from one seed) nor the choice of settings."
-    )
-    return page.table([head, *rows], "Differences in points of per cent", links=[link]) + page.paragraph(note, "note")
-
-
-def _difference(line: dict[str, str]) -> str:
-    value, low, high = (fixed(2)(float(line[key])) if line[key] else "" for key in ("difference", "low", "high"))
-    return f"{value} [{low}, {high}]" if low else value
+    try:
+        found = read_differences(results.comparison, results.rows)
+    except UserError as error:
+        return page.paragraph(f"No differences: {error}.", "note")
+    table = differences_table(found)
+    rows = [list(line) for line in zip(*table, strict=True)]
+    rows[0][0] = "column"
+    lines = [list(line.values()) for line in results.comparison]
+    link = download(f"{name}-comparison", list(results.comparison[0]), lines)
+    shown = page.table(rows, "Differences in points of per cent", links=[link])
+    return shown + page.paragraph(differences_note(found), "note")
 
 
 def _missing(results: Results) -> list[str]:
