@@ -1,7 +1,8 @@
-"""The schema of a run: every field, its default and its check, and the typed `Experiment` the rest of the code sees.
+"""The schema of a run: every field and its default, and the typed `Experiment` the rest of the code sees.
 
 A config file starts from `experiment(preset)` and adds `member(...)` and `edge(...)`; `resolve` turns the finished
-ConfigDict and the corpus it names into an `Experiment`. Nothing below this module knows a ConfigDict.
+ConfigDict and the corpus it names into an `Experiment`. What a field may hold, and the range of every number, is in
+`config_check`. Nothing below this module knows a ConfigDict.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from ctcd_jax.config_check import LARGEST_INT32, OPTIMIZER_RANGES, check_fields
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Cohort, Edge, Member
@@ -20,6 +22,7 @@ from ctcd_jax.hardware import default_dtype
 from ctcd_jax.initial import Source, parse_init, source_config
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
+from ctcd_jax.ranges import require
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -90,7 +93,7 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
             "hard_weight": 1.0,
             "init": placeholder(str),  # scratch | hf:DIR_OR_ID | run:WORKDIR#MEMBER | layers:MEMBER#0,2,4
             # None: as config.optimizer says
-            "optimizer": {f.name: placeholder(f.type) for f in fields(OptimizerSettings)},
+            "optimizer": {f.name: placeholder(type(f.default)) for f in fields(OptimizerSettings)},
         }
     )
     if preset is not None:
@@ -134,7 +137,9 @@ class OptimizerSettings:
       warmup_fraction: share of all steps during which the rate rises linearly.
       schedule: how it falls afterwards: "linear" or "cosine" to 0, or "constant".
       b1, b2, eps, weight_decay: AdamW's (Loshchilov & Hutter 2019). Biases and LayerNorm are not decayed.
-      clip_norm: the member's gradient is scaled down to this norm.
+      clip_norm: the member's gradient is scaled down to this norm; None: it is not.
+
+    Raises ValueError for a number out of its range.
     """
 
     learning_rate: float = 5e-4
@@ -144,7 +149,11 @@ class OptimizerSettings:
     b2: float = 0.98
     eps: float = 1e-6
     weight_decay: float = 0.0
-    clip_norm: float = 5.0
+    clip_norm: float | None = 5.0
+
+    def __post_init__(self):
+        off = {"clip_norm"} if self.clip_norm is None else set()
+        require("optimizer: ", self, {name: OPTIMIZER_RANGES[name] for name in OPTIMIZER_RANGES.keys() - off})
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ def resolve(
     Raises:
       UserError: one line that names the field and the fix.
     """
-    check_keys(config)
+    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
     members = config.members.to_dict()
     sources = {name: _source(name, fields, members) for name, fields in members.items()}
     models = {}
@@ -203,8 +212,6 @@ def resolve(
     if train.attention == "cudnn":
         _check_cudnn(models, members, train.dtype, corpus)
     _check_mesh(config, models, devices)
-    if not 0 < config.masking.rate < 1:
-        raise UserError(f"masking.rate is {config.masking.rate}; it must lie between 0 and 1")
     return Experiment(
         seed=config.seed,
         cohort=_cohort(config, members),
@@ -218,28 +225,6 @@ def resolve(
         mesh=(config.mesh.data, config.mesh.fsdp),
         wandb_project=config.wandb.project,
     )
-
-
-def check_keys(config: ConfigDict) -> None:
-    """Raises UserError for a field that the schema does not have, with the nearest one that it has."""
-    schema = experiment("smoke")
-    _compare(config, schema, "")
-    for name, settings in config.members.items():
-        _compare(settings, member(), f"members.{name}.")
-    if not config.members:
-        raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
-    if not all(isinstance(settings, ConfigDict) for settings in config.edges):
-        raise UserError("edges: each must be an edge(source, target); change one with --config.edges[0].weight=4")
-    for number, settings in enumerate(config.edges):
-        _compare(settings, edge("a", "b"), f"edges[{number}].")
-
-
-def _compare(config, schema, prefix):
-    for key in config:
-        if key not in schema:
-            raise UserError(f"{prefix}{key}: no such field{did_you_mean(key, schema)}")
-        if isinstance(schema.get(key), ConfigDict) and key != "members":
-            _compare(config[key], schema[key], f"{prefix}{key}.")
 
 
 def _changed(config, changes, kind):
@@ -313,6 +298,7 @@ def _model(
 
 
 def _cohort(config: ConfigDict, members: dict) -> Cohort:
+    _check_that_all_learn(config, members)
     try:
         return Cohort(
             {name: Member(fields["trainable"], fields["hard_weight"]) for name, fields in members.items()},
@@ -322,14 +308,22 @@ def _cohort(config: ConfigDict, members: dict) -> Cohort:
         raise UserError(f"edges: {error}") from error
 
 
+def _check_that_all_learn(config: ConfigDict, members: dict) -> None:
+    taught = {edge.target for edge in config.edges if edge.weight > 0}
+    for name, settings in members.items():
+        if settings["trainable"] and settings["hard_weight"] == 0 and name not in taught:
+            raise UserError(
+                f"members.{name}.hard_weight is 0 and no edge teaches '{name}', so it would learn nothing; "
+                "raise it, add an edge, or set trainable=False"
+            )
+
+
 def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
     own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
     settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
     if settings.schedule not in SCHEDULES:
-        raise UserError(f"optimizer.schedule: no schedule '{settings.schedule}'"
-                        + did_you_mean(settings.schedule, SCHEDULES))  # fmt: skip
-    if not 0 <= settings.warmup_fraction <= 1:
-        raise UserError(f"optimizer.warmup_fraction is {settings.warmup_fraction}; it must lie between 0 and 1")
+        field = f"members.{name}.optimizer.schedule" if "schedule" in own else "optimizer.schedule"
+        raise UserError(f"{field}: no schedule '{settings.schedule}'{did_you_mean(settings.schedule, SCHEDULES)}")
     return settings
 
 
@@ -337,20 +331,15 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
         raise UserError("train: set exactly one of train.steps and train.epochs")
-    for name in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "micro_batches"):
-        if train[name] < 1:
-            raise UserError(f"train.{name} is {train[name]}; it must be at least 1")
     if train.dtype not in DTYPES:
         raise UserError(f"train.dtype: no dtype '{train.dtype}'{did_you_mean(train.dtype, DTYPES)}")
     if train.attention not in IMPLEMENTATIONS:
         raise UserError(f"train.attention: no attention '{train.attention}'"
                         + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
-    if train.loss_chunk is not None and train.loss_chunk < 1:
-        raise UserError(f"train.loss_chunk is {train.loss_chunk}; it must be at least 1, or left out")
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
     steps = max(1, round(train.epochs * epoch)) if train.steps is None else train.steps
-    if steps < 1:
-        raise UserError(f"train.steps is {steps}; it must be at least 1")
+    if steps > LARGEST_INT32:
+        raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
     dtype = default_dtype() if train.dtype == "auto" else train.dtype
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
     return TrainSettings(steps=steps, dtype=dtype, **rest)
@@ -367,11 +356,11 @@ def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, co
 
 def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:
     data, fsdp = config.mesh.data, config.mesh.fsdp
-    if fsdp < 1 or devices % fsdp or (data != -1 and data * fsdp != devices):
+    if devices % fsdp or (data != -1 and data * fsdp != devices):
         raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
                         "mesh.fsdp to a divisor")  # fmt: skip
     parts = devices * config.train.micro_batches
-    if config.data.batch_size < 1 or config.data.batch_size % parts:
+    if config.data.batch_size % parts:
         raise UserError(
             f"data.batch_size is {config.data.batch_size}; it must be a multiple of {parts} "
             f"({devices} devices x {config.train.micro_batches} micro-batches)"
