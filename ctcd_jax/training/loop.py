@@ -222,10 +222,18 @@ class _Run:
             self.log(line)
         self.log(
             f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
-            f"{self.experiment.batch_size} rows = {settings.steps / self.batches.steps_per_epoch:.2f} epochs; "
+            f"{self.experiment.batch_size} rows = {epochs(settings.steps, self.batches)}; "
             f"{settings.dtype} on {jax.device_count()} x {jax.devices()[0].device_kind}, "
             f"mesh {dict(self.mesh.shape)}"
         )
+
+
+def epochs(steps: int, batches: TrainBatches) -> str:
+    """Returns how often `steps` go through the rows, and what an epoch leaves out."""
+    text = f"{steps / batches.steps_per_epoch:.2f} epochs"
+    if left := batches.left_out:
+        text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
+    return text
 
 
 def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:
