@@ -18,8 +18,9 @@ from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.files import expand_home
 from ctcd_jax.hardware import default_dtype
-from ctcd_jax.initial import Source, parse_init, source_config
+from ctcd_jax.initial import Source, parse_init, recorded_shape, source_config
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
 from ctcd_jax.ranges import require
@@ -201,12 +202,12 @@ def resolve(
     Raises:
       UserError: one line that names the field and the fix.
     """
-    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
+    check(config)
     members = config.members.to_dict()
     sources = {name: _source(name, fields, members) for name, fields in members.items()}
     models = {}
     for name in _bases_first(sources):
-        known = BertConfig(**begun[name]) if begun and name in begun else None
+        known = recorded_shape(f"config.json: resolved.models.{name}", begun[name]) if name in (begun or {}) else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
     train = _train(config, corpus)
     if train.attention == "cudnn":
@@ -225,6 +226,11 @@ def resolve(
         mesh=(config.mesh.data, config.mesh.fsdp),
         wandb_project=config.wandb.project,
     )
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
+    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
 
 
 def _changed(config, changes, kind):
@@ -385,7 +391,8 @@ def resolved(experiment: Experiment, corpus: Corpus) -> dict:
 
 
 def corpus_directory(config: ConfigDict) -> Path:
-    """Returns `data.corpus`; UserError if it is not set."""
+    """Returns `data.corpus`, after a look at all fields. Raises UserError if it is not set or a field is wrong."""
+    check(config)  # before a corpus of gigabytes is read
     if not config.data.corpus:
         raise UserError("data.corpus is not set; name a directory made by `ctcd prepare`: --config.data.corpus=DIR")
-    return Path(config.data.corpus)
+    return Path(expand_home(config.data.corpus))

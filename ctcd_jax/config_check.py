@@ -37,7 +37,7 @@ RANGES: Mapping[str, Range] = {
     "train.micro_batches": COUNT,
     "train.loss_chunk": Range(1, whole=True, off="None to have it chosen"),
     "masking.rate": Range(0, 1, above=True, below=True),
-    "masking.smoothing": Range(0),  # 0: every token is as likely
+    "masking.smoothing": Range(0, 10),  # 0: every token is as likely; at 10, none that is 100 times as frequent
     "mesh.data": Range(-1, whole=True),  # -1: what fsdp leaves; that the product is the devices is checked with them
     "mesh.fsdp": COUNT,
     **{f"optimizer.{name}": allowed for name, allowed in OPTIMIZER_RANGES.items()},

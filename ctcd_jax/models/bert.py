@@ -14,18 +14,21 @@ from flax import linen as nn
 
 from ctcd_jax.models.attention import attend
 from ctcd_jax.ops import dropout, gelu, layer_norm, linear
-from ctcd_jax.ranges import COUNT, Range, require
+from ctcd_jax.ranges import Range, require
 
 INIT = nn.initializers.normal(stddev=0.02)
 
+# Far beyond any BERT, and small enough that arrays of it can be counted.
+SIZE = Range(1, 2**20, whole=True)
+
 RANGES = {
-    "vocab_size": COUNT,
-    "layers": COUNT,
-    "hidden": COUNT,
-    "heads": COUNT,
-    "intermediate": COUNT,
-    "max_positions": COUNT,
-    "token_types": COUNT,
+    "vocab_size": Range(1, 2**31 - 1, whole=True),
+    "layers": Range(1, 1000, whole=True),
+    "hidden": SIZE,
+    "heads": SIZE,
+    "intermediate": SIZE,
+    "max_positions": SIZE,
+    "token_types": SIZE,
     "dropout": Range(0, 1, below=True),  # 0: none
     "attention_dropout": Range(0, 1, below=True),
     "layer_norm_eps": Range(0, above=True),
