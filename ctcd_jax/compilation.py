@@ -15,8 +15,6 @@ from pathlib import Path
 
 import jax
 
-from ctcd_jax.errors import first_line
-
 # CTCD at `small` keeps 2 MB, so this is hundreds of configs, and nobody's home directory is filled.
 KEPT_BYTES = 2**30
 
@@ -33,8 +31,8 @@ def keep_programs(warn: Callable[[str], None]) -> None:
         return
     try:
         directory = Path(chosen) if chosen else cache_root() / host_type()
-    except RuntimeError as error:
-        warn(f"compiled programs are not kept: {first_line(error)}; set JAX_COMPILATION_CACHE_DIR")
+    except RuntimeError:  # of Path.home()
+        warn("compiled programs are not kept: there is no home directory; set JAX_COMPILATION_CACHE_DIR")
         jax.config.update("jax_enable_compilation_cache", False)
         return
     try:
@@ -55,11 +53,8 @@ def keep_programs(warn: Callable[[str], None]) -> None:
 
 
 def cache_root() -> Path:
-    """Returns $XDG_CACHE_HOME/ctcd_jax/xla, by default below ~/.cache. Raises RuntimeError if there is no home."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if not root.is_absolute():  # HOME is empty
-        raise RuntimeError("there is no home directory")
-    return root / "ctcd_jax" / "xla"
+    """Returns $XDG_CACHE_HOME/ctcd_jax/xla, by default below ~/.cache. RuntimeError if there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctcd_jax" / "xla"
 
 
 def host_type() -> str:
