@@ -44,7 +44,7 @@ class Checkpoints:
         return self._manager.latest_step() is not None
 
     def save(self, step: int, state: TrainState, tokens: int) -> None:
-        """Saves the state after `step` updates and the real tokens up to the last log line."""
+        """Saves the state after `step` updates and the real tokens that the state does not count any more."""
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
