@@ -292,7 +292,7 @@ def _prepare_arguments(verbs):
     )
     recipe.add_argument("--every", type=int, metavar="K", help="keep 1 sentence in K (default 1; the paper: 4)")
     recipe.add_argument("--seed", type=int, metavar="S", help="of the sampling (default 0)")
-    recipe.add_argument("--tokenizer", type=located, metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
+    recipe.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
     recipe.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
     recipe.add_argument("--cased", action="store_true", help="train it on text as it is, not in lower case")
     recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default 0.01)")
@@ -343,6 +343,8 @@ def _prepare(options, overrides) -> int:
         for name in given:
             if name not in known:
                 raise UserError(f"--config {options.config}: a recipe has no field '{name}'{did_you_mean(name, known)}")
+        if not isinstance(given.get("sources"), dict):
+            raise UserError(f"--config {options.config}: no sources; make the recipe with recipe({{NAME: SPEC}})")
         given["sources"] = tuple(given["sources"].values())
     else:
         given["sources"] = tuple(options.source or ())

@@ -343,7 +343,9 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
         raise UserError(f"train.attention: no attention '{train.attention}'"
                         + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
-    steps = max(1, round(train.epochs * epoch)) if train.steps is None else train.steps
+    steps = round(train.epochs * epoch) if train.steps is None else train.steps
+    if steps < 1:
+        raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
     if steps > LARGEST_INT32:
         raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
     dtype = default_dtype() if train.dtype == "auto" else train.dtype

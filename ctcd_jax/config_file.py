@@ -16,9 +16,10 @@ NONE = ("None", "none")
 
 
 def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], None] = warn) -> ConfigDict:
-    """Returns `get_config(PRESET)` of a config file, with overrides applied. A `~` in a path is the home directory.
+    """Returns `get_config(PRESET)` of a config file, with overrides applied.
 
-    Of two overrides of one field the last counts, and it is said. VALUE may be None for every field.
+    A `~` that begins a path of a run is the home directory. Of two overrides of one field the last counts, and it is
+    said. VALUE may be None.
 
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
@@ -41,7 +42,7 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
         _set_none(config, _parts(flag))
     if "train" in config and isinstance(config.train, ConfigDict):  # and not the recipe of a corpus
         _keep_the_one_set(config.train, given)
-    _expand_homes(config)
+        _expand_homes(config)
     return config
 
 

@@ -376,7 +376,7 @@ def test_a_wrong_argument_is_one_line(arguments, message, capsys):
 
 
 PATHS = {
-    "prepare": "--source docstrings --config=~/recipe.py --out=~/out --tokenizer=~/vocab.txt",
+    "prepare": "--source docstrings --config=~/recipe.py --out=~/out",
     "inspect": "~/corpus --html=~/page.html",
     "train": "--config=~/c.py:tiny --workdir=~/run",
     "export": "--workdir=~/run --member m --out=~/out",
@@ -487,6 +487,17 @@ def test_a_field_is_checked_before_the_corpus_is_opened(line, message, capsys, t
     path.write_text(PARTIAL.format(line=line))
     said = fails(capsys, "train", "--config", path, "--workdir", tmp_path / "run", "--config.seed=1")
     assert said == f"ctcd train: {message}\n"
+
+
+@pytest.mark.parametrize("line", ["del made.sources", "made.sources = None"])
+def test_a_recipe_without_sources_is_one_line(line, capsys, tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text(
+        "from ctcd_jax.config import recipe\n"
+        f"def get_config(preset=''):\n    made = recipe({{'a': 'docstrings'}})\n    {line}\n    return made\n"
+    )
+    said = fails(capsys, "prepare", "--config", path, "--out", tmp_path / "corpus")
+    assert said == f"ctcd prepare: --config {path}: no sources; make the recipe with recipe({{NAME: SPEC}})\n"
 
 
 def test_a_shape_in_the_runs_config_that_is_none(capsys, config_file, corpus, run, tmp_path):

@@ -384,6 +384,9 @@ def test_epochs_that_are_none(epochs, corpus, opened):
     made.train.steps, made.train.epochs = None, epochs
     with pytest.raises(UserError, match=r"^train.epochs is .*; it must be a number above 0"):
         resolve(made, opened)
+    made.train.epochs = 1e-9
+    with pytest.raises(UserError, match=r"^train.epochs is 1e-09; that is less than a step, of which an epoch has"):
+        resolve(made, opened)
     made.train.epochs = 1e12
     with pytest.raises(
         UserError, match=r"^train.epochs is 1000000000000.0; that is .* steps, and 2,147,483,647 are the most"

@@ -73,7 +73,7 @@ class Edge:
         for name, known in (("divergence", DIVERGENCES), ("positions", POSITIONS), ("signal", SIGNALS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"edge {self.name}: no {name} '{getattr(self, name)}'"
-                                 + did_you_mean(getattr(self, name), known))  # fmt: skip
+                                 + did_you_mean(str(getattr(self, name)), known))  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -95,7 +95,7 @@ class Cohort:
         for edge in self.edges:
             for end in ("source", "target"):
                 if getattr(edge, end) not in self.members:
-                    hint = did_you_mean(getattr(edge, end), self.members)
+                    hint = did_you_mean(str(getattr(edge, end)), self.members)
                     raise ValueError(f"edge {edge.name}: no member '{getattr(edge, end)}'{hint}")
             if not self.members[edge.target].trainable:
                 raise ValueError(f"edge {edge.name}: '{edge.target}' is frozen and cannot learn")
