@@ -16,12 +16,21 @@ from pathlib import Path
 
 from ctcd_jax import __version__
 from ctcd_jax.allocator import keep_freed_memory
-from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, warn
+from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
+from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, warn
+from ctcd_jax.ranges import COUNT, Range
 from ctcd_jax.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.stopping import end_at_once
 
 USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
 RESUMABLE = ("prepare", "train", "glue")
+MOST_PROCESSES = 4096
+LESS_MEMORY = {
+    "prepare": "lower --workers",
+    "train": "lower data.batch_size or train.loss_chunk, raise train.micro_batches, or set train.remat=True",
+    "glue": "lower --batch-size, --max-length or --jobs",
+    "latency": "lower --batch-size or --length",
+}
 
 # Lines reach a log file when they are said, not when a buffer is full.
 say = functools.partial(print, flush=True)
@@ -43,16 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and not getattr(options, "config", None):
-        parser.error(f"{options.verb}: unknown argument {rest[0]}")
+    for argument in rest:
+        if not (getattr(options, "config", None) and argument.startswith(("--config.", "--noconfig."))):
+            options.parser.unknown(argument)
     try:
         return options.run(options, rest)
     except UserError as error:
-        print(f"ctcd {options.verb}: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _fail(options, error, USER_ERROR)
     except NonFinite as error:
-        print(f"ctcd {options.verb}: {error}", file=sys.stderr)
-        return NON_FINITE
+        return _fail(options, error, NON_FINITE)
     except Stopped as stopped:
         say(stopped)
         return STOPPED
@@ -61,20 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `ctcd ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(f"ctcd {options.verb}: {error.strerror}; free some, then run the same command again", file=sys.stderr)
-            return USER_ERROR
-        if error.filename is None:
-            raise
-        print(f"ctcd {options.verb}: {error.filename}: {error.strerror}", file=sys.stderr)
-        return USER_ERROR
+    except Exception as error:
+        if is_out_of_memory(error):
+            advice = LESS_MEMORY.get(options.verb, "use a machine with more")
+            return _fail(options, f"out of memory ({first_line(error)}); {advice}", USER_ERROR)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(options, f"{error.strerror}; free some, then run the same command again", USER_ERROR)
+        if isinstance(error, OSError) and error.filename is not None:
+            return _fail(options, f"{error.filename}: {error.strerror}", USER_ERROR)
+        raise
+
+
+def _fail(options, message, code: int) -> int:
+    print(f"ctcd {options.verb}: {message}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ctcd",
-        allow_abbrev=False,  # `--seed 2` must not run two `--seeds`
         description="Train language models together and let them teach each other (Lee et al. 2023).",
         epilog="Exit codes: 0 finished, 2 something to mend (one line says what), 3 the loss is not finite, "
         "75 stopped on request: run the same command again to go on.",
@@ -85,9 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     _prepare_arguments(verbs)
 
     verb = _verb(verbs, "inspect", _inspect, "a corpus -> what is in it", "Colours are left out where NO_COLOR is set.")
-    verb.add_argument("directory", metavar="DIR", help="of `ctcd prepare`")
-    verb.add_argument("--html", metavar="FILE", help="also write it as a page that opens without a network")
-    verb.add_argument("--rows", type=int, default=3, metavar="N", help="validation rows to show (default 3)")
+    verb.add_argument("directory", type=located, metavar="DIR", help="of `ctcd prepare`")
+    verb.add_argument(
+        "--html", type=located, metavar="FILE", help="also write it as a page that opens without a network"
+    )
+    verb.add_argument(
+        "--rows", type=number(Range(0, whole=True)), default=3, metavar="N", help="validation rows to show (default 3)"
+    )
 
     verb = _verb(
         verbs,
@@ -97,15 +114,17 @@ def _parser() -> argparse.ArgumentParser:
         "Every field of the config can be set on the command line: --config.optimizer.learning_rate=1e-3, "
         "--config.edges[0].weight=4. The same command goes on with a run that was stopped or killed.",
     )
-    verb.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny")
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard")
+    verb.add_argument("--config", required=True, type=located, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny")
+    verb.add_argument(
+        "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
+    )
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
 
     verb = _verb(verbs, "export", _export, "a member of a run -> a Hugging Face model, parity proven")
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="of `ctcd train`")
+    verb.add_argument("--workdir", required=True, type=located, metavar="DIR", help="of `ctcd train`")
     verb.add_argument("--member", required=True, metavar="NAME", help="e.g. student")
-    verb.add_argument("--out", required=True, metavar="DIR", help="the model to write")
-    verb.add_argument("--step", type=int, metavar="N", help="a saved step (default: the newest)")
+    verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the model to write")
+    verb.add_argument("--step", type=number(COUNT), metavar="N", help="a saved step (default: the newest)")
 
     _glue_arguments(verbs)
 
@@ -120,29 +139,36 @@ def _parser() -> argparse.ArgumentParser:
     _models(verb)
     verb.add_argument(
         "--out",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="also write the figures as JSON; `card` and `report` search for latency.json",
     )
     verb.add_argument(
-        "--results", type=Path, metavar="DIR", help="of `ctcd glue`: also draw quality against latency, beside FILE"
+        "--results",
+        type=file_path,
+        metavar="DIR",
+        help="of `ctcd glue`: also draw quality against latency",
     )
     grid = verb.add_argument_group(
         "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
     )
-    grid.add_argument("--batch-size", dest="batch_sizes", type=_counts, metavar="N,N", help="sequences (default 32,1)")
+    grid.add_argument("--batch-size", dest="batch_sizes", type=count_list, metavar="N,N", help="rows (default 32,1)")
     grid.add_argument(
-        "--length", dest="lengths", type=_counts, metavar="N,N", help="tokens a sequence (default: 128 at most)"
+        "--length", dest="lengths", type=count_list, metavar="N,N", help="tokens a sequence (default: 128 at most)"
     )
-    grid.add_argument("--threads", type=_counts, metavar="N,N", help="on the CPU (default: one a core)")
+    grid.add_argument("--threads", type=count_list, metavar="N,N", help="on the CPU (default: one a core)")
     grid.add_argument(
-        "--device", dest="devices", type=_names, metavar="A,B", help="cpu, cuda (default: cuda if there is a GPU)"
+        "--device", dest="devices", type=name_list, metavar="A,B", help="cpu, cuda (default: cuda if there is a GPU)"
     )
     grid.add_argument(
-        "--runtime", dest="runtimes", type=_names, metavar="A,B", help="eager (the default), compile, onnx (CPU only)"
+        "--runtime",
+        dest="runtimes",
+        type=name_list,
+        metavar="A,B",
+        help="eager (default), compile, onnx (CPU only)",
     )
     grid.add_argument("--dtype", metavar="T", help="float32 (the default), bfloat16 or float16")
-    grid.add_argument("--rounds", type=int, metavar="N", help="timed batches of each model (default 30)")
+    grid.add_argument("--rounds", type=number(COUNT), metavar="N", help="timed batches of each model (default 30)")
 
     verb = _verb(
         verbs,
@@ -158,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "--from",
         action="append",
         required=True,
-        type=Path,
+        type=file_path,
         metavar="PLACE",
         dest="places",
         help="results.jsonl, latency.json, or a directory that is searched for them; may be given several times",
@@ -166,9 +192,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, "report", _report, "runs and results -> one HTML page that opens without a network")
     verb.add_argument(
-        "directories", nargs="+", metavar="DIR", help="searched for runs, results, latency files, exports"
+        "directories", nargs="+", type=located, metavar="DIR", help="searched for runs, results, latency files, exports"
     )
-    verb.add_argument("--out", required=True, metavar="FILE", help="report.html")
+    verb.add_argument("--out", required=True, type=located, metavar="FILE", help="report.html")
 
     verb = _verb(
         verbs,
@@ -179,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--suite", default="cpu", choices=("cpu", "gpu", "memory", "data"), help="default cpu")
     verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
-    verb.add_argument("--out", metavar="DIR", help="also write bench.json and bench.png")
+    verb.add_argument("--out", type=located, metavar="DIR", help="also write bench.json and bench.png")
     return parser
 
 
@@ -193,10 +219,20 @@ def _glue_arguments(verbs):
         "folder of --data with train.tsv and dev.tsv; or one task of your own with --task, --columns and --metric.",
     )
     _models(verb)
-    verb.add_argument("--data", required=True, metavar="WHERE", help="folder of TSV folders, hf[:ID], tfds[:DIR]")
+    verb.add_argument(
+        "--data", required=True, type=located, metavar="WHERE", help="folder of TSV folders, hf[:ID], tfds[:DIR]"
+    )
     verb.add_argument("--tasks", metavar="A,B", help="e.g. cola,sst2")
-    verb.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each task (default 3)")
-    verb.add_argument("--out", required=True, metavar="DIR", help="results.jsonl, table.md, table.csv, cells/")
+    verb.add_argument(
+        "--seeds",
+        type=number(Range(1, 10_000, whole=True)),
+        default=3,
+        metavar="N",
+        help="runs of each task (default 3)",
+    )
+    verb.add_argument(
+        "--out", required=True, type=located, metavar="DIR", help="results.jsonl, table.md, table.csv, cells/"
+    )
     own = verb.add_argument_group("a task of your own: train and dev as .tsv, .csv or .jsonl in --data")
     own.add_argument("--task", metavar="NAME", help="what to call it")
     own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
@@ -204,17 +240,24 @@ def _glue_arguments(verbs):
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
     )
-    tuning.add_argument("--epochs", type=int, metavar="N", help="default 3")
-    tuning.add_argument("--learning-rate", type=float, metavar="R", help="default 1e-4")
-    tuning.add_argument("--batch-size", type=int, metavar="N", help="default 32")
-    tuning.add_argument("--max-length", type=int, metavar="N", help="tokens an example (default 128)")
+    tuning.add_argument("--epochs", type=number(COUNT), metavar="N", help="default 3")
+    tuning.add_argument("--learning-rate", type=number(Range(0, above=True)), metavar="R", help="default 1e-4")
+    tuning.add_argument("--batch-size", type=number(COUNT), metavar="N", help="default 32")
+    tuning.add_argument(
+        "--max-length", type=number(Range(8, whole=True)), metavar="N", help="tokens an example (default 128)"
+    )
     tuning.add_argument(
         "--grid", action="append", metavar="F=V,V", help="learning_rate=1e-4,3e-4: the best on dev is reported as such"
     )
     tuning.add_argument("--intermediate", metavar="TASK", help="start RTE, MRPC, STS-B from TASK's encoder, e.g. mnli")
     work = verb.add_argument_group("the work", argument_default=argparse.SUPPRESS)
-    work.add_argument("--jobs", type=int, metavar="N", help="cells at once (default: one a GPU or core; 0: debug here)")
-    work.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the cells, 0/N to N-1/N")
+    work.add_argument(
+        "--jobs",
+        type=number(Range(0, MOST_PROCESSES, whole=True)),
+        metavar="N",
+        help="cells at once (default: one a GPU or core; 0: debug here)",
+    )
+    work.add_argument("--shard", type=share_of_work, metavar="I/N", help="do one share of N of the cells, 0/N to N-1/N")
     work.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
@@ -236,8 +279,10 @@ def _prepare_arguments(verbs):
         "probability; lines=sentences says that a line is a sentence.",
     )
     verb.add_argument("--source", action="append", metavar="SPEC", help="may be given several times")
-    verb.add_argument("--config", metavar="FILE", help="a recipe, configs/corpora/wiki_books.py, instead of options")
-    verb.add_argument("--out", required=True, metavar="DIR", help="the corpus to make")
+    verb.add_argument(
+        "--config", type=located, metavar="FILE", help="a recipe, configs/corpora/wiki_books.py, instead of options"
+    )
+    verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the corpus to make")
     recipe = verb.add_argument_group("the recipe", argument_default=argparse.SUPPRESS)
     recipe.add_argument("--length", type=int, metavar="N", help="tokens a row (default 128)")
     recipe.add_argument(
@@ -257,41 +302,28 @@ def _prepare_arguments(verbs):
     recipe.add_argument("--max-unknown", type=float, metavar="F", help="drop sentences with more [UNK] than this share")
     recipe.add_argument("--deduplicate", action="store_true", help="keep the first of equal sentences, case apart")
     work = verb.add_argument_group("the work; it does not change a byte of the corpus")
-    work.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    work.add_argument(
+        "--workers",
+        type=number(Range(1, MOST_PROCESSES, whole=True)),
+        metavar="N",
+        help="processes (default: one a core)",
+    )
     shard = work.add_mutually_exclusive_group()
-    shard.add_argument("--shard", type=_shard, metavar="I/N", help="do one share of N of the work, 0/N to N-1/N")
+    shard.add_argument("--shard", type=share_of_work, metavar="I/N", help="do one share of N of the work, 0/N to N-1/N")
     shard.add_argument("--finalize", action="store_true", help="put together what the shards have done")
     work.add_argument("--strict", action="store_true", help="stop at invalid UTF-8 instead of replacing it")
 
 
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
-    return int(index), int(count)
-
-
-def _counts(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers, e.g. 1,32") from None
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
 def _verb(verbs, name, run, summary, more=""):
     description = f"{summary[0].upper()}{summary[1:]}. {more}"
-    verb = verbs.add_parser(name, help=summary, description=description, allow_abbrev=False)
-    verb.set_defaults(run=run)
+    verb = verbs.add_parser(name, help=summary, description=description)
+    verb.set_defaults(run=run, parser=verb)
     return verb
 
 
 def _models(verb):
     text = "of `ctcd export`; may be given several times"
-    verb.add_argument("--model", action="append", required=True, type=Path, metavar="DIR", help=text)
+    verb.add_argument("--model", action="append", required=True, type=file_path, metavar="DIR", help=text)
 
 
 def _prepare(options, overrides) -> int:
@@ -311,6 +343,8 @@ def _prepare(options, overrides) -> int:
         for name in given:
             if name not in known:
                 raise UserError(f"--config {options.config}: a recipe has no field '{name}'{did_you_mean(name, known)}")
+        if not isinstance(given.get("sources"), dict):
+            raise UserError(f"--config {options.config}: no sources; make the recipe with recipe({{NAME: SPEC}})")
         given["sources"] = tuple(given["sources"].values())
     else:
         given["sources"] = tuple(options.source or ())

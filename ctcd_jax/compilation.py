@@ -29,7 +29,12 @@ def keep_programs(warn: Callable[[str], None]) -> None:
     chosen = jax.config.jax_compilation_cache_dir
     if chosen and "://" in chosen:
         return
-    directory = Path(chosen) if chosen else cache_root() / host_type()
+    try:
+        directory = Path(chosen) if chosen else cache_root() / host_type()
+    except RuntimeError:  # of Path.home()
+        warn("compiled programs are not kept: there is no home directory; set JAX_COMPILATION_CACHE_DIR")
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -48,7 +53,7 @@ def keep_programs(warn: Callable[[str], None]) -> None:
 
 
 def cache_root() -> Path:
-    """Returns $XDG_CACHE_HOME/ctcd_jax/xla, by default below ~/.cache."""
+    """Returns $XDG_CACHE_HOME/ctcd_jax/xla, by default below ~/.cache. RuntimeError if there is no home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctcd_jax" / "xla"
 
 

@@ -1,7 +1,8 @@
-"""The schema of a run: every field, its default and its check, and the typed `Experiment` the rest of the code sees.
+"""The schema of a run: every field and its default, and the typed `Experiment` the rest of the code sees.
 
 A config file starts from `experiment(preset)` and adds `member(...)` and `edge(...)`; `resolve` turns the finished
-ConfigDict and the corpus it names into an `Experiment`. Nothing below this module knows a ConfigDict.
+ConfigDict and the corpus it names into an `Experiment`. What a field may hold, and the range of every number, is in
+`config_check`. Nothing below this module knows a ConfigDict.
 """
 
 from collections.abc import Mapping
@@ -12,14 +13,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from ctcd_jax.config_check import LARGEST_INT32, OPTIMIZER_RANGES, check_fields
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.files import expand_home
 from ctcd_jax.hardware import default_dtype
-from ctcd_jax.initial import Source, parse_init, source_config
+from ctcd_jax.initial import Source, parse_init, recorded_shape, source_config
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
+from ctcd_jax.ranges import require
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -90,7 +94,7 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
             "hard_weight": 1.0,
             "init": placeholder(str),  # scratch | hf:DIR_OR_ID | run:WORKDIR#MEMBER | layers:MEMBER#0,2,4
             # None: as config.optimizer says
-            "optimizer": {f.name: placeholder(f.type) for f in fields(OptimizerSettings)},
+            "optimizer": {f.name: placeholder(type(f.default)) for f in fields(OptimizerSettings)},
         }
     )
     if preset is not None:
@@ -134,7 +138,9 @@ class OptimizerSettings:
       warmup_fraction: share of all steps during which the rate rises linearly.
       schedule: how it falls afterwards: "linear" or "cosine" to 0, or "constant".
       b1, b2, eps, weight_decay: AdamW's (Loshchilov & Hutter 2019). Biases and LayerNorm are not decayed.
-      clip_norm: the member's gradient is scaled down to this norm.
+      clip_norm: the member's gradient is scaled down to this norm; None: it is not.
+
+    Raises ValueError for a number out of its range.
     """
 
     learning_rate: float = 5e-4
@@ -144,7 +150,11 @@ class OptimizerSettings:
     b2: float = 0.98
     eps: float = 1e-6
     weight_decay: float = 0.0
-    clip_norm: float = 5.0
+    clip_norm: float | None = 5.0
+
+    def __post_init__(self):
+        off = {"clip_norm"} if self.clip_norm is None else set()
+        require("optimizer: ", self, {name: OPTIMIZER_RANGES[name] for name in OPTIMIZER_RANGES.keys() - off})
 
 
 @dataclass(frozen=True)
@@ -192,19 +202,17 @@ def resolve(
     Raises:
       UserError: one line that names the field and the fix.
     """
-    check_keys(config)
+    check(config)
     members = config.members.to_dict()
     sources = {name: _source(name, fields, members) for name, fields in members.items()}
     models = {}
     for name in _bases_first(sources):
-        known = BertConfig(**begun[name]) if begun and name in begun else None
+        known = recorded_shape(f"config.json: resolved.models.{name}", begun[name]) if name in (begun or {}) else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
     train = _train(config, corpus)
     if train.attention == "cudnn":
         _check_cudnn(models, members, train.dtype, corpus)
     _check_mesh(config, models, devices)
-    if not 0 < config.masking.rate < 1:
-        raise UserError(f"masking.rate is {config.masking.rate}; it must lie between 0 and 1")
     return Experiment(
         seed=config.seed,
         cohort=_cohort(config, members),
@@ -220,26 +228,9 @@ def resolve(
     )
 
 
-def check_keys(config: ConfigDict) -> None:
-    """Raises UserError for a field that the schema does not have, with the nearest one that it has."""
-    schema = experiment("smoke")
-    _compare(config, schema, "")
-    for name, settings in config.members.items():
-        _compare(settings, member(), f"members.{name}.")
-    if not config.members:
-        raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
-    if not all(isinstance(settings, ConfigDict) for settings in config.edges):
-        raise UserError("edges: each must be an edge(source, target); change one with --config.edges[0].weight=4")
-    for number, settings in enumerate(config.edges):
-        _compare(settings, edge("a", "b"), f"edges[{number}].")
-
-
-def _compare(config, schema, prefix):
-    for key in config:
-        if key not in schema:
-            raise UserError(f"{prefix}{key}: no such field{did_you_mean(key, schema)}")
-        if isinstance(schema.get(key), ConfigDict) and key != "members":
-            _compare(config[key], schema[key], f"{prefix}{key}.")
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
+    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
 
 
 def _changed(config, changes, kind):
@@ -313,6 +304,7 @@ def _model(
 
 
 def _cohort(config: ConfigDict, members: dict) -> Cohort:
+    _check_that_all_learn(config, members)
     try:
         return Cohort(
             {name: Member(fields["trainable"], fields["hard_weight"]) for name, fields in members.items()},
@@ -322,14 +314,22 @@ def _cohort(config: ConfigDict, members: dict) -> Cohort:
         raise UserError(f"edges: {error}") from error
 
 
+def _check_that_all_learn(config: ConfigDict, members: dict) -> None:
+    taught = {edge.target for edge in config.edges if edge.weight > 0}
+    for name, settings in members.items():
+        if settings["trainable"] and settings["hard_weight"] == 0 and name not in taught:
+            raise UserError(
+                f"members.{name}.hard_weight is 0 and no edge teaches '{name}', so it would learn nothing; "
+                "raise it, add an edge, or set trainable=False"
+            )
+
+
 def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
     own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
     settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
     if settings.schedule not in SCHEDULES:
-        raise UserError(f"optimizer.schedule: no schedule '{settings.schedule}'"
-                        + did_you_mean(settings.schedule, SCHEDULES))  # fmt: skip
-    if not 0 <= settings.warmup_fraction <= 1:
-        raise UserError(f"optimizer.warmup_fraction is {settings.warmup_fraction}; it must lie between 0 and 1")
+        field = f"members.{name}.optimizer.schedule" if "schedule" in own else "optimizer.schedule"
+        raise UserError(f"{field}: no schedule '{settings.schedule}'{did_you_mean(settings.schedule, SCHEDULES)}")
     return settings
 
 
@@ -337,20 +337,17 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
         raise UserError("train: set exactly one of train.steps and train.epochs")
-    for name in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "micro_batches"):
-        if train[name] < 1:
-            raise UserError(f"train.{name} is {train[name]}; it must be at least 1")
     if train.dtype not in DTYPES:
         raise UserError(f"train.dtype: no dtype '{train.dtype}'{did_you_mean(train.dtype, DTYPES)}")
     if train.attention not in IMPLEMENTATIONS:
         raise UserError(f"train.attention: no attention '{train.attention}'"
                         + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
-    if train.loss_chunk is not None and train.loss_chunk < 1:
-        raise UserError(f"train.loss_chunk is {train.loss_chunk}; it must be at least 1, or left out")
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
-    steps = max(1, round(train.epochs * epoch)) if train.steps is None else train.steps
+    steps = round(train.epochs * epoch) if train.steps is None else train.steps
     if steps < 1:
-        raise UserError(f"train.steps is {steps}; it must be at least 1")
+        raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
+    if steps > LARGEST_INT32:
+        raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
     dtype = default_dtype() if train.dtype == "auto" else train.dtype
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
     return TrainSettings(steps=steps, dtype=dtype, **rest)
@@ -367,11 +364,11 @@ def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, co
 
 def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:
     data, fsdp = config.mesh.data, config.mesh.fsdp
-    if fsdp < 1 or devices % fsdp or (data != -1 and data * fsdp != devices):
+    if devices % fsdp or (data != -1 and data * fsdp != devices):
         raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
                         "mesh.fsdp to a divisor")  # fmt: skip
     parts = devices * config.train.micro_batches
-    if config.data.batch_size < 1 or config.data.batch_size % parts:
+    if config.data.batch_size % parts:
         raise UserError(
             f"data.batch_size is {config.data.batch_size}; it must be a multiple of {parts} "
             f"({devices} devices x {config.train.micro_batches} micro-batches)"
@@ -396,7 +393,8 @@ def resolved(experiment: Experiment, corpus: Corpus) -> dict:
 
 
 def corpus_directory(config: ConfigDict) -> Path:
-    """Returns `data.corpus`; UserError if it is not set."""
+    """Returns `data.corpus`, after a look at all fields. Raises UserError if it is not set or a field is wrong."""
+    check(config)  # before a corpus of gigabytes is read
     if not config.data.corpus:
         raise UserError("data.corpus is not set; name a directory made by `ctcd prepare`: --config.data.corpus=DIR")
-    return Path(config.data.corpus)
+    return Path(expand_home(config.data.corpus))

@@ -1,17 +1,25 @@
 """Loads `configs/FILE.py[:PRESET]` with the overrides of the command line, `--config.a.b=VALUE`."""
 
+import contextlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.errors import UserError, did_you_mean, warn
+from ctcd_jax.files import expand_home
+
+NONE = ("None", "none")
 
 
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], None] = warn) -> ConfigDict:
     """Returns `get_config(PRESET)` of a config file, with overrides applied.
+
+    A `~` that begins a path of a run is the home directory. Of two overrides of one field the last counts, and it is
+    said. VALUE may be None.
 
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
@@ -21,13 +29,20 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         near = [str(other) for other in path.parent.glob("*.py")]
         raise UserError(f"--config {path}: no such file{did_you_mean(str(path), near) if near else ''}")
     config = _parse(spec, ())
-    for override in overrides:
-        _check_field(config, override)
-    if not overrides:
-        return config
-    config = _parse(spec, overrides)
-    if "train" in config:  # and not the recipe of a corpus
-        _keep_the_one_set(config.train, overrides)
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config {path}: get_config returned {'None' if config is None else f'a {type(config).__name__}'}; "
+            "it must return the ConfigDict that experiment(preset) made"
+        )
+    given = _last_of_each(overrides, config, warn)
+    values = [f"{flag}={value}" if value is not None else flag for flag, value in given.items() if value not in NONE]
+    if values:
+        config = _parse(spec, values)
+    for flag in (flag for flag, value in given.items() if value in NONE):
+        _set_none(config, _parts(flag))
+    if "train" in config and isinstance(config.train, ConfigDict):  # and not the recipe of a corpus
+        _keep_the_one_set(config.train, given)
+        _expand_homes(config)
     return config
 
 
@@ -36,29 +51,62 @@ def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
     try:
-        values(arguments)
+        with _quiet():
+            values(arguments)
         return values.config
     except UserError:
         raise
     except Exception as error:  # a config file is a program: anything may go wrong in it
+        if len(overrides) > 1:
+            for override in overrides:  # which of them is it?
+                _parse(spec, [override])
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {reason} ({type(error).__name__})") from error
+        if isinstance(error, flags.Error) and overrides:
+            reason = reason.removeprefix(f"flag {overrides[0]}: ")
+        else:
+            reason += f" ({type(error).__name__})"
+        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {reason}") from error
 
 
-def _keep_the_one_set(train: ConfigDict, overrides: Sequence[str]) -> None:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps absl from warning of what is an error here."""
+    logger = logging.getLogger("absl")
+    logger.disabled, before = True, logger.disabled
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _last_of_each(overrides: Sequence[str], config: ConfigDict, warn: Callable[[str], None]) -> dict[str, str | None]:
+    """Returns {"--config.a.b": VALUE, or None where there is none}, of which each names a field of the config."""
+    given: dict[str, str | None] = {}
+    for override in overrides:
+        _check_field(config, override)
+        flag, equals, value = override.partition("=")
+        value = value if equals else None
+        if flag in given and given[flag] != value:
+            warn(f"{flag} is given twice; it is {value}, not {given[flag]}")
+        given.pop(flag, None)
+        given[flag] = value
+    return given
+
+
+def _keep_the_one_set(train: ConfigDict, given: dict[str, str | None]) -> None:
     """Lets `--config.train.steps` replace a preset's epochs, and the other way round."""
-    given = [name for name in ("steps", "epochs") if any(o.startswith(f"--config.train.{name}=") for o in overrides)]
-    if len(given) == 1:
-        train["epochs" if given == ["steps"] else "steps"] = None
+    set_here = [name for name in ("steps", "epochs") if given.get(f"--config.train.{name}", "None") not in NONE]
+    if len(set_here) == 1:
+        train["epochs" if set_here == ["steps"] else "steps"] = None
 
 
 def _check_field(config: ConfigDict, override: str) -> None:
     """Raises UserError unless an override names a field of the config."""
-    match = re.fullmatch(r"--(?:no)?config\.([^=\s]+)(=.*)?", override, re.DOTALL)
-    if not match:
+    if not re.fullmatch(r"--(?:no)?config\.([^=\s]+)(=.*)?", override, re.DOTALL):
         raise UserError(f"unknown argument {override}; a field is set with --config.NAME=VALUE")
-    name, value = match[1], config
-    for part in re.findall(r"[^.\[\]]+", name):
+    flag, equals, _ = override.partition("=")
+    name, value = flag.partition("config.")[2], config
+    for part in _parts(flag):
         if isinstance(value, tuple):
             if not part.isdigit() or int(part) >= len(value):
                 raise UserError(f"{name}: no entry [{part}]; there are {len(value)}, counted from 0")
@@ -68,3 +116,24 @@ def _check_field(config: ConfigDict, override: str) -> None:
         else:
             known = list(value) if isinstance(value, ConfigDict) else []
             raise UserError(f"{name}: no field '{part}'{did_you_mean(part, known) if known else ''}")
+    if not equals and not isinstance(value, bool):
+        raise UserError(f"{override}: no value; a field is set with --config.{name}=VALUE")
+
+
+def _parts(flag: str) -> list[str]:
+    return re.findall(r"[^.\[\]]+", flag.partition("config.")[2])
+
+
+def _set_none(config: ConfigDict, parts: Sequence[str]) -> None:
+    *sections, last = parts
+    for part in sections:
+        config = config[int(part)] if isinstance(config, tuple) else config[part]
+    config[last] = None
+
+
+def _expand_homes(config: ConfigDict) -> None:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            _expand_homes(value)
+        elif isinstance(value, str):
+            config[name] = expand_home(value)

@@ -1,6 +1,7 @@
 """What ends a command other than its success, what is said on the way, and the hint that goes with an error."""
 
 import difflib
+import errno
 import sys
 from collections.abc import Iterable
 
@@ -36,6 +37,19 @@ def warn(text: str) -> None:
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type where it has none: messages are one line here."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory gave out: Python's, the system's, JAX's (XLA) or PyTorch's, on any device.
+
+    The last two are known by their text, so that neither is imported for it.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if not isinstance(error, RuntimeError):  # as both of theirs are
+        return False
+    said = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "can't allocate memory")
+    return any(text in str(error) for text in said)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

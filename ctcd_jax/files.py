@@ -5,11 +5,21 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ctcd_jax.errors import UserError, warn
+
+
+def expand_home(text: str) -> str:
+    """Returns a path with the home directory for a `~` at its start, also after a kind: `~/a`, `run:~/a`, `hf:~/a`.
+
+    A shell does so only at the start of a word, not after `=`. What names no home directory stays as it is.
+    """
+    kind, path = re.fullmatch(r"((?:[a-z]+:)?)(.*)", text, re.DOTALL).groups()
+    return kind + os.path.expanduser(path)
 
 
 def read_json(path: Path, otherwise: str) -> dict:

@@ -104,4 +104,12 @@ def run_member_config(workdir: str | Path, member: str) -> BertConfig:
     models = read_run(workdir)["resolved"]["models"]
     if member not in models:
         raise UserError(f"{workdir}: the run has no member '{member}'{did_you_mean(member, models)}")
-    return BertConfig(**models[member])
+    return recorded_shape(f"{Path(workdir) / 'config.json'}: resolved.models.{member}", models[member])
+
+
+def recorded_shape(place: str, fields: dict) -> BertConfig:
+    """Returns the shape that a run's `config.json` holds at `place`. Raises UserError if it is none."""
+    try:
+        return BertConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{place} is damaged ({error}); use another --workdir") from error

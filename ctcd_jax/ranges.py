@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ctcd_jax.errors import UserError
@@ -27,12 +28,19 @@ class Range:
     def check(self, field: str, value: object) -> None:
         """Raises UserError, which names `field`, unless `value` is a number in the range."""
         if not self.holds(value):
-            raise UserError(f"{field} is {value!r}; it must be {self}" + (f", or {self.off}" if self.off else ""))
+            raise UserError(self.fault(field, value))
+
+    def fault(self, field: str, value: object) -> str:
+        """Returns what is said of a `value` outside the range."""
+        return f"{field} is {value!r}; it must be {self}" + (f", or {self.off}" if self.off else "")
 
     def holds(self, value: object) -> bool:
         """Whether `value` is a number (a bool is none) in the range."""
         kind = numbers.Integral if self.whole else numbers.Real
-        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        # A whole number may be too large to become a float.
+        if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             return False
         low = value > self.low if self.above else value >= self.low
         return low and (value < self.high if self.below else value <= self.high)
@@ -40,10 +48,28 @@ class Range:
     def __str__(self):
         parts = []
         if self.low > -math.inf:
-            parts.append(f"{'above' if self.above else 'at least'} {self.low:g}")
+            parts.append(f"{'above' if self.above else 'at least'} {_plain(self.low)}")
         if self.high < math.inf:
-            parts.append(f"{'below' if self.below else 'at most'} {self.high:g}")
+            parts.append(f"{'below' if self.below else 'at most'} {_plain(self.high)}")
         return f"a {'whole ' if self.whole else ''}number" + (f" {' and '.join(parts)}" if parts else "")
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+
+
+def require(owner: str, holder: object, allowed: Mapping[str, Range]) -> None:
+    """Raises ValueError, with the words of `Range.check`, for the first attribute of `holder` outside its range.
+
+    For objects that are built from Python; those of a config are checked before they are built.
+
+    Args:
+      owner: what the line begins with, e.g. "edge a->b: ".
+      allowed: ranges by the names of the attributes.
+    """
+    for name, within in allowed.items():
+        if not within.holds(getattr(holder, name)):
+            raise ValueError(owner + within.fault(name, getattr(holder, name)))
 
 
 COUNT = Range(1, whole=True)

@@ -7,6 +7,7 @@ process that did not finish (75: stopped on request, run the same command again)
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, metavar="N")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and what follows `ctcd`")
     options = parser.parse_args()
+    if options.processes < 1:
+        parser.error(f"--processes is {options.processes}; it must be a whole number at least 1")
     command = [sys.executable, "-m", "ctcd_jax", *[word for word in options.command if word != "--"]]
     address, gpus = f"localhost:{free_port()}", visible_gpus()
     if gpus and len(gpus) < options.processes:
@@ -51,9 +54,13 @@ def wait(processes: list[subprocess.Popen]) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Returns the names of the GPUs that CUDA_VISIBLE_DEVICES allows, or of all there are."""
+    """Returns the names of the GPUs that CUDA_VISIBLE_DEVICES allows, or of all there are.
+
+    CUDA sees the devices before the first that does not exist, such as -1: `-1` hides all, `0,-1,1` all but 0.
+    """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+        named = [gpu.strip() for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+        return list(itertools.takewhile(lambda gpu: gpu and not gpu.startswith("-"), named))
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout

@@ -1,11 +1,14 @@
 """The command line as a user meets it: help, exit codes, and one line for every mistake."""
 
+import errno
 import json
 import shutil
 
+import numpy as np
 import pytest
 
-from ctcd_jax.cli import main
+from ctcd_jax.cli import _parser, main
+from ctcd_jax.training.checkpoint import Checkpoints, load_member
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
@@ -330,3 +333,176 @@ def test_one_way_distillation_from_a_finished_run(capsys, run, config_file, corp
     teacher = next(line for line in said.splitlines() if line.startswith("teacher: "))
     assert teacher.startswith("teacher: 2 layers, hidden 16")
     assert teacher.endswith("frozen")
+
+
+# Arguments: one line, code 2, and no half of a name.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "ctcd: the following arguments are required: VERB; `ctcd --help` explains"),
+        ("glue --model m --data d --out o --seed 2", "ctcd glue: unknown argument --seed (did you mean '--seeds'?)"),
+        ("train --config c.py --work w", "ctcd train: the following arguments are required: --workdir"),
+        ("train --config c.py --workdir w --paln", "ctcd train: unknown argument --paln (did you mean '--plan'?)"),
+        ("prepare --source docstrings --out o --config.every=2", "ctcd prepare: unknown argument --config.every=2"),
+        (
+            "glue --model m --data d --out o --seeds 0",
+            "argument --seeds: 0 is not a whole number at least 1 and at most",
+        ),
+        ("glue --model m --data d --out o --seeds 1e9", "argument --seeds: 1e9 is not a whole number"),
+        ("glue --model m --data d --out o --epochs 0", "argument --epochs: 0 is not a whole number at least 1"),
+        ("glue --model m --data d --out o --learning-rate nan", "--learning-rate: nan is not a number above 0"),
+        ("glue --model m --data d --out o --learning-rate inf", "--learning-rate: inf is not a number above 0"),
+        ("glue --model m --data d --out o --learning-rate=-1", "--learning-rate: -1 is not a number above 0"),
+        ("glue --model m --data d --out o --batch-size 0", "--batch-size: 0 is not a whole number at least 1"),
+        ("glue --model m --data d --out o --max-length 2", "--max-length: 2 is not a whole number at least 8"),
+        ("glue --model m --data d --out o --jobs=-1", "--jobs: -1 is not a whole number at least 0"),
+        ("latency --model m --rounds 0", "argument --rounds: 0 is not a whole number at least 1"),
+        ("latency --model m --batch-size 8,0", "argument --batch-size: 0 is not a whole number at least 1"),
+        ("latency --model m --threads 1,x", "argument --threads: x is not a whole number at least 1"),
+        ("inspect corpus --rows=-1", "argument --rows: -1 is not a whole number at least 0"),
+        ("export --workdir w --member m --out o --step 0", "argument --step: 0 is not a whole number at least 1"),
+        ("prepare --source docstrings --out o --workers 0", "argument --workers: 0 is not a whole number at least 1"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments.split())
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert message in said
+
+
+PATHS = {
+    "prepare": "--source docstrings --config=~/recipe.py --out=~/out",
+    "inspect": "~/corpus --html=~/page.html",
+    "train": "--config=~/c.py:tiny --workdir=~/run",
+    "export": "--workdir=~/run --member m --out=~/out",
+    "glue": "--model=~/m --data=tfds:~/data --out=~/out",
+    "latency": "--model=~/m --out=~/l.json --results=~/glue",
+    "card": "--model=~/m --from=~/glue",
+    "report": "~/run --out=~/report.html",
+    "bench": "--out=~/bench",
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_tilde_is_the_home_directory_in_every_path(verb, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = vars(_parser().parse_args([verb, *PATHS[verb].split()]))
+    given = [item for value in options.values() for item in (value if isinstance(value, list) else [value])]
+    assert sum(str(tmp_path) in str(value) for value in given) == PATHS[verb].count("~")
+    assert not any("~" in str(value) for value in given)
+
+
+def test_every_path_option_is_tried():
+    """An option whose value is a place expands it; so a new one must be added above."""
+    places = {"DIR", "FILE", "FILE[:PRESET]", "WHERE", "PLACE"}
+    (verbs,) = [action for action in _parser()._actions if isinstance(action.choices, dict)]
+    for verb, parser in verbs.choices.items():
+        given = {word.partition("=")[0] for word in PATHS[verb].split()}
+        for action in parser._actions:
+            if action.metavar in places and action.option_strings:
+                assert given & set(action.option_strings), f"ctcd {verb} {action.option_strings}"
+
+
+class XlaRuntimeError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBuffers: ..."), "allocating 9 bytes."),
+        (MemoryError(), "MemoryError"),
+        (np._core._exceptions._ArrayMemoryError((9, 9), np.dtype("f4")), "Unable to allocate"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"),
+            "enforce fail",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "CUDA out of memory"),
+    ],
+)
+def test_out_of_memory_is_one_line_that_says_what_to_lower(
+    error, said, capsys, config_file, corpus, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ctcd_jax.training.loop.make_train_step", lambda *_: fail)
+    told = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+    assert told.startswith("ctcd train: out of memory (")
+    assert said in told
+    for field in ("data.batch_size", "train.micro_batches", "train.remat", "train.loss_chunk"):
+        assert field in told
+
+
+def test_another_error_stays_one(config_file, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctcd_jax.training.loop.make_train_step", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([str(argument) for argument in train_arguments(config_file, corpus, tmp_path / "run")])
+
+
+def test_memory_that_gives_out_leaves_the_checkpoints_alone(run, tmp_path, monkeypatch):
+    """What could not be read for lack of memory is not damaged."""
+
+    def fail(*_, **__):
+        raise XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", fail)
+    with pytest.raises(XlaRuntimeError):
+        load_member(tmp_path / "run", "student")
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    with pytest.raises(XlaRuntimeError):
+        checkpoints.restore(None, print)
+    checkpoints.close()
+    assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {"14", "20"}
+
+
+PARTIAL = """
+from tests.small import config
+def get_config(preset=""):
+    made = config("corpus")
+    made.unlock()
+    {line}
+    return made
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("del made.data", "data is missing; start from experiment(preset)"),
+        ("made.members = None", "members is None; change its fields, not the section"),
+        ("made.train = {}", "train.attention is missing; start from experiment(preset)"),
+        ("made.optimizer.b1 = 1.5", "optimizer.b1 is 1.5; it must be a number at least 0 and below 1"),
+    ],
+)
+def test_a_field_is_checked_before_the_corpus_is_opened(line, message, capsys, tmp_path):
+    path = tmp_path / "partial.py"
+    path.write_text(PARTIAL.format(line=line))
+    said = fails(capsys, "train", "--config", path, "--workdir", tmp_path / "run", "--config.seed=1")
+    assert said == f"ctcd train: {message}\n"
+
+
+@pytest.mark.parametrize("line", ["del made.sources", "made.sources = None"])
+def test_a_recipe_without_sources_is_one_line(line, capsys, tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text(
+        "from ctcd_jax.config import recipe\n"
+        f"def get_config(preset=''):\n    made = recipe({{'a': 'docstrings'}})\n    {line}\n    return made\n"
+    )
+    said = fails(capsys, "prepare", "--config", path, "--out", tmp_path / "corpus")
+    assert said == f"ctcd prepare: --config {path}: no sources; make the recipe with recipe({{NAME: SPEC}})\n"
+
+
+def test_a_shape_in_the_runs_config_that_is_none(capsys, config_file, corpus, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    path.write_text(path.read_text().replace('"hidden": 16', '"hidden": -16'))
+    said = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+    assert "resolved.models.student is damaged (hidden is -16" in said or "models.teacher is damaged" in said

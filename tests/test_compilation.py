@@ -3,9 +3,10 @@
 import os
 import re
 
+import jax
 import pytest
 
-from ctcd_jax.compilation import cpu_model, prune
+from ctcd_jax.compilation import cpu_model, keep_programs, prune
 from tests.small import ctcd
 
 
@@ -77,3 +78,21 @@ def test_a_cpu_is_its_model_and_features(tmp_path):
     assert described() == described(mhz="3000", cores=4)
     assert described() != described("fpu avx512f amx_bf16")
     assert cpu_model(tmp_path / "none")
+
+
+def test_without_a_home_directory_nothing_is_kept_and_it_is_said(monkeypatch):
+    """As in a container whose user id has no name."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    before = jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", None)
+    said = []
+    try:
+        keep_programs(said.append)
+        assert not jax.config.jax_enable_compilation_cache
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before[0])
+        jax.config.update("jax_compilation_cache_dir", before[1])
+    assert said == ["compiled programs are not kept: there is no home directory; set JAX_COMPILATION_CACHE_DIR"]

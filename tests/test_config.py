@@ -1,11 +1,15 @@
 """Every mistake in a config is one line that names the field; every shipped config resolves at every preset."""
 
+import itertools
+import math
 import re
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
-from ctcd_jax.config import PRESETS, edge, experiment, member, resolve
+from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
+from ctcd_jax.config_check import RANGES
 from ctcd_jax.config_file import load_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
@@ -156,7 +160,7 @@ def add_edge(**fields):
         (change("train.log_every", 0), "train.log_every is 0"),
         (change("train.attention", "cuddn"), r"train.attention: no attention 'cuddn' \(did you mean 'cudnn'\?\)"),
         (change("train.attention", "cudnn"), "train.attention: cuDNN's attention needs an NVIDIA GPU"),
-        (change("train.loss_chunk", 0), "train.loss_chunk is 0; it must be at least 1"),
+        (change("train.loss_chunk", 0), "train.loss_chunk is 0; it must be a whole number at least 1, or None"),
         (change("train.dtype", "float23"), r"train.dtype: no dtype 'float23' \(did you mean 'float32'\?\)"),
         (change("optimizer.schedule", "liner"), r"no schedule 'liner' \(did you mean 'linear'\?\)"),
         (change("optimizer.warmup_fraction", 5), "optimizer.warmup_fraction is 5"),
@@ -195,6 +199,8 @@ def test_steps_on_the_command_line_replace_epochs_and_the_other_way_round(preset
         ("def get_config(:", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
         ("def get_config(preset=''):\n    return {}['techer']", "'techer'"),
+        ("def get_config(preset=''):\n    pass", "get_config returned None; it must return the ConfigDict"),
+        ("def get_config(preset=''):\n    return {'seed': 1}", "get_config returned a dict; it must return the Config"),
     ],
 )
 def test_a_broken_config_file_is_one_line(text, message, tmp_path):
@@ -203,6 +209,43 @@ def test_a_broken_config_file_is_one_line(text, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         load_config(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_wrong_one_of_several_overrides_is_named_alone(config_file):
+    with pytest.raises(UserError) as caught:
+        load_config(str(config_file), ["--config.seed=1", "--config.edges[0].weight=abc", "--config.train.steps=3"])
+    assert str(caught.value) == "--config.edges[0].weight=abc: could not convert string to float: 'abc'"
+
+
+def test_of_a_field_given_twice_the_last_counts_and_it_is_said(config_file):
+    said = []
+    arguments = ["--config.seed=1", "--config.seed=2", "--config.train.log_every=7", "--config.train.log_every=7"]
+    assert load_config(str(config_file), arguments, warn=said.append).seed == 2
+    assert said == ["--config.seed is given twice; it is 2, not 1"]
+
+
+def test_an_override_without_a_value_does_not_take_the_next_for_one(config_file):
+    with pytest.raises(UserError, match=r"^--config.data.corpus: no value; a field is set with --config.data.corpus=V"):
+        load_config(str(config_file), ["--config.data.corpus", "--config.seed=3"])
+    assert load_config(str(config_file), ["--config.train.remat"]).train.remat is True
+    assert load_config(str(config_file), ["--noconfig.members.student.trainable"]).members.student.trainable is False
+
+
+@pytest.mark.parametrize("none", ["None", "none"])
+def test_none_on_the_command_line(none, config_file):
+    made = load_config(str(config_file), [f"--config.train.steps={none}", "--config.train.epochs=2"])
+    assert (made.train.steps, made.train.epochs) == (None, 2.0)
+    assert load_config(str(config_file), [f"--config.members.student.layers={none}"]).members.student.layers is None
+    assert load_config(str(config_file), [f"--config.edges[0].weight={none}"]).edges[0].weight is None
+
+
+def test_a_tilde_is_the_home_directory(config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = {"data.corpus": "~/corpus", "members.student.init": "run:~/run#student", "members.teacher.init": "hf:~"}
+    made = load_config(str(config_file), [f"--config.{name}={value}" for name, value in arguments.items()])
+    assert made.data.corpus == f"{tmp_path}/corpus"
+    assert made.members.student.init == f"run:{tmp_path}/run#student"
+    assert made.members.teacher.init == f"hf:{tmp_path}"
 
 
 def test_a_config_file_without_get_config_is_one_line(tmp_path):
@@ -257,3 +300,175 @@ def test_another_vocabulary_is_refused_and_both_are_named(corpus, tmp_path):
         resolve(made, other)
     assert other.tokenizer_hash[:12] in str(caught.value)
     assert Corpus.open(corpus).tokenizer_hash[:12] in str(caught.value)
+
+
+# Every number has a range, every field a kind.
+
+
+def numbers_of(section, kind=""):
+    """The number fields of a schema, as `config_check.RANGES` calls them."""
+    for key in section:
+        if isinstance(section.get(key), ConfigDict):
+            yield from numbers_of(section[key], f"{key}.")
+        elif section.get_type(key) in (int, float):
+            yield kind + key
+
+
+def test_every_number_of_the_schema_has_a_range():
+    found = {*numbers_of(experiment("smoke")), *numbers_of(member(), "members."), *numbers_of(edge("a", "b"), "edges.")}
+    assert len(found) > 30
+    assert found == set(RANGES)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_default_is_within_its_range(preset):
+    sections = [(experiment(preset), ""), (member(preset), "members."), (edge("a", "b"), "edges.")]
+    values = {kind + key: section[key] for section, kind in sections for key in section if kind + key in RANGES}
+    values |= {f"{part}.{key}": v for part in ("data", "train", "masking", "mesh", "optimizer")
+               for key, v in sections[0][0][part].items() if f"{part}.{key}" in RANGES}  # fmt: skip
+    assert len(values) > 30
+    for field, value in values.items():
+        assert value is None or RANGES[field].holds(value), field
+
+
+def places(field):
+    """Where a config of `tests.small` has the field."""
+    section, _, key = field.rpartition(".")
+    return {
+        "members": [f"members.student.{key}"],
+        "edges": [f"edges[1].{key}"],
+        "optimizer": [f"optimizer.{key}", f"members.teacher.optimizer.{key}"],
+    }.get(section, [field])
+
+
+@pytest.mark.parametrize("field", sorted(RANGES))
+def test_a_number_out_of_its_range_is_one_line_that_names_the_field(field, corpus, opened):
+    whole = RANGES[field].whole  # a ConfigDict makes floats of what is given for one
+    values = [math.nan, math.inf, -math.inf, -1, 0, *([True, 2.5, 10**400] if whole else [])]
+    outside = [value for value in values if not RANGES[field].holds(value)]
+    assert len(outside) > 2
+    for place, value in itertools.product(places(field), outside):
+        made = section = config(corpus)
+        made.unlock()
+        *parts, last = place.split(".")
+        for part in parts:
+            section = section.edges[1] if part == "edges[1]" else section[part]
+        del section[last]  # and with it its type
+        section[last] = value
+        with pytest.raises(UserError, match=rf"^{re.escape(place)} is .*; it must be ") as caught:
+            resolve(made, opened)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.clip_norm=-1", "optimizer.clip_norm is -1.0; it must be a number above 0, or None for no clipping"),
+        ("optimizer.clip_norm=0", "optimizer.clip_norm is 0.0; it must be a number above 0, or None for no clipping"),
+        ("members.student.hard_weight=-1", "members.student.hard_weight is -1.0; it must be a number at least 0"),
+        ("seed=-1", "seed is -1; it must be a whole number at least 0 and at most 4,294,967,295"),
+        ("seed=4294967296", "seed is 4294967296; it must be a whole number at least 0 and at most 4,294,967,295"),
+        ("train.steps=4000000000", "train.steps is 4000000000; it must be a whole number at least 1 and at most 2,147"),
+        ("edges[0].temperature=0", r"edges[0].temperature is 0.0; it must be a number above 0"),
+    ],
+)
+def test_what_a_shell_says_of_a_number(override, message, config_file, corpus, opened):
+    made = load_config(str(config_file), [f"--config.data.corpus={corpus}", f"--config.{override}"])
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        resolve(made, opened)
+
+
+@pytest.mark.parametrize("epochs", [0.0, -3.0, math.nan])
+def test_epochs_that_are_none(epochs, corpus, opened):
+    made = config(corpus)
+    made.train.steps, made.train.epochs = None, epochs
+    with pytest.raises(UserError, match=r"^train.epochs is .*; it must be a number above 0"):
+        resolve(made, opened)
+    made.train.epochs = 1e-9
+    with pytest.raises(UserError, match=r"^train.epochs is 1e-09; that is less than a step, of which an epoch has"):
+        resolve(made, opened)
+    made.train.epochs = 1e12
+    with pytest.raises(
+        UserError, match=r"^train.epochs is 1000000000000.0; that is .* steps, and 2,147,483,647 are the most"
+    ):
+        resolve(made, opened)
+
+
+@pytest.mark.parametrize("settings", [{"clip_norm": -1.0}, {"b1": 1.0}, {"learning_rate": math.nan}, {"eps": 0.0}])
+def test_an_optimizer_built_from_python_is_checked_alike(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=rf"^optimizer: {name} is .*; it must be a number"):
+        OptimizerSettings(**settings)
+
+
+def test_no_clipping_is_none(config_file, corpus, opened):
+    made = load_config(str(config_file), ["--config.optimizer.clip_norm=None"])
+    assert {settings.clip_norm for settings in resolve(made, opened).optimizers.values()} == {None}
+    made = load_config(
+        str(config_file), ["--config.optimizer.clip_norm=None", "--config.members.teacher.optimizer.clip_norm=2"]
+    )
+    settings = resolve(made, opened).optimizers
+    assert (settings["teacher"].clip_norm, settings["student"].clip_norm) == (2.0, None)
+
+
+def delete(path):
+    def apply(made):
+        *parts, last = path.split(".")
+        for part in parts:
+            made = made[part]
+        del made[last]
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (delete("masking"), r"masking is missing; start from experiment\(preset\)"),
+        (delete("members"), r"members is missing; start from experiment\(preset\)"),
+        (delete("edges"), r"edges is missing; start from experiment\(preset\)"),
+        (delete("train.dtype"), r"train.dtype is missing; start from experiment\(preset\)"),
+        (delete("members.student.dropout"), r"members.student.dropout is missing; make the member with member\(preset"),
+        (change("masking", None), "masking is None; change its fields, not the section"),
+        (change("members", None), "members is None; change its fields, not the section"),
+        (change("members.student", None), r"members.student is None; make it with member\(preset\)"),
+        (change("members.student", {"layers": 2}), r"members.student.attention_dropout is missing; make the member"),
+        (change("members.student", 3), r"members.student is a int; make it with member\(preset\)"),
+        (change("edges", None), "edges is None; it must be a tuple: config.edges = "),
+        (change("edges", ({"source": "teacher", "target": "student"},)), r"edges: each .* edges\[0\] is a dict"),
+        (change("seed", None), "seed is None, and it must be set; its default is 0"),
+        (change("data.batch_size", None), "data.batch_size is None, and it must be set"),
+        (change("train.dtype", None), "train.dtype is None, and it must be set; its default is 'auto'"),
+        (change("train.remat", None), "train.remat is None, and it must be set; its default is False"),
+        (change("members.student.trainable", None), "members.student.trainable is None, and it must be set"),
+        (change("members.student.optimizer", None), "members.student.optimizer is None; change its fields"),
+        (change("members.teacher.optimizer.schedule", "liner"), "members.teacher.optimizer.schedule: no schedule"),
+    ],
+)
+def test_what_is_missing_or_none_is_one_line(mistake, message, corpus, opened):
+    made = config(corpus)
+    made.unlock()
+    with made.ignore_type():
+        mistake(made)
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        resolve(made, opened)
+    assert "\n" not in str(caught.value)
+
+
+def test_edges_may_be_a_list(config_file, corpus, opened):
+    made = config(corpus)
+    made.edges = list(made.edges)
+    assert len(resolve(made, opened).cohort.edges) == 2
+
+
+@pytest.mark.parametrize("weight", [0.0, None])
+def test_a_member_that_would_learn_nothing(weight, corpus, opened):
+    made = config(corpus)
+    made.members.teacher.hard_weight = 0.0
+    assert resolve(made, opened).cohort.members["teacher"].hard_weight == 0  # the student teaches it
+    if weight is None:
+        made.edges = made.edges[:1]
+    else:
+        made.edges[1].weight = weight
+    with pytest.raises(UserError, match=r"members.teacher.hard_weight is 0 and no edge teaches 'teacher'"):
+        resolve(made, opened)

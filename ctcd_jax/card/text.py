@@ -173,10 +173,12 @@ def _run(facts: dict) -> Iterator[str]:
         dropout += f", of attention {model['attention_dropout']:g}"
     yield f"Computed in {training['dtype']}, parameters in float32; {dropout}"
     fall = "constant" if optimizer["schedule"] == "constant" else f"{optimizer['schedule']} to 0"
+    norm = optimizer["clip_norm"]
+    clipped = "not clipped" if norm is None else f"clipped to norm {norm:g}"
     yield (
         f"AdamW: learning rate {optimizer['learning_rate']:g}, warm-up {100 * optimizer['warmup_fraction']:g}% of the "
         f"steps, then {fall}; betas {optimizer['b1']:g} and {optimizer['b2']:g}, epsilon {optimizer['eps']:g}, "
-        f"weight decay {optimizer['weight_decay']:g}, gradients clipped to norm {optimizer['clip_norm']:g}"
+        f"weight decay {optimizer['weight_decay']:g}, gradients {clipped}"
     )
     if "splits" not in corpus:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"

@@ -6,7 +6,6 @@ which the masked language model has to know, and no model has seen the sentences
     python -m ctcd_jax.data.bigram_shift --corpus DIR --out DIR
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -15,10 +14,13 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from ctcd_jax.arguments import Parser, located
+from ctcd_jax.arguments import number as number_in
 from ctcd_jax.data.corpus import Corpus
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
+from ctcd_jax.ranges import COUNT
 
 MIN_WORDS, MAX_WORDS = 5, 30
 MIN_SENTENCES = 200
@@ -109,13 +111,11 @@ def _example(words: Sequence[str], swapped: bool, seed: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ctcd_jax.data.bigram_shift", description="Make the bigram-shift task."
-    )
-    parser.add_argument("--corpus", required=True, help="a prepared corpus")
-    parser.add_argument("--out", required=True, help="where train.tsv and dev.tsv go")
-    parser.add_argument("--train", type=int, default=8000, help="sentences to train on (default: 8000)")
-    parser.add_argument("--dev", type=int, default=1000, help="sentences to score on (default: 1000)")
+    parser = Parser(prog="python -m ctcd_jax.data.bigram_shift", description="Make the bigram-shift task.")
+    parser.add_argument("--corpus", required=True, type=located, help="a prepared corpus")
+    parser.add_argument("--out", required=True, type=located, help="where train.tsv and dev.tsv go")
+    parser.add_argument("--train", type=number_in(COUNT), default=8000, help="sentences to train on (default: 8000)")
+    parser.add_argument("--dev", type=number_in(COUNT), default=1000, help="sentences to score on (default: 1000)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:

@@ -50,24 +50,29 @@ def _mix(values: np.ndarray) -> np.ndarray:
 class TrainBatches:
     """The training batches: `batches[step]` is {"input_ids": int32[batch_size / process_count, length]}, any step >= 0.
 
-    Each epoch visits every row once in a new order, but for the rows of each length that do not fill a batch; a batch
-    is of one length. A process reads only its own contiguous part of the global batch.
+    An epoch is all rows but `left_out`, each once: those of each length in a new order, the shorter lengths first, cut
+    into batches, which come in a new order, too. Where two lengths meet, the shorter rows are filled up with [PAD]. A
+    process reads only its own contiguous part of the global batch.
+
+    Attributes:
+      steps_per_epoch: batches of an epoch.
+      left_out: rows of an epoch that do not fill a batch, 0 to batch_size - 1: others in each epoch.
     """
 
     def __init__(self, corpus: Corpus, batch_size: int, seed: int, *, process_index: int = 0, process_count: int = 1):
         """Takes `batch_size` rows a batch over all processes.
 
         Raises:
-          UserError: if no length has a batch's worth of rows, or the processes cannot share a batch evenly.
+          UserError: if there are fewer rows than a batch has, or the processes cannot share a batch evenly.
         """
         self._part = _process_part(batch_size, process_index, process_count)
         self._corpus, self._batch_size, self._seed = corpus, batch_size, seed
         self._lengths = corpus.lengths("train")
-        self._ends = list(accumulate(corpus.rows("train", length) // batch_size for length in self._lengths))
-        self.steps_per_epoch = self._ends[-1]
+        self._counts = [corpus.rows("train", length) for length in self._lengths]
+        self.steps_per_epoch, self.left_out = divmod(sum(self._counts), batch_size)
         if not self.steps_per_epoch:
-            rows = {length: corpus.rows("train", length) for length in self._lengths}
-            counts = ", ".join(f"{count} of length {length}" for length, count in rows.items())
+            rows = zip(self._lengths, self._counts, strict=True)
+            counts = ", ".join(f"{count:,} of length {length}" for length, count in rows)
             raise UserError(
                 f"data.batch_size {batch_size}: {corpus.directory} has fewer training rows ({counts}); lower it"
             )
@@ -75,12 +80,39 @@ class TrainBatches:
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         epoch, position = divmod(int(step), self.steps_per_epoch)
         batch = int(permute(np.array([position]), self.steps_per_epoch, self._seed, epoch, "batches")[0])
-        group = next(group for group, end in enumerate(self._ends) if batch < end)
-        length = self._lengths[group]
-        first = (batch - (self._ends[group - 1] if group else 0)) * self._batch_size
+        ends = np.cumsum(self._visited(epoch))
+        first = batch * self._batch_size
         places = np.arange(first + self._part.start, first + self._part.stop)
-        rows = permute(places, self._corpus.rows("train", length), self._seed, epoch, length)
-        return {"input_ids": self._corpus.read("train", length, rows)}
+        groups = np.searchsorted(ends, places, side="right")
+        # The whole batch's longest, which need not be among this process's rows.
+        longest = int(np.searchsorted(ends, first + self._batch_size - 1, side="right"))
+        if groups[0] == longest:  # rows of one length
+            return {"input_ids": self._rows(longest, places, ends, epoch)}
+        input_ids = np.full((len(places), self._lengths[longest]), self._corpus.special_ids["pad"], np.int32)
+        for group in np.unique(groups):
+            mine = groups == group
+            input_ids[mine, : self._lengths[group]] = self._rows(group, places[mine], ends, epoch)
+        return {"input_ids": input_ids}
+
+    def _rows(self, group: int, places: np.ndarray, ends: np.ndarray, epoch: int) -> np.ndarray:
+        length, first = self._lengths[group], ends[group - 1] if group else 0
+        rows = permute(places - first, self._counts[group], self._seed, epoch, length)
+        return self._corpus.read("train", length, rows)
+
+    def _visited(self, epoch: int) -> list[int]:
+        """Returns how many rows of each length an epoch visits.
+
+        What is left out goes round all rows, from epoch to epoch, so that no length is left out twice in a row.
+        """
+        total, start, visited = sum(self._counts), 0, []
+        out = epoch * self.left_out % total
+        for count in self._counts:
+            # The end of the round is its beginning: there, the range that is left out lies a round earlier, too.
+            ranges = ((at, at + self.left_out) for at in (out, out - total))
+            left = sum(max(0, min(stop, start + count) - max(begin, start)) for begin, stop in ranges)
+            visited.append(count - left)
+            start += count
+        return visited
 
 
 class ValidationBatches:

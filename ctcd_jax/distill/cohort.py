@@ -14,23 +14,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ctcd_jax.errors import did_you_mean
+from ctcd_jax.ranges import Range, require
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
 POSITIONS = ("masked", "attended")
 SIGNALS = ("logits",)
 
+# 0 is none of it: no hard loss, no such edge. What is learnt is minimised, so no weight is negative.
+MEMBER_RANGES = {"hard_weight": Range(0)}
+EDGE_RANGES = {"weight": Range(0), "temperature": Range(0, above=True)}
+
 
 @dataclass(frozen=True)
 class Member:
-    """A model of the cohort, as the loss sees it.
+    """A model of the cohort, as the loss sees it. Raises ValueError for a weight that is no weight.
 
     Attributes:
       trainable: False for a model that only teaches: no gradient, no hard loss, no dropout.
-      hard_weight: weight of the member's own masked-language-model loss (alpha_h, beta_h of Eq. 2, 3).
+      hard_weight: weight of the member's own masked-language-model loss (alpha_h, beta_h of Eq. 2, 3); 0: none.
     """
 
     trainable: bool = True
     hard_weight: float = 1.0
+
+    def __post_init__(self):
+        require("member: ", self, MEMBER_RANGES)
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,11 @@ class Edge:
     def __post_init__(self):
         if self.source == self.target:
             raise ValueError(f"edge {self.name}: a member cannot teach itself")
-        if not self.temperature > 0:
-            raise ValueError(f"edge {self.name}: temperature must be positive, not {self.temperature}")
-        if self.weight < 0:
-            raise ValueError(f"edge {self.name}: weight must not be negative, not {self.weight}")
+        require(f"edge {self.name}: ", self, EDGE_RANGES)
         for name, known in (("divergence", DIVERGENCES), ("positions", POSITIONS), ("signal", SIGNALS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"edge {self.name}: no {name} '{getattr(self, name)}'"
-                                 + did_you_mean(getattr(self, name), known))  # fmt: skip
+                                 + did_you_mean(str(getattr(self, name)), known))  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -90,7 +95,7 @@ class Cohort:
         for edge in self.edges:
             for end in ("source", "target"):
                 if getattr(edge, end) not in self.members:
-                    hint = did_you_mean(getattr(edge, end), self.members)
+                    hint = did_you_mean(str(getattr(edge, end)), self.members)
                     raise ValueError(f"edge {edge.name}: no member '{getattr(edge, end)}'{hint}")
             if not self.members[edge.target].trainable:
                 raise ValueError(f"edge {edge.name}: '{edge.target}' is frozen and cannot learn")

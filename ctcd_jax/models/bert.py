@@ -14,13 +14,30 @@ from flax import linen as nn
 
 from ctcd_jax.models.attention import attend
 from ctcd_jax.ops import dropout, gelu, layer_norm, linear
+from ctcd_jax.ranges import Range, require
 
 INIT = nn.initializers.normal(stddev=0.02)
+
+# Far beyond any BERT, and small enough that arrays of it can be counted.
+SIZE = Range(1, 2**20, whole=True)
+
+RANGES = {
+    "vocab_size": Range(1, 2**31 - 1, whole=True),
+    "layers": Range(1, 1000, whole=True),
+    "hidden": SIZE,
+    "heads": SIZE,
+    "intermediate": SIZE,
+    "max_positions": SIZE,
+    "token_types": SIZE,
+    "dropout": Range(0, 1, below=True),  # 0: none
+    "attention_dropout": Range(0, 1, below=True),
+    "layer_norm_eps": Range(0, above=True),
+}
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The shape of a BERT. Raises ValueError if `hidden` is not divisible by `heads` or a size is not positive."""
+    """The shape of a BERT. Raises ValueError if `heads` does not divide `hidden` or a number is out of its range."""
 
     vocab_size: int
     layers: int
@@ -34,14 +51,9 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
 
     def __post_init__(self):
-        for name in ("vocab_size", "layers", "hidden", "heads", "intermediate", "max_positions", "token_types"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        require("", self, RANGES)
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be divisible by heads ({self.heads})")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 class BertForMaskedLM(nn.Module):

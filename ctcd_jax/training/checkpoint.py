@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
 from ctcd_jax.initial import run_member_config
 from ctcd_jax.models import BertConfig, BertForMaskedLM
@@ -44,7 +44,7 @@ class Checkpoints:
         return self._manager.latest_step() is not None
 
     def save(self, step: int, state: TrainState, tokens: int) -> None:
-        """Saves the state after `step` updates and the real tokens up to the last log line."""
+        """Saves the state after `step` updates and the real tokens that the state does not count any more."""
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
@@ -68,6 +68,8 @@ class Checkpoints:
             try:
                 restored = self._manager.restore(step, args=args)
             except Exception as error:
+                if is_out_of_memory(error):  # nothing is wrong with what is saved
+                    raise
                 unreadable[step] = error
                 if jax.process_count() > 1:
                     break
@@ -134,6 +136,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
         try:
             restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
         except Exception as error:  # Orbax raises bare Exceptions
+            if is_out_of_memory(error):
+                raise
             raise UserError(
                 f"{directory / str(step)}: cannot be read ({first_line(error)}); use another step"
             ) from error

@@ -65,6 +65,10 @@ def train(
             run.close()
 
 
+# Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
+MOST_TOKENS = 2**31 - 1
+
+
 def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
     """Returns the masker of a run on a corpus."""
     return Masker(
@@ -112,6 +116,8 @@ class _Run:
             self.step, self.state, self.tokens = restored
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
+        self.taken = 0  # tokens of the open window that are in self.tokens already
+        self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = Writers(workdir, self.step, experiment.wandb_project, content) if leads else None
         self.seconds = last_seconds(workdir) if leads else 0.0
         self._announce(corpus)
@@ -135,6 +141,8 @@ class _Run:
                 jax.block_until_ready(result)
                 self.log(started())
             bar.update()
+            if self.step % self.taken_every == 0:
+                self._take_tokens()
             final = self.step == settings.steps
             stop = self.checkpoints.reached_preemption(self.step) or stop_requested()
             logs, evaluates, saves = (
@@ -176,8 +184,9 @@ class _Run:
 
     def _log_line(self, seconds: float) -> None:
         window, tokens = self._measured()
+        self._take_tokens()
         self.state = reset_window(self.state)
-        self.tokens += tokens
+        self.taken = 0
         line = record("train", self.step, self.tokens, window)
         if self.writers:
             self.writers.metrics(line)
@@ -189,7 +198,13 @@ class _Run:
     def _measured(self) -> tuple[dict, int]:
         """Returns the summed terms of the open window, and its tokens."""
         window, tokens = jax.device_get((self.state.window, self.state.tokens))
-        return window, int(tokens)
+        return window, self.taken + int(tokens)
+
+    def _take_tokens(self) -> None:
+        """Moves the device's count of tokens to the host."""
+        tokens = int(self.state.tokens)
+        self.tokens, self.taken = self.tokens + tokens, self.taken + tokens
+        self.state = self.state.replace(tokens=jax.numpy.zeros_like(self.state.tokens))
 
     def _time(self, seconds: float, window: dict, tokens: int) -> tuple[float, float | None, float]:
         """Counts the open window's `seconds`, writes them down and returns (tokens a second, MFU, seconds to go)."""
@@ -222,10 +237,18 @@ class _Run:
             self.log(line)
         self.log(
             f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
-            f"{self.experiment.batch_size} rows = {settings.steps / self.batches.steps_per_epoch:.2f} epochs; "
+            f"{self.experiment.batch_size} rows = {epochs(settings.steps, self.batches)}; "
             f"{settings.dtype} on {jax.device_count()} x {jax.devices()[0].device_kind}, "
             f"mesh {dict(self.mesh.shape)}"
         )
+
+
+def epochs(steps: int, batches: TrainBatches) -> str:
+    """Returns how often `steps` go through the rows, and what an epoch leaves out."""
+    text = f"{steps / batches.steps_per_epoch:.2f} epochs"
+    if left := batches.left_out:
+        text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
+    return text
 
 
 def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:

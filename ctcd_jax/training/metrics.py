@@ -19,11 +19,12 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
 
     {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "members": {NAME: {"hard", "accuracy"}},
     "edges": {"SOURCE->TARGET": {"soft", "soft_t1"}}, "agreement": {"A~B"}}; losses in nats, shares in [0, 1].
+    None where nothing was predicted: rows of special tokens alone, or an overflow in every step.
     """
     line = {"kind": kind, "step": step, "tokens": tokens, "members": {}, "edges": {}, "agreement": {}}
     for name, (total, weight) in terms.items():
         group, _, key = name.partition("/")
-        value = float(total) / max(float(weight), 1.0)
+        value = float(total) / float(weight) if weight > 0 else None
         if group == "agreement":
             line["agreement"][key] = value
         else:
@@ -33,12 +34,16 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
 
 def describe(line: dict) -> str:
     """Returns a record as people read it: every hard loss, every soft loss, agreement."""
-    hard = " ".join(f"{name} {v['hard']:.4f}" for name, v in line["members"].items() if "hard" in v)
-    soft = " ".join(f"{name} {v['soft']:.4f}" for name, v in line["edges"].items())
-    agreement = " ".join(f"{pair} {value:.1%}" for pair, value in line["agreement"].items())
+    hard = " ".join(f"{name} {_shown(v['hard'], '.4f')}" for name, v in line["members"].items() if "hard" in v)
+    soft = " ".join(f"{name} {_shown(v['soft'], '.4f')}" for name, v in line["edges"].items())
+    agreement = " ".join(f"{pair} {_shown(value, '.1%')}" for pair, value in line["agreement"].items())
     return " | ".join(
         part for part in (f"hard {hard}", soft and f"soft {soft}", agreement and f"agree {agreement}") if part
     )
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def progress(step: int, steps: int, tokens_per_second: float, mfu: float | None, eta: float) -> tuple[str, str]:
@@ -89,13 +94,13 @@ class Writers:
 
 
 def flatten(line: dict) -> list[tuple[str, float]]:
-    """Returns the figures of a record with their paths, e.g. ("members/student/hard", 6.9)."""
+    """Returns the figures of a record that are there, with their paths, e.g. ("members/student/hard", 6.9)."""
 
     def walk(path: str, value, give: Callable):
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(f"{path}/{key}" if path else key, inner, give)
-        elif path.count("/"):
+        elif path.count("/") and value is not None:
             give((path, value))
 
     found: list[tuple[str, float]] = []

@@ -9,7 +9,7 @@ from ctcd_jax.config import OptimizerSettings
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
     """Returns one member's optimizer for a run of `steps` updates: clip, then AdamW."""
     return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
+        optax.identity() if settings.clip_norm is None else optax.clip_by_global_norm(settings.clip_norm),
         optax.adamw(
             learning_rate(settings, steps),
             b1=settings.b1,

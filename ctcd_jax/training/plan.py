@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.duration import duration
-from ctcd_jax.training.loop import make_masker
+from ctcd_jax.training.loop import epochs, make_masker
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import init_state, parameter_count, scratch_params
 from ctcd_jax.training.step import make_train_step
@@ -60,7 +60,7 @@ def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
         log(f"{name}: {model.layers} layers, hidden {model.hidden}, {count:,} parameters, {kind}")
     log(f"memory: {used / 2**30:.2f} GiB a device (state, batch and temporaries of one step)")
     log(
-        f"{figures['rows']:,} rows: {steps:,} steps of {experiment.batch_size} = {figures['epochs']:.2f} epochs, "
+        f"{figures['rows']:,} rows: {steps:,} steps of {experiment.batch_size} = {epochs(steps, batches)}, "
         f"{figures['tokens']:,} tokens"
     )
     log(f"time: {seconds:.3f} s a step here, {duration(steps * seconds)} in all ({experiment.train.dtype})")

@@ -78,7 +78,8 @@ def card_facts(run: dict, workdir: Path, member: str, step: int | None) -> dict:
     lines = [line for line in _metrics(workdir) if line["step"] == step]
     if lines:
         facts["training"]["tokens"] = lines[-1]["tokens"]
-    if held_out := [line["members"][member] for line in lines if line["kind"] == "validation"]:
+    held_out = [line["members"][member] for line in lines if line["kind"] == "validation"]
+    if held_out and held_out[-1]["hard"] is not None:  # None where nothing was predicted
         facts["held_out"] = {"step": step, "loss": held_out[-1]["hard"], "accuracy": held_out[-1]["accuracy"]}
     return facts
 

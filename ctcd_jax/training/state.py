@@ -59,7 +59,7 @@ class TrainState:
       key: the run's typed random key; every stream is derived from it by name and step.
       members: the trainable members by name. Frozen ones are kept apart: they never change.
       window: sums since the last log line, {term: (sum, weight)} of `cohort_terms`, float32.
-      tokens: int32, real tokens since the last log line.
+      tokens: int32, real tokens since the last log line, or since the host last took them over.
     """
 
     step: jax.Array

@@ -240,3 +240,9 @@ def test_settings_out_of_the_ordinary_are_said():
     assert "WordPiece of 150 tokens, `bert-base-uncased`" in text
     assert "Rows of up to 64 tokens: running text of one document" in text
     assert "positions after" not in text
+
+
+def test_gradients_that_were_not_clipped(tmp_path):
+    known = facts()
+    known["training"]["optimizer"]["clip_norm"] = None
+    assert "weight decay 0, gradients not clipped" in written(tmp_path, known)

@@ -17,6 +17,37 @@ def rows_of(batches):
     return [row.tobytes() for batch in batches for row in batch["input_ids"]]
 
 
+def unpadded(rows):
+    """The bytes of rows without the [PAD], 0 here, at their ends."""
+    return [np.trim_zeros(np.frombuffer(row, np.int32), "b").tobytes() for row in rows]
+
+
+class Numbered:
+    """A corpus whose rows are [length, number, ...] without [PAD]: {length: rows}."""
+
+    directory, special_ids = "corpus", {"pad": 0}
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def lengths(self, split):
+        return sorted(self.counts)
+
+    def rows(self, split, length=None):
+        return self.counts[length] if length else sum(self.counts.values())
+
+    def read(self, split, length, rows):
+        ids = np.full((len(rows), length), length, np.int32)
+        ids[:, 1] = 1 + rows
+        return ids
+
+
+def visited(batches, epoch):
+    """The rows of an epoch, (length, number), in order."""
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    return [tuple(row[:2].tolist()) for step in steps for row in batches[step]["input_ids"]]
+
+
 def every_row(corpus, split):
     return [row.astype(np.int32).tobytes() for shard in corpus.shards(split) for row in shard]
 
@@ -51,21 +82,81 @@ def test_permute_spreads_evenly_over_keys():
 def test_an_epoch_visits_each_row_at_most_once(corpus, batch_size, request):
     corpus = request.getfixturevalue(corpus)
     batches = TrainBatches(corpus, batch_size, seed=3)
-    expected = Counter(every_row(corpus, "train"))
-    used = sum(corpus.rows("train", length) // batch_size * batch_size for length in corpus.lengths("train"))
+    expected = Counter(unpadded(every_row(corpus, "train")))
+    used = corpus.rows("train") // batch_size * batch_size
     assert batches.steps_per_epoch == used // batch_size
+    assert batches.left_out == corpus.rows("train") - used
     orders = []
     for epoch in range(2):
         seen = rows_of(batches[epoch * batches.steps_per_epoch + i] for i in range(batches.steps_per_epoch))
+        lengths, seen = [len(row) for row in seen], unpadded(seen)
         assert len(seen) == used
         assert Counter(seen) <= expected
-        orders.append(seen)
+        orders.append((seen, lengths))
+    orders, lengths = zip(*orders, strict=True)
     batches_of_rows = [{frozenset(order[i : i + batch_size]) for i in range(0, used, batch_size)} for order in orders]
     if batch_size > 1:
         assert len(batches_of_rows[0] & batches_of_rows[1]) < 0.1 * batches.steps_per_epoch
     elif len(corpus.lengths("train")) > 1:
-        assert [len(row) for row in orders[0]] != [len(row) for row in orders[1]]
+        assert lengths[0] != lengths[1]
     assert orders[0] != orders[1]
+
+
+def test_the_order_of_rows_of_one_length_is_that_of_earlier_runs():
+    """A run that is resumed must go on with the rows it would have had."""
+    batches = TrainBatches(Numbered({8: 10}), 4, seed=3)
+    assert [[number for _, number in visited(batches, epoch)] for epoch in range(3)] == [
+        [5, 6, 1, 4, 3, 10, 7, 9],
+        [6, 1, 2, 7, 9, 4, 3, 10],
+        [6, 2, 4, 5, 1, 9, 7, 8],
+    ]
+    batches = TrainBatches(Numbered({8: 1000}), 100, seed=1)
+    assert [batches[step]["input_ids"][:3, 1].tolist() for step in (0, 9, 25)] == [
+        [487, 616, 248],
+        [751, 282, 717],
+        [604, 442, 266],
+    ]
+
+
+LENGTHS = [{4: 3, 8: 50, 16: 5}, {4: 1, 6: 1, 8: 1, 16: 13}, {8: 40, 16: 16, 32: 23}, {4: 16, 8: 15}, {8: 47}]
+
+
+@pytest.mark.parametrize("counts", LENGTHS, ids=str)
+def test_rows_of_a_length_that_fills_no_batch_are_trained_too(counts):
+    """Each epoch has all rows but what fills no batch, each once; nobody is left out for long."""
+    batches = TrainBatches(Numbered(counts), 16, seed=5)
+    every = {(length, 1 + number) for length, count in counts.items() for number in range(count)}
+    waited = Counter(every)
+    for epoch in range(40):
+        seen = visited(batches, epoch)
+        assert len(seen) == len(set(seen)) == batches.steps_per_epoch * 16
+        assert set(seen) < every or not batches.left_out
+        assert len(every) - len(seen) == batches.left_out < 16
+        for length in counts:  # a whole length waits one epoch at most
+            gone = not any(row[0] == length for row in seen)
+            assert not gone or any(row[0] == length for row in visited(batches, epoch + 1))
+        for row in every:
+            waited[row] = 0 if row in set(seen) else waited[row] + 1
+        assert max(waited.values()) <= 9
+    assert visited(batches, 0) != visited(batches, 1)
+
+
+@pytest.mark.parametrize("counts", LENGTHS, ids=str)
+def test_shorter_rows_of_a_batch_are_filled_up_with_pad(counts):
+    batches = TrainBatches(Numbered(counts), 16, seed=5)
+    mixed = 0
+    for step in range(20):
+        ids = batches[step]["input_ids"]
+        assert ids.shape[1] == ids[:, 0].max()  # as long as its longest row
+        for row in ids:
+            np.testing.assert_array_equal(row[2:], np.where(np.arange(2, len(row)) < row[0], row[0], 0))
+        mixed += len(set(ids[:, 0].tolist())) > 1
+    assert mixed <= 20 * (len(counts) - 1) / batches.steps_per_epoch + len(counts)
+    assert mixed or len(counts) == 1
+    parts = [TrainBatches(Numbered(counts), 16, seed=5, process_index=i, process_count=8) for i in range(8)]
+    for step in range(20):
+        joined = np.concatenate([part[step]["input_ids"] for part in parts])
+        np.testing.assert_array_equal(joined, batches[step]["input_ids"])
 
 
 def test_a_batch_depends_on_corpus_seed_and_step_alone(grouped):

@@ -109,8 +109,8 @@ def test_parameters_are_those_of_earlier_checkpoints():
     ("change", "message"),
     [
         ({"heads": 5}, r"hidden \(24\) must be divisible by heads \(5\)"),
-        ({"layers": 0}, "layers must be at least 1"),
-        ({"dropout": 1.0}, "dropout must be in"),
+        ({"layers": 0}, "layers is 0; it must be a whole number at least 1"),
+        ({"dropout": 1.0}, r"^dropout is 1.0; it must be a number at least 0 and below 1"),
     ],
 )
 def test_an_impossible_shape_is_refused(change, message):

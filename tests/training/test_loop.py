@@ -409,3 +409,25 @@ def test_wandb_offline(corpus, tmp_path, monkeypatch):
     found = list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))
     assert found
     assert b"validation/members/student/hard" in found[0].read_bytes()
+
+
+def test_tokens_are_counted_beyond_what_the_device_can_hold(finished, corpus, tmp_path, monkeypatch):
+    """With room for the tokens of two steps, and stops in between, the metrics are byte for byte the same."""
+    monkeypatch.setattr(loop, "MOST_TOKENS", 2 * 8 * 32 + 1)
+    held, take = [], loop._Run._take_tokens
+
+    def watched(run):
+        held.append(int(run.state.tokens))
+        take(run)
+
+    monkeypatch.setattr(loop._Run, "_take_tokens", watched)
+    made = config(corpus)
+    stops = iter([False] * 3 + [True] + [False] * 100)
+    monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: next(stops))
+    with pytest.raises(Stopped):
+        train(made, tmp_path / "run", log=lambda _: None)
+    train(made, tmp_path / "run", log=lambda _: None)
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (finished[0] / "metrics.jsonl").read_bytes()
+    assert 0 < max(held) <= 2 * 8 * 32
+    rates = [line["tokens_per_second"] for line in lines(tmp_path / "run", "timing.jsonl")]
+    assert all(rate > 0 for rate in rates)

@@ -58,7 +58,8 @@ class EagerCTCD:
         loss = self.forward({name: value.to(self.device) for name, value in batch.items()})
         loss.backward()
         for name, model in (("teacher", self.teacher), ("student", self.student)):
-            torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings[name].clip_norm)
+            if self.settings[name].clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings[name].clip_norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
         return loss.item()

@@ -1,0 +1,68 @@
+"""Kinds of arguments of the command line, each a `type` of argparse, and a parser whose every error is one line."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from ctcd_jax.errors import did_you_mean
+from ctcd_jax.files import expand_home
+from ctcd_jax.ranges import COUNT, Range
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations (`--seed 2` must not run two `--seeds`), and says in one line what is wrong."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
+
+    def unknown(self, argument: str) -> NoReturn:
+        """Ends with the error that no option is called so, and the one that nearly is."""
+        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        self.error(f"unknown argument {argument}{did_you_mean(argument.partition('=')[0], known)}")
+
+
+def number(allowed: Range) -> Callable[[str], float]:
+    """Returns the type of a number in a range."""
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if allowed.whole else float(text)
+        except ValueError:
+            value = None
+        if not allowed.holds(value):
+            raise argparse.ArgumentTypeError(
+                f"{text} is not {allowed}" + (f", or {allowed.off}" if allowed.off else "")
+            )
+        return value
+
+    return read
+
+
+def count_list(text: str) -> list[int]:
+    """A list of whole numbers, 1 or more: 1,32."""
+    return [number(COUNT)(part) for part in text.split(",")]
+
+
+def name_list(text: str) -> list[str]:
+    """A list of names: a,b."""
+    return text.split(",")
+
+
+def share_of_work(text: str) -> tuple[int, int]:
+    """One share of several: 0/8 to 7/8."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
+    return int(index), int(count)
+
+
+def file_path(text: str) -> Path:
+    """A file or directory; the shell leaves the ~ of --out=~/x to us."""
+    return Path(expand_home(text))
+
+
+located = expand_home  # text that may be, or hold, a path: FILE:PRESET, KIND:DIR

@@ -1,0 +1,120 @@
+"""What the fields of a run's config may hold: a number has a range, everything else the kind of its default.
+
+The schema itself, every field with its default, is in `config`; here is its check, one line for every mistake.
+"""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from ctcd_jax.distill.cohort import EDGE_RANGES, MEMBER_RANGES
+from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.models import bert
+from ctcd_jax.ranges import COUNT, SHARE, Range
+
+LARGEST_INT32 = 2**31 - 1  # a step's number is one, on the device
+
+OPTIMIZER_RANGES = {
+    "learning_rate": Range(0, above=True),
+    "warmup_fraction": SHARE,  # 0: none
+    "b1": Range(0, 1, below=True),
+    "b2": Range(0, 1, below=True),
+    "eps": Range(1e-30),  # float32 has nothing much smaller, and Adam divides by it where a gradient is 0
+    "weight_decay": Range(0),  # 0: none
+    "clip_norm": Range(0, above=True, off="None for no clipping"),
+}
+
+# Every number of `config.experiment`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
+RANGES: Mapping[str, Range] = {
+    "seed": Range(0, 2**32 - 1, whole=True),  # what a threefry key takes without dropping bits
+    "data.batch_size": COUNT,
+    "train.steps": Range(1, LARGEST_INT32, whole=True),
+    "train.epochs": Range(0, above=True),
+    "train.log_every": COUNT,
+    "train.eval_every": COUNT,
+    "train.checkpoint_every": COUNT,
+    "train.keep_checkpoints": COUNT,
+    "train.micro_batches": COUNT,
+    "train.loss_chunk": Range(1, whole=True, off="None to have it chosen"),
+    "masking.rate": Range(0, 1, above=True, below=True),
+    "masking.smoothing": Range(0, 10),  # 0: every token is as likely; at 10, none that is 100 times as frequent
+    "mesh.data": Range(-1, whole=True),  # -1: what fsdp leaves; that the product is the devices is checked with them
+    "mesh.fsdp": COUNT,
+    **{f"optimizer.{name}": allowed for name, allowed in OPTIMIZER_RANGES.items()},
+    **{f"members.{name}": bert.RANGES[name] for name in ("layers", "hidden", "heads", "intermediate", "max_positions")},
+    **{f"members.{name}": bert.RANGES[name] for name in ("dropout", "attention_dropout")},
+    **{f"members.{name}": allowed for name, allowed in MEMBER_RANGES.items()},
+    **{f"edges.{name}": allowed for name, allowed in EDGE_RANGES.items()},
+}
+
+# None is "none of it" for these; for other fields with a default it is a slip.
+MAY_BE_NONE = ("train.steps", "train.epochs", "optimizer.clip_norm")  # of the first two, one
+
+MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
+
+KINDS = {bool: "True or False", str: "text in quotes"}
+
+
+def check_fields(config: ConfigDict, schema: ConfigDict, member: ConfigDict, edge: ConfigDict) -> None:
+    """Raises UserError for the first field that is unknown, missing, of another kind or out of its range.
+
+    Args:
+      config: of a run.
+      schema, member, edge: every field with its default, of a run, a member and an edge.
+    """
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config is {_kind(config)}; get_config must return what experiment(preset) made")
+    _check_section(config, schema, "", "")
+    members, edges = config.members, config.edges
+    if not members:
+        raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
+    for name, settings in members.items():
+        _require_section(settings, f"members.{name}", "make it with member(preset)")
+        _check_section(settings, member, f"members.{name}.", "members.")
+    if not isinstance(edges, tuple | list):
+        raise UserError(f"edges is {_kind(edges)}; it must be a tuple: config.edges = (edge(source, target),)")
+    for number, settings in enumerate(edges):
+        if not isinstance(settings, ConfigDict):
+            raise UserError(
+                f"edges: each must be an edge(source, target), and edges[{number}] is {_kind(settings)}; "
+                "change one with --config.edges[0].weight=4"
+            )
+        _check_section(settings, edge, f"edges[{number}].", "edges.")
+
+
+def _check_section(config, schema, place, kind) -> None:
+    """Checks the fields of a section. `place` is how the user calls it, `kind` how RANGES does."""
+    for key in config:
+        if key not in schema:
+            raise UserError(f"{place}{key}: no such field{did_you_mean(key, schema)}")
+    for key in schema:
+        field = place + key
+        if key not in config:
+            maker = {
+                "members.": "make the member with member(preset)",
+                "edges.": "make the edge with edge(source, target)",
+            }
+            raise UserError(f"{field} is missing; {maker.get(kind, 'start from experiment(preset)')}")
+        value, default = config[key], schema[key]
+        if field == "edges":
+            continue
+        if isinstance(default, ConfigDict):
+            _require_section(value, field, "change its fields, not the section")
+            if field != "members":
+                _check_section(value, default, f"{field}.", f"{key}.")
+        elif value is None:
+            if default is not None and kind + key not in MAY_BE_NONE:
+                raise UserError(f"{field} is None, and it must be set; its default is {default!r}")
+        elif kind + key in RANGES:
+            RANGES[kind + key].check(field, value)
+        elif not isinstance(value, schema.get_type(key)):
+            raise UserError(f"{field} is {value!r}; it must be {KINDS[schema.get_type(key)]}")
+
+
+def _require_section(value, field, advice) -> None:
+    if not isinstance(value, ConfigDict):
+        raise UserError(f"{field} is {_kind(value)}; {advice}")
+
+
+def _kind(value) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

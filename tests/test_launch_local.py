@@ -1,0 +1,47 @@
+"""The launcher of several processes, as far as it decides anything before it starts them."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "launch/local.py"
+
+
+@pytest.fixture
+def local():
+    spec = importlib.util.spec_from_file_location("launch_local", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        ("0,1", ["0", "1"]),
+        ("-1", []),
+        ("", []),
+        ("1, 0", ["1", "0"]),
+        ("0,-1,1", ["0"]),
+        ("GPU-8e,GPU-1", ["GPU-8e", "GPU-1"]),
+    ],
+)
+def test_the_gpus_that_cuda_would_see(visible, gpus, local, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.visible_gpus() == gpus
+
+
+def test_hidden_gpus_stay_hidden_and_are_not_shared(local, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert local.environment("localhost:1", 2, 0, local.visible_gpus())["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+@pytest.mark.parametrize("processes", ["0", "-2"])
+def test_a_number_of_processes_that_is_none(processes):
+    command = [sys.executable, SCRIPT, "--processes", processes, "--", "train"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"--processes is {processes}; it must be a whole number at least 1" in done.stderr
