@@ -90,11 +90,7 @@ def _check_section(config, schema, place, kind) -> None:
     for key in schema:
         field = place + key
         if key not in config:
-            maker = {
-                "members.": "make the member with member(preset)",
-                "edges.": "make the edge with edge(source, target)",
-            }
-            raise UserError(f"{field} is missing; {maker.get(kind, 'start from experiment(preset)')}")
+            raise UserError(f"{field} is missing; {MADE_BY.get(kind, 'start from experiment(preset)')}")
         value, default = config[key], schema[key]
         if field == "edges":
             continue
