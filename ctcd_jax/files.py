@@ -24,7 +24,7 @@ def read_json(path: Path, otherwise: str) -> dict:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {otherwise}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); {otherwise}") from error
     if not isinstance(content, dict):
