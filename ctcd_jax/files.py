@@ -88,6 +88,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git leaves in its place where Git LFS has not fetched it; False if there is no file."""
+    start = b"version https://git-lfs"
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
 @contextlib.contextmanager
 def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str], None] = warn) -> Iterator[None]:
     """Holds a lock while the block runs, so that no second process does the same work at the same place.

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from ctcd_jax.data.wordpiece import SPECIAL_TOKENS, wordpiece
 from ctcd_jax.errors import UserError, first_line
-from ctcd_jax.files import read_json
+from ctcd_jax.files import is_lfs_pointer, read_json
 
 CONFIG = "tokenizer_config.json"
 FILES = ("tokenizer.json", "vocab.txt", CONFIG, "special_tokens_map.json", "added_tokens.json")
@@ -17,7 +17,6 @@ FILES = ("tokenizer.json", "vocab.txt", CONFIG, "special_tokens_map.json", "adde
 
 # What transformers calls special tokens beyond BERT's own, formerly and now.
 _EXTRA = ("additional_special_tokens", "extra_special_tokens")
-_LFS_POINTER = b"version https://git-lfs"
 # tokenizer_config.json's name of each setting of BertNormalizer that it can hold.
 _NORMALIZER_FIELDS = {
     "do_lower_case": "lowercase",
@@ -146,7 +145,7 @@ def normalizer_settings(normalizer: Mapping) -> dict:
 
 def _read_bytes(path: Path) -> bytes:
     data = path.read_bytes()
-    if data.startswith(_LFS_POINTER):
+    if is_lfs_pointer(path):
         raise UserError(f"tokenizer {path}: a Git LFS pointer, not the file itself; run `git lfs pull` there")
     if not data.strip():
         raise UserError(f"tokenizer {path}: empty; fetch it again")
