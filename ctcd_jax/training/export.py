@@ -114,7 +114,8 @@ def _written_whole(out: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise  # transformers', which means something else by it
-        raise UserError(f"--out {out}: cannot be written ({first_line(error)}); make room or choose another") from error
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else first_line(error)
+        raise UserError(f"--out {out}: cannot be written ({reason}); make room or choose another") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
