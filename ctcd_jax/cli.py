@@ -295,6 +295,7 @@ def _prepare_arguments(verbs):
     recipe.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
     recipe.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
     recipe.add_argument("--cased", action="store_true", help="train it on text as it is, not in lower case")
+    recipe.add_argument("--keep-accents", action="store_true", help="train it in lower case, but with accents")
     recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default 0.01)")
     recipe.add_argument("--language", metavar="L", help="whose rules split paragraphs into sentences (default en)")
     recipe.add_argument("--min-characters", type=int, metavar="N", help="drop shorter sentences")

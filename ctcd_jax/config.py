@@ -284,8 +284,8 @@ def _model(
                 raise UserError(f"members.{name}.{key} is {value}, but {source} has {getattr(base, key)}; leave it out")
         if base.vocab_size != corpus.vocab_size:
             raise UserError(
-                f"members.{name}.init: {source} has {base.vocab_size} tokens, "
-                f"but the corpus {corpus.directory} has {corpus.vocab_size}; prepare it with that model's tokenizer"
+                f"members.{name}.init: {source} has {base.vocab_size} rows for tokens, but its own tokenizer, that of "
+                f"the corpus {corpus.directory}, has {corpus.vocab_size}; give it more with resize_token_embeddings"
             )
     dropout = {key: fields[key] for key in ("dropout", "attention_dropout")}
     try:

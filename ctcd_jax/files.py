@@ -34,7 +34,7 @@ def read_json(path: Path, otherwise: str) -> dict:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {otherwise}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); {otherwise}") from error
     if not isinstance(content, dict):
@@ -96,6 +96,15 @@ def file_sha256(path: Path) -> str:
     """Returns the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git leaves in its place where Git LFS has not fetched it; False if there is no file."""
+    start = b"version https://git-lfs"
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def parse_init(name: str, init: str, members: Mapping) -> Source:
 def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corpus) -> BertConfig | None:
     """Returns the shape that a source gives, None for scratch. Raises UserError if its tokenizer is not the corpus's.
 
+    A vocabulary that was padded (to a multiple of 64, say) counts without the rows beyond the tokenizer's ids.
+
     Args:
       models: shapes of the members that `layers:` may name.
     """
@@ -85,7 +87,7 @@ def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corp
             f"{source}: its tokenizer ({theirs[:12]}) is not that of the corpus {corpus.directory} "
             f"({corpus.tokenizer_hash[:12]}); prepare the corpus with --tokenizer {tokenizer}"
         )
-    return config
+    return replace(config, vocab_size=min(config.vocab_size, corpus.vocab_size))
 
 
 def read_run(workdir: str | Path) -> dict:

@@ -210,7 +210,7 @@ class _Preparation:
         return path
 
     def _given_tokenizer(self) -> Path:
-        tokenizer = load_tokenizer(self.recipe.tokenizer)
+        tokenizer = load_tokenizer(self.recipe.tokenizer, warn=lambda line: None)  # said when it was first opened
         directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
         if not directory.is_dir():
             with appearing(directory) as partial_:
@@ -219,12 +219,17 @@ class _Preparation:
 
     def _trained_tokenizer(self, reads: Sequence[ReadPart], duplicates: Path | None) -> Path:
         asked = (self.recipe.vocab_size, self.recipe.cased, self.recipe.length, self.recipe.deduplicate)
+        asked += (self.recipe.keep_accents,)
         key = hash64("trained", *map(str, asked), *(part.key for part in self.parts))
         directory = self.workspace / f"tokenizer-{key:016x}"
         if not directory.is_dir():
             self.log("training the tokenizer")
             tokenizer = train_wordpiece(
-                lambda: tokenizer_sentences(reads, duplicates), self.recipe.vocab_size, self.recipe.cased
+                lambda: tokenizer_sentences(reads, duplicates),
+                self.recipe.vocab_size,
+                self.recipe.cased,
+                False if self.recipe.keep_accents else None,
+                self.log,
             )
             with appearing(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)

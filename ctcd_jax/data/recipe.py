@@ -23,6 +23,7 @@ class Recipe:
       tokenizer: a `vocab.txt`, a tokenizer directory or a hub id; None: one is trained.
       vocab_size: of the tokenizer to train; None: 30,522.
       cased: of the tokenizer to train.
+      keep_accents: of the tokenizer to train, if it is not cased; a cased one always keeps them.
       validation: the share of documents held out; of their sentences 20,000 at most are used.
       language: whose rules split paragraphs into sentences, a code such as "de"; English ones for an unknown code.
       min_characters, max_characters: shorter and longer sentences are dropped; max None: no limit.
@@ -41,6 +42,7 @@ class Recipe:
     tokenizer: str | None = None
     vocab_size: int | None = None
     cased: bool = False
+    keep_accents: bool = False
     validation: float = 0.01
     language: str = "en"
     min_characters: int = 1
@@ -63,6 +65,8 @@ class Recipe:
             raise UserError("--vocab-size: it is for training a tokenizer; leave it out or leave --tokenizer out")
         if self.tokenizer is not None and self.cased:
             raise UserError("--cased: it is for training a tokenizer; leave it out or leave --tokenizer out")
+        if self.tokenizer is not None and self.keep_accents:
+            raise UserError("--keep-accents: it is for training a tokenizer; leave it out or leave --tokenizer out")
         if self.max_characters is not None and self.max_characters < max(1, self.min_characters):
             raise UserError(f"--max-characters {self.max_characters}: nothing is both this short and long enough")
         if not 0 <= self.max_unknown <= 1:

@@ -1,48 +1,74 @@
-"""WordPiece: train one, load one, save one as transformers expects it, and tell whether two are the same."""
+"""WordPiece tokenizers: load one, save one as transformers expects it, and tell whether two are the same."""
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import huggingface_hub
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models
 
 from ctcd_jax.data.hub_access import check_reachable
-from ctcd_jax.errors import UserError
+from ctcd_jax.data.tokenizer_files import (
+    CONFIG,
+    FILES,
+    check_settings,
+    normalizer_settings,
+    read_directory,
+    read_tokenizer_json,
+    read_vocabulary_file,
+)
+from ctcd_jax.data.wordpiece import (  # noqa: F401  whoever needs a tokenizer finds everything here
+    LONGEST_WORD,
+    SPECIAL_TOKENS,
+    pair_template,
+    train_wordpiece,
+    wordpiece,
+)
+from ctcd_jax.errors import UserError, first_line, warn
+from ctcd_jax.files import write_json
 
-SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-
-_ALPHABET = 1000
 _BATCH_SENTENCES = 4096
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
-def load_tokenizer(spec: str | Path) -> Tokenizer:
-    """Loads a WordPiece tokenizer from a `vocab.txt`, a directory (`tokenizer.json`, else `vocab.txt`) or the hub.
+def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Tokenizer:
+    """Loads a WordPiece tokenizer from a `vocab.txt`, a `tokenizer.json`, a directory with one of them, or the hub.
 
-    Special tokens that stand literally in a text are text to it, and it neither cuts nor pads.
+    BERT's special tokens that stand literally in a text are text to it, and it neither cuts nor pads.
+
+    Args:
+      warn: is told what had to be guessed, and what in the files contradicts itself.
 
     Raises:
-      UserError: if nothing is there, it is not a WordPiece, or one of `SPECIAL_TOKENS` is missing.
+      UserError: if nothing is there, a file is damaged, it is not a WordPiece, or one of `SPECIAL_TOKENS` is missing.
     """
-    path = Path(spec).expanduser()
+    path = Path(spec)
+    if not path.exists():
+        path = Path(os.path.expanduser(spec))  # Path.expanduser raises where there is no such home
+    if not path.exists():
+        if not _HUB_ID.fullmatch(str(spec)) or path.suffix in {".txt", ".json"}:
+            raise UserError(f"tokenizer {spec}: no such file; give a vocab.txt, a tokenizer directory or a hub id")
+        path = _hub_directory(str(spec))
     if path.is_dir():
-        tokenizer = _from_directory(path)
-    elif path.is_file():
-        tokenizer = _from_vocabulary_file(path)
-    elif _HUB_ID.fullmatch(str(spec)) and path.suffix not in {".txt", ".json"}:
-        tokenizer = _from_hub(str(spec))
+        tokenizer = read_directory(path, warn)
     else:
-        raise UserError(f"tokenizer {spec}: no such file; give a vocab.txt, a tokenizer directory or a hub id")
+        tokenizer = (read_tokenizer_json if path.suffix == ".json" else read_vocabulary_file)(path, warn)
     if not isinstance(tokenizer.model, models.WordPiece):
         raise UserError(f"tokenizer {spec}: a {type(tokenizer.model).__name__} model; BERT needs a WordPiece")
+    check_settings(path if path.is_dir() else path.parent)
     missing = [token for token in SPECIAL_TOKENS.values() if tokenizer.token_to_id(token) is None]
     if missing:
         raise UserError(
             f"tokenizer {spec}: {', '.join(missing)} not in the vocabulary; add {', '.join(SPECIAL_TOKENS.values())}"
+        )
+    if tokenizer.model.unk_token != SPECIAL_TOKENS["unk"]:
+        raise UserError(
+            f"tokenizer {spec}: unk_token is '{tokenizer.model.unk_token}', but only '{SPECIAL_TOKENS['unk']}' is "
+            "supported; change it in tokenizer.json"
         )
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -58,55 +84,6 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """Returns one more than the largest id."""
     return max(tokenizer.get_vocab().values()) + 1
-
-
-def train_wordpiece(passes: Callable[[], Iterable[str]], vocab_size: int, cased: bool = False) -> Tokenizer:
-    """Trains a BERT WordPiece of at most `vocab_size` tokens on the sentences of `passes()`, called twice.
-
-    The trainer numbers the continuing characters (`##x`) in the order of a hash map and breaks ties by these numbers:
-    two runs on the same text give two vocabularies (huggingface/tokenizers#1794). So a first pass, which merges
-    nothing, finds the characters, and the second is given them in order.
-
-    Raises:
-      UserError: if `vocab_size` does not hold the characters of the text.
-    """
-    characters: Counter[str] = Counter()
-
-    def counted() -> Iterable[str]:
-        for sentence in passes():
-            characters.update(sentence)
-            yield sentence
-
-    continuing = {token for token in _train(counted(), cased, vocab_size=0) if token.startswith("##")}
-    alphabet = _alphabet(characters, vocab_size, cased)
-    fixed = [*SPECIAL_TOKENS.values(), *sorted(token for token in continuing if token[2:] in alphabet)]
-    if len(fixed) + len(alphabet) > vocab_size:
-        raise UserError(
-            f"--vocab-size {vocab_size}: this text's characters alone take {len(fixed) + len(alphabet)}; raise it"
-        )
-    merged = _train(
-        passes(),
-        cased,
-        vocab_size=vocab_size,
-        special_tokens=fixed,
-        initial_alphabet=sorted(alphabet),
-        limit_alphabet=len(alphabet),
-    )
-    return wordpiece(merged, lowercase=not cased)
-
-
-def wordpiece(vocabulary: Mapping[str, int], lowercase: bool = True) -> Tokenizer:
-    """Returns BERT's tokenizer with this vocabulary (token -> id)."""
-    tokenizer = Tokenizer(models.WordPiece(dict(vocabulary), unk_token=SPECIAL_TOKENS["unk"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    if all(token in vocabulary for token in SPECIAL_TOKENS.values()):
-        cls, sep = SPECIAL_TOKENS["cls"], SPECIAL_TOKENS["sep"]
-        tokenizer.post_processor = processors.BertProcessing((sep, vocabulary[sep]), (cls, vocabulary[cls]))
-        tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
 def tokenize(
@@ -142,65 +119,64 @@ def tokenize(
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
-    """Writes `tokenizer.json` and `tokenizer_config.json`, which transformers reads as a `BertTokenizer`."""
+    """Writes `tokenizer.json` and `tokenizer_config.json`, from which transformers makes the same ids.
+
+    It makes a `BertTokenizer` of the vocabulary and the settings alone. A tokenizer that departs from BERT's is
+    therefore declared a `PreTrainedTokenizerFast`, which is all that `tokenizer.json` says.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
     normalizer = json.loads(tokenizer.to_str())["normalizer"]
+    is_bert = normalizer is not None and normalizer["type"] == "BertNormalizer"
+    plain = is_bert and normalizer["clean_text"] and not _departures(tokenizer).keys() - {"added_tokens"}
+    if not plain:
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.post_processor = pair_template(tokenizer)
+    tokenizer.save(str(directory / "tokenizer.json"))
     config = {
-        "tokenizer_class": "BertTokenizer",
+        "tokenizer_class": "BertTokenizer" if plain else "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        "do_lower_case": normalizer["lowercase"],
-        "strip_accents": normalizer["strip_accents"],
-        "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        **(normalizer_settings(normalizer) if is_bert else {}),
         **{f"{name}_token": token for name, token in SPECIAL_TOKENS.items()},
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / CONFIG, config)
 
 
 def tokenizer_hash(directory: str | Path) -> str:
     """Returns what identifies the token ids of the tokenizer in `directory` (`tokenizer.json`, else `vocab.txt`).
 
     It is the SHA-256 of the JSON `[vocabulary, normalizer]`: the pairs `[id, token]` by id, and the settings of the
-    normaliser as `tokenizer.json` spells them, keys sorted. Truncation, padding and templates do not change an id and
-    are not in it.
+    normaliser as `tokenizer.json` spells them, keys sorted. Whatever else decides an id is as in BERT, or follows as a
+    third item with the departures alone: `pre_tokenizer`, `continuing_subword_prefix`, `max_input_chars_per_word` and
+    `added_tokens`. Truncation, padding and templates do not change an id and are not in it.
 
     Raises:
       UserError: as `load_tokenizer`.
     """
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory, warn=lambda line: None)
     vocabulary = sorted((number, token) for token, number in tokenizer.get_vocab().items())
     normalizer = json.loads(tokenizer.to_str())["normalizer"]
-    return hashlib.sha256(json.dumps([vocabulary, normalizer], sort_keys=True).encode()).hexdigest()
+    departures = _departures(tokenizer)
+    content = [vocabulary, normalizer, *([departures] if departures else [])]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _from_directory(directory: Path) -> Tokenizer:
-    if (directory / "tokenizer.json").is_file():
-        return _from_json(directory / "tokenizer.json")
-    if (directory / "vocab.txt").is_file():
-        return _from_vocabulary_file(directory / "vocab.txt")
-    raise UserError(f"tokenizer {directory}: neither tokenizer.json nor vocab.txt in it")
+def _departures(tokenizer: Tokenizer) -> dict:
+    """Returns what decides ids apart from vocabulary and normaliser, and is not as in BERT."""
+    content = json.loads(tokenizer.to_str())
+    bert = {"continuing_subword_prefix": "##", "max_input_chars_per_word": LONGEST_WORD}
+    departures = {name: content["model"][name] for name in bert if content["model"][name] != bert[name]}
+    if content["pre_tokenizer"] != {"type": "BertPreTokenizer"}:
+        departures["pre_tokenizer"] = content["pre_tokenizer"]
+    added = [token for token in content["added_tokens"] if token["content"] not in SPECIAL_TOKENS.values()]
+    return departures | ({"added_tokens": added} if added else {})
 
 
-def _from_json(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"tokenizer {path}: not a tokenizer.json ({error})") from error
-
-
-def _from_vocabulary_file(path: Path) -> Tokenizer:
-    """Reads a token a line; cased only if a `tokenizer_config.json` beside it says so."""
-    config = path.with_name("tokenizer_config.json")
-    lowercase = json.loads(config.read_text(encoding="utf-8")).get("do_lower_case", True) if config.is_file() else True
-    tokens = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    return wordpiece({token: number for number, token in enumerate(tokens)}, lowercase)
-
-
-def _from_hub(name: str) -> Tokenizer:
+def _hub_directory(name: str) -> Path:
+    """Returns the local directory of a model on the hub, with the files of its tokenizer."""
     cached = huggingface_hub.try_to_load_from_cache(name, "tokenizer.json")
     if isinstance(cached, str):
-        return _from_json(Path(cached))
+        return Path(cached).parent
     try:
         check_reachable()
     except OSError as error:
@@ -208,9 +184,9 @@ def _from_hub(name: str) -> Tokenizer:
             f"tokenizer {name}: no such file or directory here, and the hub cannot be reached ({error})"
         ) from error
     try:
-        return Tokenizer.from_pretrained(name)
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # whatever the hub's client raises
-        raise UserError(f"tokenizer {name}: not on the hub with a tokenizer.json ({type(error).__name__})") from error
+        raise UserError(f"tokenizer {name}: not to be had from the hub ({first_line(error)})") from error
 
 
 def _document_batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
@@ -222,20 +198,3 @@ def _document_batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Seque
             yield batch
             batch, size = [], 0
     yield batch
-
-
-def _train(sentences: Iterable[str], cased: bool, **options) -> dict[str, int]:
-    tokenizer = wordpiece({SPECIAL_TOKENS["unk"]: 0}, lowercase=not cased)
-    tokenizer.train_from_iterator(sentences, trainers.WordPieceTrainer(show_progress=False, **options))
-    return tokenizer.get_vocab()
-
-
-def _alphabet(characters: Counter[str], vocab_size: int, cased: bool) -> set[str]:
-    """Returns the most frequent characters after normalisation: at most 1,000, and fewer in a small vocabulary."""
-    normalizer = normalizers.BertNormalizer(lowercase=not cased)
-    counts: Counter[str] = Counter()
-    for character, count in characters.items():
-        for part in normalizer.normalize_str(character).replace(" ", ""):
-            counts[part] += count
-    limit = min(_ALPHABET, max(64, vocab_size // 16))
-    return set(sorted(counts, key=lambda part: (-counts[part], part))[:limit])

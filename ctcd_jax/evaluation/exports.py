@@ -67,6 +67,35 @@ def encoder_layers(directory: Path) -> int:
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
 
 
+# Their positions are counted from `pad_token_id` + 1 on: the first rows of the table are never an example's.
+_POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+
+
+def usable_positions(config) -> int | None:
+    """Returns how many tokens an input may have by a `transformers` config; None where nothing there bounds it."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        return positions - (config.pad_token_id or 0) - 1
+    return positions
+
+
 def weights_digest(directory: Path) -> str:
     """Returns the SHA-256 (hex) of the weight file: two exports of one name are told apart by it."""
     with (directory / WEIGHTS).open("rb") as file:

@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
-from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json
+from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.files import is_lfs_pointer, read_json
 from ctcd_jax.models.bert import BertConfig, BertForMaskedLM
+from ctcd_jax.ranges import COUNT, Range
 
 # Hugging Face's name of each field of BertConfig.
 FIELDS = {
@@ -31,6 +32,42 @@ FIELDS = {
     "layer_norm_eps": "layer_norm_eps",
 }
 
+WEIGHTS = "model.safetensors"
+
+# What transformers takes where a field of FIELDS is missing.
+_DEFAULTS = {
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+# Fields that change what a model computes, and the values that are what is computed here. Missing or null is the first.
+_SUPPORTED = {
+    "model_type": ("bert",),
+    "hidden_act": ("gelu", "gelu_python"),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "pruned_heads": ({}, []),
+    "quantization_config": (None,),
+}
+_RANGES = dict.fromkeys(FIELDS.values(), COUNT) | {
+    "hidden_dropout_prob": Range(0, 1, below=True),
+    "attention_probs_dropout_prob": Range(0, 1, below=True),
+    "layer_norm_eps": Range(0, 1, above=True),
+}
+# The decoder's weight and bias are the word embeddings and the head's bias: files may hold them under both names.
+_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+# Nothing that the MLM head's logits depend on.
+_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+# What else a model may be saved as, and the reason that it has to be converted.
+_OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
 
 def load_pretrained(directory: str | Path) -> tuple[BertConfig, dict]:
     """Reads a BERT with its MLM head from a Hugging Face directory.
@@ -39,25 +76,36 @@ def load_pretrained(directory: str | Path) -> tuple[BertConfig, dict]:
       The configuration and the parameters: nested dict of numpy float32 arrays.
 
     Raises:
-      UserError: no such directory or file, another architecture, a missing or misshapen tensor.
+      UserError: no such directory or file, another architecture, a missing, misshapen or left-over tensor, or one whose
+        values are not finite floating-point numbers.
     """
     directory = Path(directory)
     config = read_config(directory / "config.json")
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file; save the model with `save_pretrained` (safetensors) first")
+    weights = directory / WEIGHTS
+    _check_there(directory, str(directory))
     try:
-        tensors = {_modern_name(name): np.asarray(value, np.float32) for name, value in load_file(weights).items()}
+        tensors = {_modern_name(name): value for name, value in load_file(weights).items()}
     except SafetensorError as error:
-        raise UserError(f"{weights}: not a readable safetensors file ({error}); fetch or export it again") from error
+        reason = first_line(error)
+        raise UserError(f"{weights}: not a readable safetensors file ({reason}); fetch or export it again") from error
+    _check_tied(tensors, read_json(directory / "config.json", ""), weights)
+    parts = {".".join(name.split(".")[:2]) for name in tensors}
     flat = {}
     for path, name, transpose in _tensor_names(config.layers):
         if name not in tensors:
             raise UserError(
-                f"{weights}: no tensor '{name}'; a BertForMaskedLM checkpoint is needed (with its MLM head)"
+                f"{weights}: no tensor '{name}'; a BertForMaskedLM checkpoint is needed (with its MLM head), and this "
+                f"one has {', '.join(sorted(parts)) or 'nothing'}"
             )
-        flat[path] = np.ascontiguousarray(tensors[name].T) if transpose else tensors[name]
+        value = _floats(name, tensors.pop(name), weights)
+        flat[path] = np.ascontiguousarray(value.T) if transpose else value
     _check_shapes(config, flat, weights)
+    for name in tensors:
+        if name.startswith(("bert.", "cls.predictions.")) and not name.startswith(_UNUSED):
+            raise UserError(
+                f"{weights}: tensor '{name}' has no place in a BERT of {config.layers} layers, as config.json says it "
+                "is; only what BertForMaskedLM computes is supported"
+            )
     return config, unflatten_dict(flat)
 
 
@@ -71,18 +119,23 @@ def find_pretrained(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["config.json", "model.safetensors", "tokenizer*", "vocab.txt"]
+    wanted = ["config.json", WEIGHTS, "tokenizer*", "vocab.txt", "added_tokens.json", "special_tokens_map.json"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
+        directory = Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"hf:{name}: no such directory, and the hub gave nothing ({reason}); name a local one"
+            f"hf:{name}: no such directory, and the hub gave nothing ({first_line(error)}); name a local one"
         ) from error
+    _check_there(directory, name)
+    return directory
 
 
-def save_pretrained(directory: str | Path, config: BertConfig, params: dict) -> None:
-    """Writes `config.json` and `model.safetensors` for `BertForMaskedLM.from_pretrained(directory)` to load."""
+def save_pretrained(directory: str | Path, config: BertConfig, params: dict, pad_id: int | None = None) -> None:
+    """Writes `config.json` and `model.safetensors` for `BertForMaskedLM.from_pretrained(directory)` to load.
+
+    Args:
+      pad_id: of the tokenizer. Fine-tuning never changes the embedding of this token; None: it changes all.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     flat = flatten_dict(params)
@@ -90,13 +143,13 @@ def save_pretrained(directory: str | Path, config: BertConfig, params: dict) -> 
     for path, name, transpose in _tensor_names(config.layers):
         value = np.asarray(flat[path], np.float32)
         tensors[name] = np.ascontiguousarray(value.T if transpose else value)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     description = {
         "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
         "hidden_act": "gelu",
         "initializer_range": 0.02,
-        "pad_token_id": 0,
+        "pad_token_id": pad_id,
         "tie_word_embeddings": True,
     } | {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
     (directory / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
@@ -125,19 +178,26 @@ def parity(directory: str | Path, config: BertConfig, params: dict, input_ids: n
 
 
 def read_config(path: Path) -> BertConfig:
-    """Returns the shape that a Hugging Face `config.json` describes. Raises UserError unless it is a BERT's."""
+    """Returns the shape that a Hugging Face `config.json` describes.
+
+    Raises:
+      UserError: no such file, it is not a BERT's, or it asks for what is computed otherwise here.
+    """
     theirs = read_json(path, "name a Hugging Face model directory")
-    wanted = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    for field, value in wanted.items():
-        if theirs.get(field, value) != value:
-            raise UserError(f"{path}: {field} is '{theirs[field]}', but only '{value}' is supported")
-    defaults = {"max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12}
-    defaults |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    missing = [name for name in FIELDS.values() if name not in theirs and name not in defaults]
+    for field, values in _SUPPORTED.items():
+        value = theirs.get(field)
+        if value is not None and value not in values:
+            shown = f"'{value}'" if isinstance(value, str) else value
+            only = f"'{values[0]}'" if isinstance(values[0], str) else values[0]
+            raise UserError(f"{path}: {field} is {shown}, but only {only} is supported")
+    fields = _DEFAULTS | theirs
+    missing = [name for name in FIELDS.values() if name not in fields]
     if missing:
         raise UserError(f"{path}: no field '{missing[0]}'; a BERT configuration is needed")
+    for name, allowed in _RANGES.items():
+        allowed.check(f"{path}: {name}", fields[name])
     try:
-        return BertConfig(**{ours: (defaults | theirs)[name] for ours, name in FIELDS.items()})
+        return BertConfig(**{ours: fields[name] for ours, name in FIELDS.items()})
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -145,6 +205,53 @@ def read_config(path: Path) -> BertConfig:
 def _modern_name(name: str) -> str:
     # Google's original release, still on the hub, names LayerNorm's parameters so.
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _check_there(directory: Path, name: str) -> None:
+    """Raises UserError, with what to do, unless the weights are there; `name` is what transformers loads them by."""
+    weights = directory / WEIGHTS
+    if is_lfs_pointer(weights):
+        raise UserError(f"{weights}: a Git LFS pointer, not the weights; run `git lfs pull` in {directory}")
+    if weights.is_file():
+        return
+    found = next((other for other in _OTHER_WEIGHTS if (directory / other).is_file()), None)
+    convert = f"BertForMaskedLM.from_pretrained('{name}').save_pretrained('DIR', max_shard_size='100GB')"
+    raise UserError(
+        f"{weights}: no such file{f', only {found}' if found else ''}; write it with transformers, {convert}, and copy "
+        "the tokenizer's files beside it"
+    )
+
+
+def _check_tied(tensors: dict, config: dict, weights: Path) -> None:
+    """Takes the second names of tied tensors out of `tensors`. Raises UserError if they are not the same tensor."""
+    if config.get("tie_word_embeddings") is False and next(iter(_TIED)) not in tensors:
+        raise UserError(
+            f"{weights}: tie_word_embeddings is false in config.json, but there is no '{next(iter(_TIED))}'; fetch the "
+            "model again"
+        )
+    for second, first in _TIED.items():
+        if second not in tensors:
+            continue
+        value = tensors.pop(second)
+        if first not in tensors:
+            tensors[first] = value
+        elif not np.array_equal(tensors[first], value):
+            raise UserError(
+                f"{weights}: '{second}' is not '{first}'; only a model whose head shares the word embeddings is "
+                "supported (tie_word_embeddings)"
+            )
+
+
+def _floats(name: str, value, weights: Path) -> np.ndarray:
+    """Returns a tensor as float32. Raises UserError unless it holds finite floating-point numbers."""
+    import jax.numpy as jnp
+
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise UserError(f"{weights}: '{name}' is {value.dtype}; quantised weights are not supported")
+    value = np.asarray(value, np.float32)
+    if not np.isfinite(value).all():
+        raise UserError(f"{weights}: '{name}' has values that are not finite; fetch or export the model again")
+    return value
 
 
 def _tensor_names(layers: int) -> Iterator[tuple[tuple[str, ...], str, bool]]:

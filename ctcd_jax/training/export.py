@@ -1,20 +1,27 @@
 """From a run's checkpoint to a Hugging Face directory, with the proof that nothing was lost on the way."""
 
+import os
+import secrets
 import shutil
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 
 from ctcd_jax.card import write_card, write_facts
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256
 from ctcd_jax.initial import read_run
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
-from ctcd_jax.training.checkpoint import TOKENIZER, load_member, saved_step
+from ctcd_jax.stopping import handling
+from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, from_scratch
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
@@ -29,51 +36,88 @@ def export(
     Args:
       workdir: of the run.
       member: its name in the cohort.
-      out: the new directory: config.json, model.safetensors, tokenizer files, README.md (model card) and ctcd.json
-        (what the card is made of).
+      out: the new directory, or an empty one: config.json, model.safetensors, tokenizer files, README.md (model card)
+        and ctcd.json (what the card is made of).
       step: a saved step; None for the newest.
 
     Raises:
-      UserError: no such run, member or step; `out` is there already; or PyTorch computes something else.
+      UserError: no such run, member or step; `out` is there already, cannot be written or is part of the run; or
+        PyTorch computes something else. Nothing half-written is left.
     """
     workdir, out = Path(workdir), Path(out)
     run = read_run(workdir)
     trained = None
     if run["members"].get(member, {}).get("trainable"):
         step = trained = saved_step(workdir, step)  # once: a run that is still going saves more
+    _check_place(out, workdir)
     config, params = load_member(workdir, member, step)
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty; remove it or choose another --out")
     if from_scratch(run, member):
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
 
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(workdir / TOKENIZER, partial)
-    save_pretrained(partial, config, params)
-    pad = special_ids(load_tokenizer(partial))["pad"]
-    difference = parity(partial, config, params, _rows(config, pad), pad)
-    if not difference <= TOLERANCE:
-        shutil.rmtree(partial)
-        raise UserError(f"{out}: PyTorch's logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; not exported")
-    weights = partial / "model.safetensors"
-    facts = {
-        "name": out.resolve().name,
-        **card_facts(run, workdir, member, trained),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "bytes": weights.stat().st_size,
-        "weights": file_sha256(weights),
-        "parity": difference,
-    }
-    write_facts(partial, facts)
-    write_card(partial, facts)
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    with _written_whole(out) as partial:
+        for file in (workdir / TOKENIZER).iterdir():
+            shutil.copy(file, partial)
+        pad = special_ids(load_tokenizer(partial))["pad"]
+        save_pretrained(partial, config, params, pad)
+        difference = parity(partial, config, params, _rows(config, pad), pad)
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"{out}: PyTorch's logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; not exported"
+            )
+        weights = partial / "model.safetensors"
+        facts = {
+            "name": out.resolve().name,
+            **card_facts(run, workdir, member, trained),
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "bytes": weights.stat().st_size,
+            "weights": file_sha256(weights),
+            "parity": difference,
+        }
+        write_facts(partial, facts)
+        write_card(partial, facts)
     log(f"{out}: {member} of {workdir}; max |logit difference| to PyTorch {difference:.1e} (float32, CPU)")
     return difference
+
+
+def _check_place(out: Path, workdir: Path) -> None:
+    """Raises UserError unless `out` is a place for an export: empty or not there, and no part of the run."""
+    place, own = out.resolve(), workdir.resolve()
+    if place == own or any(place.is_relative_to(own / part) for part in (CHECKPOINTS, FROZEN, TOKENIZER)):
+        raise UserError(f"--out {out}: part of the run {workdir}; choose another directory")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: a file; choose another name")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out {out}: not empty; choose another directory")
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """Yields a directory to fill, which becomes `out` when the block ends well, and else disappears, SIGTERM included.
+
+    Its name is this export's own: another one to the same place does not write into it. An `out` that is there (it may
+    be the shell's own directory, a link or a mounted disk) stays, and is given the files.
+    """
+    target = Path(os.path.abspath(out))  # "." has no name
+    name = f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+    partial = (target if target.is_dir() else target.parent) / name
+    try:
+        with handling(lambda number, _: sys.exit(128 + number), (signal.SIGTERM,)):
+            partial.mkdir(parents=True)
+            yield partial
+            if partial.parent == target:
+                for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+                    path.rename(target / path.name)  # config.json last: without it a directory is no model
+            else:
+                partial.rename(target)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # transformers', which means something else by it
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else first_line(error)
+        raise UserError(f"--out {out}: cannot be written ({reason}); make room or choose another") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _rows(config: BertConfig, pad: int) -> np.ndarray:

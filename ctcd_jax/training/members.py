@@ -13,6 +13,7 @@ import numpy as np
 
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
+from ctcd_jax.errors import warn
 from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
 from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
@@ -50,15 +51,19 @@ def trained_params(experiment: Experiment, frozen: Params) -> dict[str, dict]:
     }
 
 
-def source_params(experiment: Experiment, name: str, frozen: Params | None = None) -> dict:
+def source_params(
+    experiment: Experiment, name: str, frozen: Params | None = None, warn: Callable[[str], None] = warn
+) -> dict:
     """Returns a member's first parameters, as host float32 arrays, from where its `init` says.
 
     Args:
       frozen: parameters already loaded, for members that copy their layers.
+      warn: is told of rows of the vocabulary that are left out.
     """
     source = experiment.sources[name]
     if source.kind == "hf":
-        return load_pretrained(find_pretrained(source.location))[1]
+        params = load_pretrained(find_pretrained(source.location))[1]
+        return _without_padding(params, experiment.models[name].vocab_size, str(source), warn)
     if source.kind == "run":
         return load_member(source.location, source.member)[1]
     if source.kind == "layers":
@@ -66,6 +71,16 @@ def source_params(experiment: Experiment, name: str, frozen: Params | None = Non
         kept = {key: value for key, value in base.items() if not key.startswith("layer_")}
         return kept | {f"layer_{new}": base[f"layer_{old}"] for new, old in enumerate(source.layers)}
     return jax.device_get(scratch_params(experiment, name))
+
+
+def _without_padding(params: dict, vocab_size: int, source: str, warn: Callable[[str], None]) -> dict:
+    """Leaves out the rows of a padded vocabulary that no token has."""
+    rows = len(params["embeddings"]["word"])
+    if rows > vocab_size:
+        warn(f"{source}: {rows:,} rows for {vocab_size:,} tokens; the last {rows - vocab_size:,} are left out")
+        params["embeddings"]["word"] = params["embeddings"]["word"][:vocab_size]
+        params["head"]["bias"] = params["head"]["bias"][:vocab_size]
+    return params
 
 
 def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], None]) -> None:

@@ -186,6 +186,7 @@ def test_preparing_again_does_nothing(make, library, vocabulary):
         ({"min_characters": 10**6}, "too few characters: 360"),
         ({"max_unknown": 2.0}, "--max-unknown 2.0"),
         ({"cased": True}, "--cased: it is for training"),
+        ({"keep_accents": True}, "--keep-accents: it is for training"),
         ({"validation": 1e-9}, "--validation 1e-09: none of the 36 documents was held out"),
         ({"validation": 1 - 1e-9}, "nothing is left to train on"),
         ({"vocab_size": 300}, "--vocab-size: it is for training"),
@@ -291,6 +292,17 @@ def test_a_cased_tokenizer_keeps_case(make):
     assert "The" in vocabulary[0]
     assert "The" not in vocabulary[1]
     assert "the" in vocabulary[1]
+
+
+def test_a_tokenizer_in_lower_case_keeps_accents_if_asked(make, tmp_path):
+    documents = (f"Die Brücke möchte Haus {n} sehen.\nÜber {n} Äpfel möchte ich schweigen." for n in range(40))
+    (tmp_path / "german.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    trained = [
+        load_tokenizer(make(f"text:{tmp_path}/german.txt", vocab_size=200, **asked) / "tokenizer").get_vocab()
+        for asked in ({}, {"keep_accents": True})
+    ]
+    assert ["mochte" in vocabulary for vocabulary in trained] == [True, False]
+    assert ["möchte" in vocabulary for vocabulary in trained] == [False, True]
 
 
 def test_a_tokenizer_is_trained_on_an_even_sample_of_many_sentences(make, library, monkeypatch):

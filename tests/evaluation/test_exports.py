@@ -9,6 +9,7 @@ from ctcd_jax.evaluation.exports import (
     named_exports,
     require_torch,
     stored_parameters,
+    usable_positions,
     weights_digest,
 )
 
@@ -37,6 +38,34 @@ def test_the_digest_tells_other_weights_apart(models, export_model, tmp_path):
     same = export_model(tmp_path / "same", layers=1)
     other = export_model(tmp_path / "other", layers=1, seed=1)
     assert weights_digest(models[1]) == weights_digest(same) != weights_digest(other)
+
+
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 30}
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions"),
+    [("roberta", 32), ("xlm-roberta", 32), ("mpnet", 32), ("longformer", 32), ("bert", 34), ("electra", 34)],
+)
+def test_positions_that_are_kept_for_padding_are_not_usable(kind, positions):
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    extra = {"attention_window": 2} if kind == "longformer" else {}
+    config = AutoConfig.for_model(kind, max_position_embeddings=34, **SHAPE, **extra)
+    assert usable_positions(config) == positions
+    embeddings = AutoModel.from_config(config).embeddings
+    ids = torch.full((1, positions), 7)
+    embeddings(input_ids=ids)
+    with pytest.raises((IndexError, RuntimeError)):
+        embeddings(input_ids=torch.full((1, positions + 1), 7))
+
+
+def test_positions_that_nothing_limits_are_none():
+    from transformers import AutoConfig
+
+    assert usable_positions(AutoConfig.for_model("xlnet")) is None
+    assert usable_positions(AutoConfig.for_model("t5")) is None
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch):

@@ -130,6 +130,37 @@ def test_bfloat16_checkpoints_load(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
 
+def test_a_decoder_under_its_own_name_is_understood_if_it_is_tied(tmp_path):
+    """As older versions of transformers saved it, whatever the config says."""
+    save_pretrained(tmp_path, SHAPES[0], params := random_params(SHAPES[0]))
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+    tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
+    tensors["bert.embeddings.position_ids"] = np.arange(32)[None]
+    tensors["cls.seq_relationship.bias"] = np.zeros(2, np.float32)
+    tensors["classifier.bias"] = np.zeros(3, np.float32)
+    save_file(tensors, tmp_path / "model.safetensors")
+    _edit_config(tie_word_embeddings=False)(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path)[1], params)
+
+
+def test_an_untied_decoder_is_refused_because_its_logits_would_differ(tmp_path):
+    config = SHAPES[0]
+    save_pretrained(tmp_path, config, random_params(config))
+    model = TheirModel(TheirConfig.from_pretrained(tmp_path, tie_word_embeddings=False))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"'cls\.predictions\.decoder\.weight' is not 'bert\.embeddings\.word_embeddings"
+    ):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("pad_id", [0, 3, None])
+def test_the_padding_id_that_fine_tuning_passes_over_is_the_tokenizers(tmp_path, pad_id):
+    save_pretrained(tmp_path, SHAPES[0], random_params(SHAPES[0]), pad_id)
+    assert TheirModel.from_pretrained(tmp_path).bert.embeddings.word_embeddings.padding_idx == pad_id
+
+
 def _edit_config(**changes):
     def edit(directory):
         path = directory / "config.json"
@@ -138,9 +169,27 @@ def _edit_config(**changes):
     return edit
 
 
+def _edit_tensors(change):
+    def edit(directory):
+        tensors = load_file(directory / "model.safetensors")
+        save_file(change(tensors), directory / "model.safetensors")
+
+    return edit
+
+
 def _drop_head(directory):
-    tensors = load_file(directory / "model.safetensors")
-    save_file({k: v for k, v in tensors.items() if not k.startswith("cls")}, directory / "model.safetensors")
+    _edit_tensors(lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("cls")})(directory)
+
+
+def _other_format(name):
+    def edit(directory):
+        (directory / "model.safetensors").rename(directory / name)
+
+    return edit
+
+
+BIAS = "cls.predictions.bias"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 4\n"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +201,29 @@ def _drop_head(directory):
         (_edit_config(vocab_size=99), r"embeddings/word has shape \(100, 32\)"),
         (_edit_config(num_hidden_layers=3), "no tensor 'bert.encoder.layer.2"),
         (_drop_head, "no tensor 'cls.predictions.transform.dense.weight'"),
+        (_drop_head, "and this one has bert.embeddings, bert.encoder$"),
+        (_edit_config(position_embedding_type="relative_key"), "position_embedding_type is 'relative_key', but only"),
+        (_edit_config(is_decoder=True), "is_decoder is True, but only False is supported"),
+        (_edit_config(add_cross_attention=True), "add_cross_attention is True"),
+        (_edit_config(pruned_heads={"1": [0]}), "pruned_heads is"),
+        (_edit_config(quantization_config={"quant_method": "gptq"}), "quantization_config is"),
+        (_edit_config(hidden_size="x"), "hidden_size is 'x'; it must be a whole number at least 1"),
+        (_edit_config(layer_norm_eps=0), "layer_norm_eps is 0; it must be a number above 0"),
+        (_edit_config(hidden_dropout_prob=float("nan")), "hidden_dropout_prob is nan"),
+        (_edit_config(num_hidden_layers=1), r"tensor 'bert\.encoder\.layer\.1.* has no place in a BERT of 1 layers"),
+        (_edit_config(tie_word_embeddings=False), "tie_word_embeddings is false in config.json, but there is no"),
+        (
+            _edit_tensors(lambda t: t | {"cls.predictions.decoder.bias": t[BIAS] + 1}),
+            rf"decoder\.bias' is not '{BIAS}'",
+        ),
+        (_edit_tensors(lambda t: t | {BIAS: t[BIAS] * np.float32("nan")}), f"'{BIAS}' has values that are not finite"),
+        (_edit_tensors(lambda t: t | {BIAS: t[BIAS].astype(np.int8)}), f"'{BIAS}' is int8; quantised"),
+        (
+            _other_format("pytorch_model.bin"),
+            r"no such file, only pytorch_model\.bin; write it with transformers, Bert",
+        ),
+        (_other_format("model.safetensors.index.json"), r"only model\.safetensors\.index\.json"),
+        (lambda d: (d / "model.safetensors").write_bytes(POINTER), "a Git LFS pointer, not the weights; run `git lfs"),
         (lambda d: (d / "model.safetensors").write_bytes(b"nonsense"), "not a readable safetensors file"),
         (lambda d: (d / "model.safetensors").unlink(), "no such file"),
         (lambda d: (d / "config.json").unlink(), "no such file"),

@@ -71,6 +71,7 @@ def _recipe(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
         yield "tokenizer", recipe["tokenizer"]
     else:
         case = "cased" if recipe.get("cased") else "in lower case"
+        case += ", accents kept" if recipe.get("keep_accents") else ""
         yield "tokenizer", f"trained on this text {case}, {recipe['vocab_size']:,} tokens asked for"
     yield "vocabulary", f"{corpus.vocab_size:,} ids"
     yield "special ids", ", ".join(f"{token_text(tokenizer, n)} {n}" for n in sorted(corpus.special_ids.values()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.exports import WEIGHTS, quiet_loading, stored_parameters, weights_digest
+from ctcd_jax.evaluation.exports import WEIGHTS, quiet_loading, stored_parameters, usable_positions, weights_digest
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +71,7 @@ def flops_per_token(encoder, length: int) -> int:
 
 def positions(encoder) -> int | None:
     """Returns the longest sequence the encoder takes, None where nothing limits it."""
-    most = getattr(encoder.config, "max_position_embeddings", None)
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)  # RoBERTa and its kin number positions from here on
-    return most if most is None or padding is None else most - padding - 1
+    return usable_positions(encoder.config)
 
 
 def checked_lengths(
