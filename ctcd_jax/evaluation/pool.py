@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctcd_jax.allocator import keep_freed_memory
+from ctcd_jax.data.workers import available_cores
 
+GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
 
 # Called with a job and a function that is told the share of it that is done.
@@ -71,6 +73,31 @@ def attempt(work: Work, job: Any, progress: Callable[[float], None]) -> tuple[An
         traceback.print_exc()
         text = " ".join(str(error).split())
         return None, f"{type(error).__name__}: {text[:300]}"
+
+
+def environments(jobs: int | None, count: int) -> list[dict[str, str]]:
+    """Returns the variables of each of the worker processes that `count` jobs of fine-tuning want; none for `jobs` 0.
+
+    Args:
+      jobs: processes; None: one a GPU or, on CPUs, one a core as far as memory allows.
+    """
+    import psutil
+    import torch
+
+    cores = available_cores()
+    if gpus := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else [str(index) for index in range(gpus)]
+        jobs = gpus if jobs is None else jobs
+        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus], **_on_cores(cores, jobs)} for index in range(jobs)]
+    if jobs is None:
+        room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES_A_JOB)
+        jobs = max(1, min(cores, count, room))
+    return [_on_cores(cores, jobs)] * jobs
+
+
+def _on_cores(cores: int, jobs: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(max(1, cores // max(jobs, 1))), "TOKENIZERS_PARALLELISM": "false"}
 
 
 class _Worker:
