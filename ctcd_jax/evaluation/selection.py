@@ -77,7 +77,7 @@ def applied_note(rows: Sequence[dict]) -> list[str]:
         for model, task in dict.fromkeys((row["model"], row["task"]) for row in chosen):
             seeds = [row for row in chosen if (row["model"], row["task"]) == (model, task)]
             if len(values := _values(seeds, field)) > 1:
-                notes.append(f"The seeds of {model} on {task} had more than one {field}: {', '.join(values)}.")
+                notes.append(f"The seeds of {model} on {task} differ in {field}: {', '.join(values)}.")
     left = [
         f"{model} {task} seed {seed}"
         for (model, task), settings in _grouped(rows).items()
