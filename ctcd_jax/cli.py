@@ -237,6 +237,7 @@ def _glue_arguments(verbs):
     own.add_argument("--task", metavar="NAME", help="what to call it")
     own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
     own.add_argument("--metric", metavar="M,M", help="accuracy, f1, matthews; or, for scores, pearson, spearman")
+    own.add_argument("--positive", metavar="CLASS", help="of F1 (default: the last of the two in order)")
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
     )
@@ -404,9 +405,9 @@ def _glue(options, _) -> int:
     if options.task:
         if options.tasks or not (options.columns and options.metric):
             raise UserError(f"--task {options.task}: give --columns and --metric with it, and no --tasks")
-        own = own_task(options.task, options.columns, options.metric)
-    elif options.columns or options.metric:
-        raise UserError("--columns, --metric: name your task with --task")
+        own = own_task(options.task, options.columns, options.metric, options.positive)
+    elif options.columns or options.metric or options.positive:
+        raise UserError("--columns, --metric, --positive: name your task with --task")
     given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
     names = options.tasks.split(",") if options.tasks else None
     source = open_source(options.data, own)

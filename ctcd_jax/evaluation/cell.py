@@ -10,9 +10,12 @@ import numpy as np
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.results import FORMAT, PREDICTIONS
-from ctcd_jax.evaluation.scores import majority_share, score
+from ctcd_jax.evaluation.scores import majority, majority_share, score
 from ctcd_jax.evaluation.task_data import Source, TaskData, digest, load
 from ctcd_jax.evaluation.tasks import Task
+from ctcd_jax.files import writing_whole
+
+CUT_SPLITS = ("train", "dev", "dev_mismatched")
 
 
 def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
@@ -34,7 +37,8 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
     data = _load(cell.source, cell.task)
     settings = dict(cell.settings)
     steps = -(-len(data.train) // settings["batch_size"]) * settings["epochs"]
-    computation = Computation(_precision(cell.precision), cell.compiled)
+    computation = Computation(resolve_precision(cell.precision), cell.compiled)
+    applied = []
     answers = fine_tune(
         cell.kept if cell.intermediate else cell.directory,
         data,
@@ -42,6 +46,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         settings,
         computation,
         progress=lambda step: progress(step / steps),
+        applied=applied.append,
         keep=None if cell.intermediate else cell.kept,
     )
     metrics = score_splits(data, answers)
@@ -58,7 +63,11 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         "value": metrics[cell.task.headline],
         "metrics": metrics,
         "majority_share": majority_share(dev.labels) if cell.task.classes else None,
+        "majority": majority_scores(data),
+        "positive": cell.task.classes[1] if "f1" in cell.task.metrics else None,
         "hyperparameters": settings,
+        "max_length_used": applied[0].max_length,
+        **{f"cut_{name}": count for name, count in zip(CUT_SPLITS, applied[0].cut, strict=False)},
         "intermediate": cell.intermediate,
         "train_rows": len(data.train),
         "dev_rows": len(dev),
@@ -77,7 +86,8 @@ def _load(source: Source, task: Task) -> TaskData:
     return load(source, task)
 
 
-def _precision(wanted: str) -> str:
+def resolve_precision(wanted: str) -> str:
+    """Returns the precision that "auto" stands for on this machine, any other as it is."""
     import torch
 
     if wanted != "auto":
@@ -95,10 +105,17 @@ def score_splits(data: TaskData, answers: Sequence[np.ndarray]) -> dict[str, flo
     return metrics
 
 
+def majority_scores(data: TaskData) -> dict[str, float]:
+    """Returns the metrics of a task for always answering with the most frequent class of a development split."""
+    scores = majority(data.task.metrics, data.dev[0].labels)
+    if len(data.dev) > 1:
+        scores["accuracy_mismatched"] = majority(("accuracy",), data.dev[1].labels)["accuracy"]
+    return scores
+
+
 def _save(path: Path, data: TaskData, answers: Sequence[np.ndarray]) -> None:
     arrays = {}
     for suffix, dev, answer in zip(("", "_mismatched"), data.dev, answers, strict=False):
         arrays |= {f"labels{suffix}": np.asarray(dev.labels), f"predictions{suffix}": answer}
-    partial = path.with_name("partial.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.rename(path)
+    with writing_whole(path) as partial, partial.open("wb") as file:  # given a name, NumPy would add an ending to it
+        np.savez_compressed(file, **arrays)

@@ -13,6 +13,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -20,7 +22,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from ctcd_jax.evaluation.exports import quiet_loading
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.exports import quiet_loading, usable_positions
 from ctcd_jax.evaluation.task_data import TaskData
 from ctcd_jax.evaluation.task_files import Split
 from ctcd_jax.evaluation.tasks import Task
@@ -39,6 +42,19 @@ class Computation:
     compiled: bool
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What became of `max_length` where a model or its tokenizer takes less.
+
+    Attributes:
+      max_length: tokens that an example has at most.
+      cut: the number of examples that were longer, of each split.
+    """
+
+    max_length: int
+    cut: tuple[int, ...]
+
+
 def fine_tune(
     directory: Path,
     data: TaskData,
@@ -47,15 +63,18 @@ def fine_tune(
     computation: Computation,
     *,
     progress: Callable[[int], None] = lambda steps: None,
+    applied: Callable[[Applied], None] = lambda applied: None,
     keep: Path | None = None,
 ) -> list[np.ndarray]:
     """Trains a classifier (or, for a regression, a scorer under squared error) and returns its answers.
 
     Args:
-      directory: model and tokenizer; an encoder that an earlier fine-tuning has kept brings its pooler along.
+      directory: model and tokenizer. Only the base model is taken, with its pooler where it has one (from next-sentence
+        prediction, or from an earlier fine-tuning); a classifier that is there, too, is left.
       seed: of the new weights (classifier, and the pooler that MLM pre-training has none of), the order, the dropout.
       settings: epochs, learning_rate, batch_size, max_length, warmup_fraction, weight_decay.
       progress: told the number of the step after each.
+      applied: told, before the training, to what the examples were cut.
       keep: where to save the fine-tuned encoder and its tokenizer.
 
     Returns:
@@ -66,14 +85,14 @@ def fine_tune(
     """
     if computation.compiled:
         torch.compiler.reset()  # past eight programs of earlier cells PyTorch quietly goes on without compiling
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    longest = min(settings["max_length"], AutoConfig.from_pretrained(directory).max_position_embeddings)
-    train, *dev = (encode(directory, split, longest) for split in (data.train, *data.dev))
+    tokenizer = load_tokenizer(directory)
+    longest = applied_length(directory, settings["max_length"])
+    splits = (data.train, *data.dev)
+    train, *dev = (encode(directory, split, longest) for split in splits)
+    cut = (_cut(tokenizer, split, rows, longest) for split, rows in zip(splits, (train, *dev), strict=True))
+    applied(Applied(longest, tuple(cut)))
     with quiet_loading(), tempfile.TemporaryDirectory() as scratch:
-        transformers.set_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory, num_labels=data.task.outputs, dtype=torch.float32
-        )
+        model = load_classifier(directory, data.task.outputs, seed)
         trainer = Trainer(
             model=model,
             args=_arguments(scratch, seed, settings, computation),
@@ -94,23 +113,84 @@ def fine_tune(
     return answers
 
 
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Returns a model's tokenizer, to which "[SEP]" in a text is four characters of text and nothing more."""
+    return AutoTokenizer.from_pretrained(directory, split_special_tokens=True)
+
+
+def applied_length(directory: Path, wanted: int) -> int:
+    """Returns how many tokens an example may have: `wanted`, or what the model or its tokenizer takes if that is less.
+
+    Args:
+      wanted: `max_length` of the settings.
+    """
+    positions = usable_positions(AutoConfig.from_pretrained(directory))
+    # A tokenizer without a limit states one of 1e30.
+    return min(wanted, positions or wanted, load_tokenizer(directory).model_max_length)
+
+
 def encode(directory: Path, split: Split, longest: int) -> list[dict]:
     """Returns each row as the model takes it, at most `longest` tokens, with its label."""
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    encoded = tokenizer(*split.sentences, truncation=True, max_length=longest)
+    encoded = load_tokenizer(directory)(*split.sentences, truncation=True, max_length=longest)
     return [
         {**{key: values[row] for key, values in encoded.items()}, "labels": label}
         for row, label in enumerate(split.labels)
     ]
 
 
+def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel:
+    """Returns the base model of a checkpoint with a new classifier on top, both float32.
+
+    Args:
+      outputs: classes, or 1 for a regression.
+      seed: of all weights that are new.
+
+    Raises:
+      UserError: the checkpoint lacks weights of the base model, or has them in another shape than its config.json says.
+    """
+    config = AutoConfig.from_pretrained(directory, num_labels=outputs)
+    config.problem_type = None  # that of another task; the model finds ours by the type of the labels
+    config.id2label = {index: f"LABEL_{index}" for index in range(outputs)}
+    config.label2id = {label: index for index, label in config.id2label.items()}
+    transformers.set_seed(seed)
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        directory, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    missing, other = set(loading["missing_keys"]), {name for name, *_ in loading["mismatched_keys"]}
+    base = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
+    if lacking := sorted(name for name in base & (missing | other) if name in other or "pooler" not in name):
+        raise UserError(
+            f"{directory}: its weights are not those that its config.json describes ({len(lacking)} missing or of "
+            f"another shape, {lacking[0]} the first); fetch or export the model again"
+        )
+    if {name for name, _ in model.named_parameters()} - base <= missing | other:
+        return model
+    # The checkpoint has a classifier, of whatever task: all of it is drawn anew.
+    transformers.set_seed(seed)
+    fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, split: Split, rows: Sequence[dict], longest: int) -> int:
+    """Counts the examples that had to be cut: only those that are now as long as they may be can have been."""
+    full = [index for index, row in enumerate(rows) if len(row["input_ids"]) >= longest]
+    if not full:
+        return 0
+    texts = ([column[index] for index in full] for column in split.sentences)
+    lengths = map(len, tokenizer(*texts, verbose=False)["input_ids"])
+    return sum(length > longest for length in lengths)
+
+
 def _predict(trainer: Trainer, task: Task, rows: Sequence[dict]) -> np.ndarray:
     # Rows of like length make a batch, so that little of it is padding.
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
     outputs = trainer.predict([rows[row] for row in order]).predictions
+    if isinstance(outputs, tuple):  # of a model that gives more than its logits
+        outputs = outputs[0]
     if not np.isfinite(outputs).all():  # argmax would make a class of it
         raise FloatingPointError("the predictions are not finite; give a lower --learning-rate")
-    answers = np.argmax(outputs, axis=-1) if task.classes else np.squeeze(outputs, axis=-1)
+    answers = np.argmax(outputs, axis=-1) if task.classes else outputs.reshape(len(rows))  # DeBERTa's lack the axis
     restored = np.empty_like(answers)
     restored[order] = answers
     return restored

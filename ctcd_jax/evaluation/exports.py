@@ -4,12 +4,16 @@ import contextlib
 import hashlib
 import importlib.util
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.files import file_sha256, read_json
 
 WEIGHTS = "model.safetensors"
+# In the order in which `transformers` looks for them; an index names the shards of a model in several files.
+_WEIGHTS = (WEIGHTS, f"{WEIGHTS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -27,27 +31,72 @@ def named_exports(models: Sequence[Path]) -> dict[str, Path]:
       UserError: a directory is given twice or is no export.
     """
     for directory in models:
-        for file in ("config.json", WEIGHTS):
-            if not (directory / file).is_file():
-                raise UserError(f"--model {directory}: no {file}; give a directory written by `ctcd export`")
+        if not (directory / "config.json").is_file():
+            raise UserError(f"--model {directory}: no config.json; give a directory written by `ctcd export`")
+        weight_files(directory)
     return distinct_names(models)
 
 
-def distinct_names(directories: Sequence[Path]) -> dict[str, Path]:
+def distinct_names(directories: Sequence[Path], taken: Collection[str] = ()) -> dict[str, Path]:
     """Returns {name: directory}; a name is the shortest end of the path that no other of `directories` shares.
+
+    A model in the hub's cache is called as on the hub, ORGANISATION/NAME: its path ends in the hash of a commit.
+
+    Args:
+      taken: names that are something else's already.
 
     Raises:
       UserError: a directory is given twice.
     """
-    parts = [directory.resolve().parts for directory in directories]
+    parts = _name_parts(directories)
     names = {}
     for directory, own in zip(directories, parts, strict=True):
         others = [other for other in parts if other is not own]
-        length = next((n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others)), None)
-        if length is None:
+        ends = ("/".join(own[-n:]) for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others))
+        name = next((end for end in ends if end not in taken), None)
+        if name is None:
             raise UserError(f"{directory}: given twice; name each directory once")
-        names["/".join(own[-length:])] = directory
+        names[name] = directory
     return names
+
+
+def _name_parts(directories: Sequence[Path]) -> list[tuple[str, ...]]:
+    paths = [directory.resolve().parts for directory in directories]
+    named = [_on_the_hub(path, revision=False) for path in paths]
+    counts = Counter(named)  # two revisions of one model are told apart by theirs
+    return [_on_the_hub(path, revision=counts[name] > 1) for path, name in zip(paths, named, strict=True)]
+
+
+def _on_the_hub(parts: tuple[str, ...], revision: bool) -> tuple[str, ...]:
+    """Returns .../models--ORGANISATION--NAME/snapshots/REVISION as .../"ORGANISATION/NAME", any other path as it is."""
+    for index, (repository, snapshots, commit) in enumerate(zip(parts, parts[1:], parts[2:], strict=False)):
+        if repository.startswith("models--") and snapshots == "snapshots":
+            name = repository.removeprefix("models--").replace("--", "/")
+            return *parts[:index], name + (f"@{commit[:8]}" if revision else ""), *parts[index + 3 :]
+    return parts
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Returns the files that hold a model's weights, in the order of their names: one, or the shards of one.
+
+    Raises:
+      UserError: there is none, or a shard is missing.
+    """
+    path = next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
+    if path is None:
+        raise UserError(
+            f"--model {directory}: no {WEIGHTS}, nor shards of it, nor pytorch_model.bin; give a directory written by "
+            "`ctcd export` or `save_pretrained`"
+        )
+    if path.suffix != ".json":
+        return [path]
+    shards = read_json(path, "fetch the model again").get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise UserError(f"{path}: names no shards; fetch the model again")
+    files = [directory / name for name in sorted(set(shards.values()))]
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"{missing[0]}: no such file, though {path.name} names it; fetch the model again")
+    return files
 
 
 def require_tokenizer(directory: Path) -> None:
@@ -63,7 +112,7 @@ def encoder_layers(directory: Path) -> int:
     try:
         return AutoConfig.from_pretrained(directory).num_hidden_layers
     except (AttributeError, KeyError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
 
 
@@ -97,9 +146,12 @@ def usable_positions(config) -> int | None:
 
 
 def weights_digest(directory: Path) -> str:
-    """Returns the SHA-256 (hex) of the weight file: two exports of one name are told apart by it."""
-    with (directory / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the SHA-256 (hex) of the weight file, which two exports of one name are told apart by.
+
+    Of a model in several files it is that of their SHA-256s, in the order of their names.
+    """
+    digests = [file_sha256(file) for file in weight_files(directory)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -119,16 +171,35 @@ def quiet_loading() -> Iterator[None]:
 
 
 def stored_parameters(directory: Path) -> int:
-    """Returns the number of floating-point parameters in the weight file, where tied weights are stored once.
+    """Returns the number of floating-point parameters in the weight files, where tied weights are stored once.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: a file is damaged.
     """
+    return sum(_parameters(file) for file in weight_files(directory))
+
+
+def _parameters(path: Path) -> int:
     from safetensors import SafetensorError, safe_open
 
+    if path.suffix == ".bin":
+        return _parameters_of_pickle(path)
     try:
-        with safe_open(directory / WEIGHTS, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (safe_open is no mapping)
             return sum(math.prod(part.get_shape()) for part in slices if "F" in part.get_dtype())
     except SafetensorError as error:
-        raise UserError(f"{directory / WEIGHTS}: damaged ({error}); export the model again") from error
+        raise UserError(f"{path}: damaged ({error}); export the model again") from error
+
+
+def _parameters_of_pickle(path: Path) -> int:
+    import pickle
+
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True).values()
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: damaged ({first_line(error)}); fetch the model again") from error
+    stored = {tensor.data_ptr(): tensor.numel() for tensor in tensors if tensor.is_floating_point()}
+    return sum(stored.values())

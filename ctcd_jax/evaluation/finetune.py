@@ -1,24 +1,41 @@
 """Fine-tunes exported models on GLUE or other tasks: `ctcd glue`, models x tasks x seeds, resumable cell by cell."""
 
-import os
+import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ctcd_jax.data.workers import available_cores
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.cell import run_cell
+from ctcd_jax.evaluation.cell import resolve_precision, run_cell
 from ctcd_jax.evaluation.cells_display import Display
 from ctcd_jax.evaluation.exports import encoder_layers, named_exports, require_tokenizer, require_torch, weights_digest
-from ctcd_jax.evaluation.matrix import Cell, finished, settings_of, share
-from ctcd_jax.evaluation.pool import Outcome, run_jobs
-from ctcd_jax.evaluation.results import CELLS, FAILED, LOG, PREDICTIONS, RESULTS, append_result, locked
+from ctcd_jax.evaluation.matrix import (
+    Cell,
+    finished,
+    named_models,
+    require_alike,
+    require_encoders,
+    settings_of,
+    share,
+)
+from ctcd_jax.evaluation.pool import Outcome, environments, run_jobs
+from ctcd_jax.evaluation.results import (
+    CELLS,
+    FAILED,
+    LOG,
+    PREDICTIONS,
+    RESULTS,
+    append_result,
+    claimed,
+    locked,
+    numbered_results,
+)
+from ctcd_jax.evaluation.selection import cut_text, was_cut
 from ctcd_jax.evaluation.table import write_tables
-from ctcd_jax.evaluation.task_data import Source, TaskData, choose, departures, load
+from ctcd_jax.evaluation.task_data import Source, TaskData, choose, classes_line, departures, load
 from ctcd_jax.evaluation.tasks import SMALL_TASKS, plain
 from ctcd_jax.stopping import raises_stopped
-
-GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,8 @@ def glue(
     others.
 
     Args:
-      models: exported directories; named by the shortest end of the path that tells them apart.
+      models: exported directories; named by the shortest end of the path that tells them apart, or as they are named
+        in the results that are there: a model is its weights.
       tasks: names as the source understands them; None for all of GLUE but WNLI that the source has.
       seeds: number of seeds; a seed fixes the classifier's (and pooler's) initial weights, the order and the dropout.
       out: folder of the results.
@@ -88,29 +106,40 @@ def glue(
         raise UserError(f"--jobs {options.jobs}: give 1 or more, or 0 to run the cells in this process")
     if options.intermediate:
         options = replace(options, intermediate=plain(options.intermediate))
-    directories = named_exports(models)
-    for directory in directories.values():
-        require_tokenizer(directory)
-    layers = {name: encoder_layers(directory) for name, directory in directories.items()}
+    given = _by_weights(models, warn)
+    layers = {directory: encoder_layers(directory) for directory in given.values()}
     chosen, missing = choose(source, tasks)
     if missing:
         warn(f"not in --data, so left out: {', '.join(missing)}")
     data = [load(source, task) for task in chosen]
     for line in (line for one in data for line in departures(one)):
         warn(line)
-    weights = {name: weights_digest(directory) for name, directory in directories.items()}
-    cells = _cells(directories, weights, layers, source, data, seeds, out, options)
-    results = out / RESULTS
-    settings = [dict(cell.settings) for cell in cells]
-    done = finished(results, settings, weights, {one.task.name: one for one in data}, options.intermediate)
-    cells = share(cells, *options.shard)
-    _require_encoders(cells, done)
+    axes, settings = _settings(options, data)
+    precision = resolve_precision(options.precision)
     out.mkdir(parents=True, exist_ok=True)
-    with locked(results):  # rather now than after the first cell
-        pass
-    with raises_stopped("stopped on request; the finished cells are kept, run the same command again to go on"):
-        failed = _run([cell for cell in cells if cell.key not in done], done, results, options, log)
-    write_tables(out, list(directories))
+    results = out / RESULTS
+    with claimed(out, options.shard, warn), raises_stopped(_STOPPED):
+        with locked(results):  # rather now than after the first cell
+            pass
+        rows = numbered_results(results, lambda text: warn(f"{text}, and the cell that it may be of is run again"))
+        directories = named_models(given, rows)
+        weights = dict(zip(directories, given, strict=True))
+        cells = [
+            _cell((name, directory, weights[name], layers[directory]), source, one, seed, setting, axes, out, options)
+            for name, directory in directories.items()
+            for one in data
+            for setting in settings
+            for seed in range(seeds)
+        ]
+        done = finished(results, rows, settings, weights, {one.task.name: one for one in data}, options.intermediate)
+        cells = share(cells, *options.shard)
+        pending = [cell for cell in cells if cell.key not in done]
+        require_alike(results, rows, pending, precision)
+        require_encoders(pending)
+        for line in filter(None, map(classes_line, data)) if pending else ():
+            log(line)
+        failed = _run(pending, done, results, options, log, warn)
+        write_tables(out, list(directories))
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
     if failed:
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
@@ -118,16 +147,23 @@ def glue(
     return [done[cell.key] for cell in cells]
 
 
-def _cells(
-    directories: Mapping[str, Path],
-    weights: Mapping[str, str],
-    layers: Mapping[str, int],
-    source: Source,
-    data: Sequence[TaskData],
-    seeds: int,
-    out: Path,
-    options: Options,
-) -> list[Cell]:
+_STOPPED = "stopped on request; the finished cells are kept, run the same command again to go on"
+
+
+def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str, Path]:
+    """Returns {SHA-256 of the weights: directory}, of equal ones the first."""
+    given: dict[str, Path] = {}
+    for directory in named_exports(models).values():
+        require_tokenizer(directory)
+        weights = weights_digest(directory)
+        if weights in given:
+            warn(f"--model {directory}: has the weights of {given[weights]}, which stands for both")
+        given.setdefault(weights, directory)
+    return given
+
+
+def _settings(options: Options, data: Sequence[TaskData]) -> tuple[list[str], list[dict[str, float]]]:
+    """Returns the fields of the grid, and the settings to run."""
     defaults = {name: getattr(options, name) for name in ("epochs", "learning_rate", "batch_size", "max_length")}
     axes, settings = settings_of(defaults, options.grid)
     intermediate = options.intermediate
@@ -135,57 +171,68 @@ def _cells(
         raise UserError(f"--intermediate {options.intermediate}: is none of the tasks to run; add it to --tasks")
     if intermediate and options.grid:
         raise UserError("--intermediate: goes with one setting; leave --grid out")
-
-    def cell(name: str, one: TaskData, seed: int, setting: dict) -> Cell:
-        task, directory = one.task, directories[name]
-        starts = intermediate if task.name in SMALL_TASKS and task.name != intermediate else None
-        kept = out / CELLS / name / intermediate / f"seed-{seed}" / "encoder" if intermediate else None
-        folder = out / CELLS / name / task.name / f"seed-{seed}"
-        if options.grid:
-            folder /= "-".join(f"{axis}={setting[axis]:g}" for axis in axes)
-        return Cell(
-            model=name,
-            directory=directory.resolve(),
-            weights=weights[name],
-            source=source,
-            task=task,
-            seed=seed,
-            settings=setting,
-            intermediate=starts,
-            kept=kept if starts or task.name == intermediate else None,
-            folder=folder,
-            precision=options.precision,
-            compiled=options.compiled,
-            cost=one.train.characters() * setting["epochs"] * layers[name],
-        )
-
-    return [
-        cell(name, one, seed, setting)
-        for name in directories
-        for one in data
-        for setting in settings
-        for seed in range(seeds)
-    ]
+    return axes, settings
 
 
-def _require_encoders(cells: Sequence[Cell], done: Mapping[tuple, dict]) -> None:
-    """Raises UserError where a cell needs the encoder of one that was finished without keeping it."""
-    for cell in cells:
-        if cell.kept and not cell.intermediate and cell.key in done and not cell.kept.is_dir():
-            raise UserError(f"--intermediate {cell.task.name}: {cell.kept} was not kept then; use another --out")
+def _cell(
+    model: tuple[str, Path, str, int],
+    source: Source,
+    one: TaskData,
+    seed: int,
+    setting: dict,
+    axes: Sequence[str],
+    out: Path,
+    options: Options,
+) -> Cell:
+    name, directory, weights, layers = model
+    task, intermediate = one.task, options.intermediate
+    starts = intermediate if task.name in SMALL_TASKS and task.name != intermediate else None
+    kept = out / CELLS / name / intermediate / f"seed-{seed}" / "encoder" if intermediate else None
+    folder = out / CELLS / name / task.name / f"seed-{seed}"
+    if options.grid:
+        folder /= "-".join(f"{axis}={setting[axis]:g}" for axis in axes)
+    return Cell(
+        model=name,
+        directory=directory.resolve(),
+        weights=weights,
+        source=source,
+        task=task,
+        seed=seed,
+        settings=setting,
+        intermediate=starts,
+        kept=kept if starts or task.name == intermediate else None,
+        folder=folder,
+        precision=options.precision,
+        compiled=options.compiled,
+        cost=one.train.characters() * setting["epochs"] * layers,
+    )
 
 
 def _run(
-    pending: Sequence[Cell], done: dict, results: Path, options: Options, log: Callable[[str], None]
+    pending: Sequence[Cell],
+    done: dict,
+    results: Path,
+    options: Options,
+    log: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> list[Cell]:
     """Runs the cells, adds their lines to `done`, and returns those that failed."""
+    told = functools.cache(warn)  # what is cut does not depend on the seed
     first = [cell for cell in pending if cell.intermediate is None]
     second = [cell for cell in pending if cell.intermediate is not None]
     with Display(len(pending), sum(cell.cost for cell in pending), log) as display:
-        return [cell for stage in (first, second) for cell in _run_stage(stage, done, results, options.jobs, display)]
+        stages = [_run_stage(stage, done, results, options.jobs, display, told) for stage in (first, second)]
+        return [cell for stage in stages for cell in stage]
 
 
-def _run_stage(cells: Sequence[Cell], done: dict, results: Path, jobs: int | None, display: Display) -> Iterator[Cell]:
+def _run_stage(
+    cells: Sequence[Cell],
+    done: dict,
+    results: Path,
+    jobs: int | None,
+    display: Display,
+    warn: Callable[[str], None],
+) -> Iterator[Cell]:
     """Runs cells that do not wait for one another, and yields those that fail."""
 
     def look(running: Mapping[int, float]) -> None:
@@ -195,12 +242,11 @@ def _run_stage(cells: Sequence[Cell], done: dict, results: Path, jobs: int | Non
         cell.folder.mkdir(parents=True, exist_ok=True)
         for file in (FAILED, LOG):
             (cell.folder / file).unlink(missing_ok=True)
-    environments = _environments(jobs, len(cells))
-    for outcome in run_jobs(run_cell, cells, lambda cell: cell.folder / LOG, environments, look):
-        yield from _ended(outcome, done, results, display)
+    for outcome in run_jobs(run_cell, cells, lambda cell: cell.folder / LOG, environments(jobs, len(cells)), look):
+        yield from _ended(outcome, done, results, display, warn)
 
 
-def _ended(outcome: Outcome, done: dict, results: Path, display: Display) -> list[Cell]:
+def _ended(outcome: Outcome, done: dict, results: Path, display: Display, warn: Callable[[str], None]) -> list[Cell]:
     cell, row, error = outcome
     if error is None:
         row["predictions"] = str((cell.folder / PREDICTIONS).relative_to(results.parent))
@@ -209,28 +255,10 @@ def _ended(outcome: Outcome, done: dict, results: Path, display: Display) -> lis
         metrics = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in row["metrics"].items())
         text = f"{metrics}  {row['seconds']:.0f} s"
     else:
-        (cell.folder / FAILED).write_text(f"{error}\n")
+        with contextlib.suppress(OSError):  # a full disk, of which the line below is the reason
+            (cell.folder / FAILED).write_text(f"{error}\n")
         text = f"FAILED: {error}"
     display.ended(f"{cell.model}  {cell.task.name}  seed {cell.seed}  {text}", cell.cost)
+    if row and was_cut(row):
+        warn(f"cut: {cut_text(row)}")
     return [cell] if error else []
-
-
-def _environments(jobs: int | None, cells: int) -> list[dict[str, str]]:
-    """Returns the variables of each of the worker processes; none for `jobs` 0."""
-    import psutil
-    import torch
-
-    cores = available_cores()
-    if gpus := torch.cuda.device_count():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = visible.split(",") if visible else [str(index) for index in range(gpus)]
-        count = gpus if jobs is None else jobs
-        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus], **_on_cores(cores, count)} for index in range(count)]
-    if jobs is None:
-        room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES_A_JOB)
-        jobs = max(1, min(cores, cells, room))
-    return [_on_cores(cores, jobs)] * jobs
-
-
-def _on_cores(cores: int, jobs: int) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(max(1, cores // max(jobs, 1))), "TOKENIZERS_PARALLELISM": "false"}

@@ -1,12 +1,14 @@
 """The matrix of models x tasks x seeds (x settings): which cells there are, which are finished, who does which."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.results import read_results
+from ctcd_jax.evaluation.exports import distinct_names
+from ctcd_jax.evaluation.results import RESULTS
 from ctcd_jax.evaluation.task_data import Source, TaskData, digest
 from ctcd_jax.evaluation.tasks import SMALL_TASKS, Task
 
@@ -46,12 +48,12 @@ class Cell:
 
     @property
     def key(self) -> tuple:
-        return key(self.model, self.task.name, self.seed, self.settings)
+        return key(self.weights, self.task.name, self.seed, self.settings)
 
 
-def key(model: str, task: str, seed: int, settings: Mapping[str, float]) -> tuple:
-    """Returns what tells a cell from all others of one folder."""
-    return model, task, seed, tuple(sorted(settings.items()))
+def key(weights: str, task: str, seed: int, settings: Mapping[str, float]) -> tuple:
+    """Returns what tells a cell from all others of one folder: a model is its weights, whatever it is called."""
+    return weights, task, seed, tuple(sorted(settings.items()))
 
 
 def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[list[str], list[dict[str, float]]]:
@@ -71,14 +73,32 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
         numbers = [_positive(f"--grid {text}", TUNABLE[name], value) for value in values.split(",")]
         axes[name] = list(dict.fromkeys(numbers))
     for name, value in defaults.items():
-        if not value > 0:
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: give more than 0, and no infinity")
     chosen = itertools.product(*axes.values())
     return list(axes), [{**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in chosen]
 
 
+def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, dict]]) -> dict[str, Path]:
+    """Returns {name: directory}: a model that has results keeps the name it has there, others get one of their own.
+
+    Args:
+      directories: by the SHA-256 of their weights.
+      rows: lines of `results.jsonl` with their numbers.
+    """
+    recorded: dict[str, str] = {}
+    for _, row in rows:
+        recorded.setdefault(row.get("weights"), row["model"])
+    kept = {weights: recorded[weights] for weights in directories if weights in recorded}
+    ends = distinct_names(list(directories.values()), kept.values())
+    return {
+        kept.get(weights, end): directory for (weights, directory), end in zip(directories.items(), ends, strict=True)
+    }
+
+
 def finished(
     results: Path,
+    rows: Sequence[tuple[int, dict]],
     settings: Sequence[Mapping],
     weights: Mapping[str, str],
     tasks: Mapping[str, TaskData],
@@ -87,6 +107,7 @@ def finished(
     """Returns {cell's key: its line} of `results.jsonl`.
 
     Args:
+      rows: its lines with their numbers.
       settings, weights, tasks, intermediate: of the cells asked for; weights (SHA-256) and tasks by name.
 
     Raises:
@@ -95,24 +116,63 @@ def finished(
     """
     examples = {name: digest(data) for name, data in tasks.items()}
     cells = {}
-    for number, row in enumerate(read_results(results), start=1):
-        used = row["hyperparameters"]
+    for number, row in rows:
+        place, name, used = f"{results}:{number}", row["task"], row["hyperparameters"]
         if used not in settings:
             nearest = min(settings, key=lambda setting: len(_changed(setting, used)))
             changed = ", ".join(_changed(nearest, used)) or "setting"
-            raise UserError(f"{results}:{number}: run with another {changed}; use another --out")
-        if row["weights"] != weights.get(row["model"], row["weights"]):
-            raise UserError(f"{results}:{number}: {row['model']} had other weights then; use another --out")
-        if (name := row["task"]) in tasks:
-            if row.get("data", examples[name]) != examples[name]:
-                raise UserError(f"{results}:{number}: {name} had other examples then; use another --out")
-            if tuple(row["metrics"]) != tasks[name].metrics:
-                raise UserError(f"{results}:{number}: {name} had other metrics then; use another --out")
-        if row["task"] in SMALL_TASKS and row.get("intermediate") != intermediate and row["task"] != intermediate:
+            raise UserError(f"{place}: run with another {changed}; use another --out")
+        own = row.get("weights", weights.get(row["model"]))
+        if own != weights.get(row["model"], own):
+            raise UserError(
+                f"{place}: {row['model']} had other weights then; use another --out, or give the model of then, too"
+            )
+        if name in tasks:
+            _require_same_task(place, row, tasks[name], examples[name])
+        if name in SMALL_TASKS and row.get("intermediate") != intermediate and name != intermediate:
             began = row.get("intermediate") or "the pre-trained model"
-            raise UserError(f"{results}:{number}: {row['task']} began from {began} then; use another --out")
-        cells[key(row["model"], row["task"], row["seed"], used)] = row
+            raise UserError(f"{place}: {name} began from {began} then; use another --out")
+        cells[key(own, name, row["seed"], used)] = row
     return cells
+
+
+def require_alike(results: Path, rows: Sequence[tuple[int, dict]], pending: Sequence[Cell], precision: str) -> None:
+    """Raises UserError if a cell is to be computed in another precision than those that it goes into one mean with.
+
+    Args:
+      rows: the lines of `results.jsonl` with their numbers.
+      precision: of the cells that are to be run.
+    """
+    means = {(cell.weights, cell.task.name) for cell in pending}
+    for number, row in rows:
+        then = row.get("precision") or precision
+        if (row.get("weights"), row["task"]) in means and then != precision:
+            raise UserError(
+                f"{results}:{number}: {row['task']} was computed in {then} then, and would be in {precision} now; give "
+                f"--precision {then}, or use another --out"
+            )
+
+
+def require_encoders(pending: Sequence[Cell]) -> None:
+    """Raises UserError where a cell needs the encoder of one that was finished without keeping it."""
+    to_come = {cell.kept for cell in pending if cell.intermediate is None}
+    for cell in pending:
+        if cell.intermediate and cell.kept not in to_come and not cell.kept.is_dir():
+            raise UserError(
+                f"--intermediate {cell.intermediate}: {cell.kept} was not kept then; use another --out, or take the "
+                f"line of its cell out of {RESULTS} to have it run again"
+            )
+
+
+def _require_same_task(place: str, row: Mapping, data: TaskData, examples: str) -> None:
+    name, task = row["task"], data.task
+    if tuple(row["metrics"]) != data.metrics:
+        raise UserError(f"{place}: {name} had other metrics then; use another --out")
+    then, now = row.get("positive"), task.classes and task.classes[-1]
+    if then is not None and then != now and then in task.classes:
+        raise UserError(f"{place}: F1 of {name} was that of {then} then; give --positive {then}, or use another --out")
+    if row.get("data", examples) != examples:
+        raise UserError(f"{place}: {name} had other examples then; use another --out")
 
 
 def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
@@ -133,6 +193,6 @@ def _positive(place: str, kind: type, text: str):
         value = kind(text)
     except ValueError:
         value = 0
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise UserError(f"{place}: '{text}' is no {'whole number' if kind is int else 'number'} above 0")
     return value

@@ -9,12 +9,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctcd_jax.allocator import keep_freed_memory
+from ctcd_jax.data.workers import available_cores
+from ctcd_jax.stopping import SIGNALS
 
+GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
 
 # Called with a job and a function that is told the share of it that is done.
@@ -49,6 +53,7 @@ def run_jobs(
             yield Outcome(job, *attempt(work, job, lambda done, index=index: look({index: done})))
         return
     waiting = list(enumerate(jobs))[::-1]
+    # None has a process yet: whatever stops us while they start, those that have are known and ended.
     workers = [_Worker(work, environment) for environment in environments[: len(jobs)]]
     try:
         while waiting or any(worker.job is not None for worker in workers):
@@ -68,9 +73,35 @@ def attempt(work: Work, job: Any, progress: Callable[[float], None]) -> tuple[An
     try:
         return work(job, progress), None
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # where there is no room for it, the line below is all there is
+            traceback.print_exc()
         text = " ".join(str(error).split())
         return None, f"{type(error).__name__}: {text[:300]}"
+
+
+def environments(jobs: int | None, count: int) -> list[dict[str, str]]:
+    """Returns the variables of each of the worker processes that `count` jobs of fine-tuning want; none for `jobs` 0.
+
+    Args:
+      jobs: processes; None: one a GPU or, on CPUs, one a core as far as memory allows.
+    """
+    import psutil
+    import torch
+
+    cores = available_cores()
+    if gpus := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else [str(index) for index in range(gpus)]
+        jobs = gpus if jobs is None else jobs
+        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus], **_on_cores(cores, jobs)} for index in range(jobs)]
+    if jobs is None:
+        room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES_A_JOB)
+        jobs = max(1, min(cores, count, room))
+    return [_on_cores(cores, jobs)] * jobs
+
+
+def _on_cores(cores: int, jobs: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(max(1, cores // max(jobs, 1))), "TOKENIZERS_PARALLELISM": "false"}
 
 
 class _Worker:
@@ -79,10 +110,10 @@ class _Worker:
     def __init__(self, work: Work, environment: Mapping[str, str]):
         self._work, self._environment = work, dict(environment)
         self.job, self.index, self.done = None, -1, 0.0
-        self._start()
+        self._process = None
 
     def give(self, index: int, job: Any, log_of: Callable[[Any], Path]) -> None:
-        if not self._process.is_alive():
+        if self._process is None or not self._process.is_alive():
             self._start()
         self.index, self.job, self.done = index, job, 0.0
         with contextlib.suppress(OSError):  # it has died meanwhile, which `look` will find
@@ -104,8 +135,9 @@ class _Worker:
         return None
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.join()
+        if self._process is not None and self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
 
     def _ended(self, result: Any, error: str | None) -> Outcome:
         job, self.job = self.job, None
@@ -116,7 +148,13 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, self._work, self._environment)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
+        resource_tracker.ensure_running()  # by itself it would let the signals through again
+        # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that its end is noticed here
 
 
@@ -129,14 +167,18 @@ def _death(code: int | None) -> str:
 
 def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the parent stops its workers itself
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     while True:
         job, log = pipe.recv()
-        with _printing_to(log):
-            outcome = attempt(work, job, _seldom(lambda done: pipe.send(("progress", done))))
+        try:
+            with _printing_to(log):
+                outcome = attempt(work, job, _seldom(lambda done: pipe.send(("progress", done))))
+        except OSError as error:
+            outcome = None, f"{log}: {error.strerror}"
         pipe.send(("done", outcome))
 
 
@@ -167,8 +209,18 @@ def _printing_to(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush_or_drop()
             for stream, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, stream)
                 os.close(copy)
+
+
+def _flush_or_drop() -> None:
+    """Writes out what was printed; what a full disk does not take is lost, and no reason to lose a result."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), number)
+            stream.flush()

@@ -32,6 +32,20 @@ def majority_share(labels: Sequence[int]) -> float:
     return Counter(labels).most_common(1)[0][1] / len(labels)
 
 
+def majority(metrics: Sequence[str], labels: Sequence[float]) -> dict[str, float]:
+    """Returns {metric: value} of one answer for everything, the baseline that a model has to beat.
+
+    Of classes the answer is the most frequent of `labels` (the last of those equally frequent); of scores any constant,
+    whose correlations are 0.
+
+    Args:
+      metrics, labels: as for `score`.
+    """
+    counts = Counter(labels)
+    answer = max(counts, key=lambda label: (counts[label], label))
+    return score(metrics, labels, [answer] * len(labels))
+
+
 def _correlation(function):
     def value(labels, predictions):
         # Undefined for a constant, which a collapsed model predicts: 0, as scikit-learn has it for Matthews.

@@ -2,7 +2,10 @@
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from ctcd_jax.evaluation.tasks import TASKS
 
 
 def selected(rows: Sequence[dict]) -> list[dict]:
@@ -10,7 +13,8 @@ def selected(rows: Sequence[dict]) -> list[dict]:
 
     The setting is the one whose headline is best in the mean over its seeds. Those with fewer seeds than another (a
     grid that is still running, a seed that failed) do not compete: one lucky seed would win too easily. A cell that was
-    run twice counts as it was last.
+    run twice counts as it was last. Cells computed in another precision than most of their setting do not count:
+    `applied_note` says so.
     """
     chosen = []
     for settings in _competing(rows).values():
@@ -53,16 +57,89 @@ def settings_table(rows: Sequence[dict]) -> list[list[str]]:
     return [["model", *tasks], *([model, *(cells.get(task, "–") for task in tasks)] for model, cells in taken.items())]
 
 
+def applied_note(rows: Sequence[dict]) -> list[str]:
+    """Says in sentences how the cells of the table were computed, where that is not what a reader would expect.
+
+    What was cut, and to which length; of which class F1 is; what was computed in more than one way; which cells are
+    left out because the others of their mean were computed in another precision or cut to another length.
+    """
+    chosen = selected(rows)
+    notes = []
+    if cuts := {(row["model"], row["task"]): cut_text(row) for row in chosen if was_cut(row)}:
+        notes.append(f"Cut: {'; '.join(cuts.values())}.")
+    for task, name in {row["task"]: row.get("positive") for row in chosen}.items():
+        if name is not None and task not in TASKS:
+            notes.append(f"F1 of {task} is that of class {name}.")
+    for field in ("precision", "compiled"):  # unlike between models as well as between the seeds of one
+        if len(values := _values(chosen, field)) > 1:
+            notes.append(f"Cells were computed with more than one {field}: {', '.join(values)}.")
+    for field in ("device", "threads"):
+        for model, task in dict.fromkeys((row["model"], row["task"]) for row in chosen):
+            seeds = [row for row in chosen if (row["model"], row["task"]) == (model, task)]
+            if len(values := _values(seeds, field)) > 1:
+                notes.append(f"The seeds of {model} on {task} differ in {field}: {', '.join(values)}.")
+    left = [
+        f"{model} {task} seed {seed}"
+        for (model, task), settings in _grouped(rows).items()
+        for seeds in settings.values()
+        for seed in sorted(seeds.keys() - _alike(seeds).keys())
+    ]
+    if left:
+        notes.append(
+            f"Left out, being computed in another precision or cut to another length than the others of their mean: "
+            f"{', '.join(left)}."
+        )
+    return notes
+
+
+def was_cut(row: dict) -> bool:
+    """Whether a line says that examples were longer than the model takes, or than the settings allow."""
+    return bool(row.get("cut_train") or row.get("cut_dev"))
+
+
+def cut_text(row: dict) -> str:
+    """Says which share of the examples of a line was cut, and to how many tokens."""
+    parts = [
+        f"{row[count] / row[total]:.1%} of the {name} examples"
+        for count, total, name in (("cut_train", "train_rows", "training"), ("cut_dev", "dev_rows", "development"))
+        if row.get(count) and row.get(total)
+    ]
+    asked = row["hyperparameters"].get("max_length", row["max_length_used"])
+    more = "" if asked == row["max_length_used"] else f", all that the model takes of {asked}"
+    return f"{row['model']} on {row['task']} {' and '.join(parts)} to {row['max_length_used']} tokens{more}"
+
+
+def _values(rows: Iterable[dict], field: str) -> list[str]:
+    return list(dict.fromkeys(str(row[field]) for row in rows if row.get(field) is not None))
+
+
 def _competing(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
     """{(model, task): {setting: {seed: line}}}, less the settings with fewer seeds than another of their cell."""
+    competing = {}
+    for cell, settings in _grouped(rows).items():
+        alike = {name: _alike(seeds) for name, seeds in settings.items()}
+        most = max(map(len, alike.values()))
+        competing[cell] = {name: seeds for name, seeds in alike.items() if len(seeds) == most}
+    return competing
+
+
+def _grouped(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
+    """{(model, task): {setting: {seed: its last line}}}."""
     cells: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
     for row in rows:
         settings = cells.setdefault((row["model"], row["task"]), {})
         settings.setdefault(_setting(row), {})[row["seed"]] = row
-    return {
-        cell: {name: seeds for name, seeds in settings.items() if len(seeds) == max(map(len, settings.values()))}
-        for cell, settings in cells.items()
-    }
+    return cells
+
+
+def _alike(seeds: dict[int, dict]) -> dict[int, dict]:
+    """Those of the precision and the applied length that most have; a line that does not say goes with any."""
+    for field in ("precision", "max_length_used"):
+        counts = Counter(row[field] for row in seeds.values() if row.get(field) is not None)
+        if len(counts) > 1:
+            most = counts.most_common(1)[0][0]
+            seeds = {seed: row for seed, row in seeds.items() if row.get(field) in (None, most)}
+    return seeds
 
 
 def _setting(row: dict) -> str:
@@ -70,7 +147,7 @@ def _setting(row: dict) -> str:
 
 
 def _headline(seeds: dict[int, dict]) -> float:
-    return statistics.fmean(row["value"] for row in seeds.values())
+    return statistics.fmean(row.get("value", next(iter(row["metrics"].values()))) for row in seeds.values())
 
 
 def _hyperparameters(rows: Iterable[dict]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from ctcd_jax.evaluation.comparison import (
 )
 from ctcd_jax.evaluation.predictions import keep
 from ctcd_jax.evaluation.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
-from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
+from ctcd_jax.evaluation.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import (
     MAJORITY_NOTE,
     Cell,
@@ -57,7 +57,8 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
       UserError: results.jsonl is damaged.
     """
     with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
-        rows = in_order(read_results(out / RESULTS), models)
+        # What is left out `glue` has said before.
+        rows = in_order(read_results(out / RESULTS, warn=lambda text: None), models)
         keep(rows, out)
         compared = differences(rows, out)
         failed = [_failed_line(*cell) for cell in failed_cells(out).items()]
@@ -151,6 +152,7 @@ def reading_notes(rows: Sequence[dict]) -> str:
         notes.append("MNLI stands in the averages with its matched set; the paper does not say which it printed.")
     # How the cells were run: the settings, then what came of them.
     notes.append(settings_note(rows))
+    notes += applied_note(rows)
     notes += _intermediate_notes(chosen)
     if summary.majority:
         notes.append(MAJORITY_NOTE)

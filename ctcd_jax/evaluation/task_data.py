@@ -88,6 +88,19 @@ def digest(data: TaskData) -> str:
     return found.hexdigest()
 
 
+def classes_line(data: TaskData) -> str | None:
+    """Returns a line with the classes of a task of the user's own, as they were found and counted; else None."""
+    task = data.task
+    if task.name in TASKS or not task.classes:
+        return None
+    counts = []
+    for name, split in zip(task.splits, (data.train, *data.dev), strict=True):
+        seen = Counter(split.labels)
+        counts.append(f"{name} {', '.join(f'{label} ({seen[index]:,})' for index, label in enumerate(task.classes))}")
+    more = f"; F1 is that of {task.classes[1]}" if "f1" in task.metrics else ""
+    return f"{task.folder}: {len(task.classes)} classes: {'; '.join(counts)}{more}"
+
+
 def departures(data: TaskData) -> Iterator[str]:
     """Yields a line for everything in which a split of GLUE is not what was published: rows, labels, broken rows."""
     task = data.task
@@ -97,10 +110,15 @@ def departures(data: TaskData) -> Iterator[str]:
             yield f"{title}: {len(split):,} rows, the official split has {task.rows[position]:,}"
         if split.skipped:
             yield f"{title}: rows skipped for lack of columns: {split.skipped:,}"
+        for note in split.notes:
+            yield f"{title}: {note}"
         if task.classes is not None:
             seen = Counter(split.labels)
             absent = [label for index, label in enumerate(task.classes) if not seen[index]]
             if absent:
                 yield f"{title}: no row with label {', '.join(absent)}"
+            single = [label for index, label in enumerate(task.classes) if seen[index] == 1]
+            if single and name == "train" and task.name not in TASKS:
+                yield f"{title}: only one row with label {', '.join(single)}"
         elif len(set(split.labels)) == 1:
             yield f"{title}: all scores are {split.labels[0]:g}"

@@ -1,33 +1,30 @@
 """Tasks in files: GLUE's TSV folders, and the user's own TSV, CSV or JSONL files, any of them gzipped."""
 
-import contextlib
-import csv
 import dataclasses
-import gzip
-import io
 import json
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.evaluation.task_inference import infer_task, is_integer
+from ctcd_jax.evaluation.task_rows import Row, find_file, json_objects, kind, swallowed_line, table_rows
 from ctcd_jax.evaluation.tasks import TASKS, Task, plain
-
-ENDINGS = (".tsv", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Split:
     """Examples: one or two columns of text, and per row a class id (int) or a score (float).
 
-    `skipped` counts rows of the official file that lack columns.
+    `skipped` counts rows of the official file that lack columns; `notes` are lines on what else was not taken as it is.
     """
 
     sentences: tuple[list[str], ...]
     labels: list[int] | list[float]
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,7 +59,7 @@ class Folder:
         folders = {plain(path.name): path for path in _folders(self.path)}
         if wanted not in folders:
             raise UserError(f"--tasks {name}: no such task in {self.path}{did_you_mean(plain(name), folders)}")
-        return known or _infer_task(plain(name), folders[wanted])
+        return known or infer_task(plain(name), folders[wanted])
 
     def read(self, task: Task, split: str) -> Split:
         """Reads `split` of a task from FOLDER/SPLIT.tsv, or .tsv.gz.
@@ -93,13 +90,25 @@ class OwnFiles:
         if self.task.classes is None:
             return self.task
         path = find_file(self._folder(), "train")
-        values = {row[-1] for _, row in _examples(path, self.task)}
-        integers = all(_is_integer(value) for value in values)
-        classes = tuple(sorted(values, key=int if integers else str))
+        places = [(f"{path}:{line}", row[-1]) for line, row in _examples(path, self.task)]
+        if not places:
+            raise UserError(f"{path}: no rows; the file needs at least one example")
+        labels = [_trimmed(label, place) for place, label in places]
+        counts = Counter(labels)
+        if _has_no_header(path, self.task) and counts[labels[0]] == 1 and len(counts) > 2:
+            raise UserError(
+                f"{places[0][0]}: no other row has the label {labels[0]!r}; if it is a header, give --columns by name, "
+                "else leave the row out"
+            )
+        classes = tuple(sorted(counts, key=int if all(map(is_integer, counts)) else str))
         if len(classes) < 2:
             raise UserError(f"{path}: only one class ({', '.join(classes)}) in column {self.task.label!r}")
         if "f1" in self.task.metrics and len(classes) > 2:
             raise UserError(f"--metric f1: {path} has {len(classes)} classes, F1 is for two; give accuracy")
+        if positive := self.task.positive:
+            if positive not in classes:
+                raise UserError(f"--positive {positive}: no such class in {path}{did_you_mean(positive, classes)}")
+            classes = (*(name for name in classes if name != positive), positive)
         return dataclasses.replace(self.task, classes=classes)
 
     def read(self, task: Task, split: str) -> Split:
@@ -116,106 +125,89 @@ def read_file(path: Path, task: Task) -> Split:
     Raises:
       UserError: the file is empty, lacks a column, or a label is not what the task expects (file:line).
     """
-    sentences, labels, skipped = tuple([] for _ in task.sentences), [], 0
+    sentences, labels = tuple([] for _ in task.sentences), []
+    skipped = trimmed = empty = 0
     for line, row in _examples(path, task):
         if row is None:
             skipped += 1
             continue
         for texts, text in zip(sentences, row[:-1], strict=True):
             texts.append(text)
-        labels.append(label_of(task, row[-1], f"{path}:{line}"))
+        label = _trimmed(row[-1], f"{path}:{line}")
+        hint = "" if labels or not _has_no_header(path, task) else "; if it is a header, give --columns by name"
+        labels.append(label_of(task, label, f"{path}:{line}", hint))
+        trimmed += label != row[-1]
+        empty += not all(text.strip() for text in row[:-1])
     if not labels:
         raise UserError(f"{path}: no rows; the file needs at least one example")
-    return Split(sentences, labels, skipped)
+    notes = []
+    if _header_is_guessed(task):
+        notes.append("the first row is taken as a header")
+    if trimmed:
+        notes.append(f"labels with blanks around them, which are trimmed: {trimmed:,}")
+    if empty and task.name not in TASKS:
+        notes.append(f"rows with an empty text: {empty:,}")
+    return Split(sentences, labels, skipped, tuple(notes))
 
 
-def label_of(task: Task, value: str, place: str) -> int | float:
-    """Returns the class id or the score that `value` stands for; `place` is what an error names."""
+def label_of(task: Task, value: str, place: str, hint: str = "") -> int | float:
+    """Returns the class id or the score that `value` stands for; `place` is what an error names, `hint` its end."""
     if task.classes is None:
         try:
             score = float(value)
         except ValueError:
             score = math.nan
         if not math.isfinite(score):
-            raise UserError(f"{place}: score {value!r} of {task.name} is not a number")
+            raise UserError(f"{place}: score {value!r} of {task.name} is not a number{hint}")
         if task.interval and not task.interval[0] <= score <= task.interval[1]:
             raise UserError(
                 f"{place}: score {value} of {task.name} is not from {task.interval[0]:g} to {task.interval[1]:g}"
             )
         return score
     if value not in task.classes:
-        raise UserError(f"{place}: label {value!r} of {task.name} is none of {', '.join(task.classes)}")
+        raise UserError(f"{place}: label {value!r} of {task.name} is none of {', '.join(task.classes)}{hint}")
     return task.classes.index(value)
-
-
-def find_file(folder: Path, split: str) -> Path:
-    """Returns FOLDER/SPLIT with one of `ENDINGS`, perhaps .gz."""
-    for ending in ENDINGS:
-        for path in (folder / f"{split}{ending}", folder / f"{split}{ending}.gz"):
-            if path.is_file():
-                return path
-    raise UserError(f"{folder / split}.tsv: no such file (nor .csv, .jsonl, with or without .gz)")
 
 
 def _examples(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     """Yields (line number from 1, texts and label); None for a row that lacks columns where the task has such."""
-    with _readable(path):
-        yield from _chosen(path, task)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(
-            f"{path}: cannot be read ({reason}); give UTF-8, whole, and gzipped only if it is called .gz"
-        ) from error
-
-
-def _chosen(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     wanted = (*task.sentences, task.label)
-    if _kind(path) == ".jsonl":
-        for line, fields in _objects(path):
+    if kind(path) == ".jsonl":
+        for line, fields in json_objects(path):
             yield line, [_field(fields, column, f"{path}:{line}") for column in wanted]
         return
-    rows = _rows(path)
-    names = next(rows, (0, []))[1] if task.header else None
-    columns = [_position(path, names, column) for column in wanted]
-    for line, row in rows:
-        if len(row) > max(columns):
-            yield line, [row[column] for column in columns]
-        elif task.short_rows:
+    rows = table_rows(path)
+    header = next(rows, None) if task.header else None
+    columns = [_position(path, header.fields if header else None, column) for column in wanted]
+    if header and _header_is_guessed(task) and header.fields[columns[-1]].strip() in task.classes:
+        raise UserError(f"{path}:{header.line}: an example, where train has a header; give both files one, or neither")
+    if kind(path) == ".csv":
+        rows = _refuse_swallowed(path, task, list(rows), columns[-1])
+    width = len(header.fields) if header else None
+    for line, row, _ in rows:
+        width = width or len(row)
+        if len(row) <= max(columns):
+            if not task.short_rows:
+                raise UserError(f"{path}:{line}: {len(row)} columns, column {max(columns) + 1} is needed")
             yield line, None
+        elif len(row) == width or task.name in TASKS:
+            yield line, [row[column] for column in columns]
         else:
-            raise UserError(f"{path}:{line}: {len(row)} columns, column {max(columns) + 1} is needed")
+            before = "the header" if header else "the first row"
+            more = "; in CSV a text with a comma in it is quoted" if kind(path) == ".csv" else ""
+            raise UserError(f"{path}:{line}: {len(row)} columns, {before} has {width}{more}")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number from 1, fields), less empty lines and a byte-order mark; only CSV knows quotes."""
-    with _open(path) as file:
-        if _kind(path) == ".csv":
-            reader = csv.reader(file)
-            yield from ((reader.line_num, row) for row in reader if row)
-            return
-        for number, line in enumerate(file, start=1):
-            if line := line.rstrip("\r\n"):
-                yield number, line.split("\t")
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict]]:
-    with _open(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                fields = json.loads(line)
-            except ValueError:
-                fields = None
-            if not isinstance(fields, dict):
-                raise UserError(f"{path}:{number}: not a JSON object; give one a line")
-            yield number, fields
+def _refuse_swallowed(path: Path, task: Task, rows: list[Row], label: int) -> list[Row]:
+    """Returns `rows`. Raises UserError where two stray quotation marks have made one field of several rows."""
+    labels = set(task.classes or ()) or {row.fields[label].strip() for row in rows if len(row.fields) > label}
+    for row in rows:
+        if found := swallowed_line(row, label, _is_number if task.classes is None else labels.__contains__):
+            raise UserError(
+                f"{path}:{row.line}: a quoted field that begins here holds line {found}, which is a row of its own; "
+                "remove the stray quotation marks"
+            )
+    return rows
 
 
 def _field(fields: dict, column: str | int, place: str) -> str:
@@ -224,18 +216,27 @@ def _field(fields: dict, column: str | int, place: str) -> str:
     value = fields[column]
     if value is None:
         raise UserError(f"{place}: field {column!r} is null; give a value or leave the line out")
+    if isinstance(value, dict | list):
+        raise UserError(f"{place}: field {column!r} is neither a text nor a number")
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _open(path: Path) -> io.TextIOBase:
-    # newline="\n": only that ends a row of a TSV. A stray carriage return or an odd quotation mark is text in GLUE.
-    newline = "" if _kind(path) == ".csv" else "\n"
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline=newline)
+def _trimmed(label: str, place: str) -> str:
+    label = label.strip()
+    if not label:
+        raise UserError(f"{place}: the label is empty; give one or leave the row out")
+    if "\n" in label or "\r" in label:
+        raise UserError(f"{place}: the label runs over several lines")
+    return label
 
 
-def _kind(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix
+def _has_no_header(path: Path, task: Task) -> bool:
+    return not task.header and kind(path) != ".jsonl"
+
+
+def _header_is_guessed(task: Task) -> bool:
+    """Whether `infer_task` has found a header, rather than the user or GLUE said that there is one."""
+    return task.header and isinstance(task.label, int)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -248,44 +249,15 @@ def _position(path: Path, names: list[str] | None, column: str | int) -> int:
     if names is None or isinstance(column, int):
         return column
     if column not in names:
-        raise UserError(f"{path}:1: no column {column!r} in the header{did_you_mean(column, names)}")
+        more = "" if len(names) > 1 else "; columns of a .tsv are told apart by tabs, of a .csv by commas"
+        raise UserError(f"{path}:1: no column {column!r} in the header{did_you_mean(column, names)}{more}")
+    if names.count(column) > 1:
+        raise UserError(f"{path}:1: {names.count(column)} columns are called {column!r}; rename one")
     return names.index(column)
 
 
-def _infer_task(name: str, folder: Path) -> Task:
-    path = find_file(folder, "train")
-    with _readable(path):
-        rows = list(_rows(path))
-    if not rows:
-        raise UserError(f"{path}: no rows; the file needs at least one example")
-    width = len(rows[0][1])
-    if width not in (2, 4):
-        raise UserError(
-            f"{path}:1: {width} columns; give two (text and label), four as in CoLA, or --task and --columns"
-        )
-    text, label = (3, 1) if width == 4 else _two_columns(rows)
-    header = width == 2 and not _is_integer(rows[0][1][label])
-    examples = rows[1:] if header else rows
-    for line, row in examples:
-        if len(row) <= label or not _is_integer(row[label]):
-            raise UserError(f"{path}:{line}: the label in column {label + 1} must be an integer")
-    classes = tuple(sorted({row[label] for _, row in examples}, key=int))
-    if len(classes) < 2:
-        raise UserError(
-            f"{path}: only one class ({', '.join(classes)}) in column {label + 1}; a task needs two or more"
-        )
-    if width == 4:
-        metrics = ("accuracy", "matthews")
-    else:
-        metrics = ("accuracy", "f1", "matthews") if len(classes) == 2 else ("accuracy",)
-    return Task(name, folder.name, (text,), label, classes, metrics, header=header)
-
-
-def _two_columns(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
-    """(text, label): the label has more integers below a possible header row; the second column when they tie."""
-    integers = [sum(len(row) > column and _is_integer(row[column]) for _, row in rows[1:]) for column in (0, 1)]
-    return (1, 0) if integers[0] > integers[1] else (0, 1)
-
-
-def _is_integer(value: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+", value) is not None
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False

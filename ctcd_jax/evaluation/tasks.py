@@ -22,6 +22,7 @@ class Task:
       rows: official number of examples of each of `splits`; empty where nobody has said.
       dev: development splits. A second one, MNLI's mismatched genres, is scored by `accuracy_mismatched`.
       interval: of a regression's scores.
+      positive: the class that F1 is of, where the user has chosen it; else the last of `classes` is.
       short_rows: whether the official files have rows that lack columns, which are then skipped and counted.
     """
 
@@ -37,6 +38,7 @@ class Task:
     header: bool = True
     interval: tuple[float, float] | None = None
     short_rows: bool = False
+    positive: str | None = None
 
     @property
     def headline(self) -> str:
@@ -144,14 +146,14 @@ DEFAULT_TASKS = tuple(name for name in TASKS if name != "wnli")
 SMALL_TASKS = ("rte", "mrpc", "stsb")
 
 
-def own_task(name: str, columns: str, metrics: str) -> Task:
-    """Returns a task of the user's own from `--task NAME --columns TEXT[,TEXT],LABEL --metric M[,M]`.
+def own_task(name: str, columns: str, metrics: str, positive: str | None = None) -> Task:
+    """Returns the task of --task NAME --columns TEXT[,TEXT],LABEL --metric M[,M] [--positive CLASS].
 
     A column that is a number is a zero-based position in a file without a header. Its classes are the training file's:
-    `task_data.own_classes`.
+    `task_files.OwnFiles.find`.
 
     Raises:
-      UserError: not one or two texts and a label, or metrics that do not belong together.
+      UserError: not one or two texts and a label, metrics that do not belong together, or a class without F1.
     """
     if not re.fullmatch(r"\w[\w. -]*", name) or plain(name) in TASKS:
         raise UserError(f"--task {name}: give a name of your own, of letters, digits, hyphens and underscores")
@@ -164,13 +166,18 @@ def own_task(name: str, columns: str, metrics: str) -> Task:
     names = tuple(int(part) if part.isdecimal() else part for part in parts)
     wanted = tuple(metrics.split(","))
     for metric in wanted:
+        if wanted.count(metric) > 1:
+            raise UserError(f"--metric {metrics}: {metric} is given twice; name each metric once")
         if metric not in CLASSIFICATION + REGRESSION:
             raise UserError(f"--metric {metric}: give {', '.join(CLASSIFICATION)} or {', '.join(REGRESSION)}")
     regression = wanted[0] in REGRESSION
     if any((metric in REGRESSION) != regression for metric in wanted):
         raise UserError(f"--metric {metrics}: give metrics of classes or of scores, not both")
+    if positive is not None and "f1" not in wanted:
+        raise UserError(f"--positive {positive}: only F1 is of one class; leave it out, or give --metric f1")
     classes = None if regression else ()
-    return Task(plain(name), name, names[:-1], names[-1], classes, wanted, header=not any(positions))
+    header = not any(positions)
+    return Task(plain(name), name, names[:-1], names[-1], classes, wanted, header=header, positive=positive)
 
 
 def plain(name: str) -> str:

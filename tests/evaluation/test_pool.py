@@ -124,3 +124,68 @@ def test_whoever_stops_leaves_no_process_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(run_jobs(sleep, [1, 2], lambda job: tmp_path / f"{job}", [{}, {}], stop))
     assert multiprocessing.active_children() == []
+
+
+def chatter(job, progress):
+    print("x" * 100_000)
+    if job == "fail":
+        raise ValueError("no such thing")
+    return 2 * job
+
+
+def test_a_log_that_cannot_be_written_loses_no_result_and_no_reason(tmp_path, capfd):
+    """/dev/full takes nothing, as a full disk does; a log in a folder that is not there cannot be opened."""
+    places = {1: Path("/dev/full"), "fail": Path("/dev/full"), 2: tmp_path / "none" / "log", 3: tmp_path / "log"}
+    outcomes = run_jobs(chatter, list(places), places.get, [{}], lambda done: None)
+    found = {job: (result, error) for job, result, error in outcomes}
+    assert found[3] == (6, None)
+    assert found[1] in [(2, None), (None, "OSError: [Errno 28] No space left on device")]
+    assert found["fail"][1] in ["ValueError: no such thing", "OSError: [Errno 28] No space left on device"]
+    assert found[2] == (None, f"{tmp_path}/none/log: No such file or directory")
+    assert (tmp_path / "log").read_text() == "x" * 100_000 + "\n"
+    assert "xxx" not in capfd.readouterr().out  # nor does what is left over reach the terminal
+
+
+SIGNALLED = """
+import sys, time
+from test_pool import run_jobs, sleep
+from pathlib import Path
+from ctcd_jax.errors import Stopped
+from ctcd_jax.stopping import raises_stopped
+try:
+    with raises_stopped("stopped"):
+        print("ready", flush=True)
+        list(run_jobs(sleep, [1, 2], lambda job: Path(sys.argv[1]) / str(job), [{}, {}], lambda done: None))
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.4])
+def test_ctrl_c_while_the_processes_start_is_one_line_and_leaves_none_behind(tmp_path, after):
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout.readline() == "ready\n"
+    time.sleep(after)
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    said, errors = parent.communicate(timeout=30)
+    assert (said, errors, parent.returncode) == ("stopped\n", "", 0)
+    began = time.monotonic()
+    while _group_runs(parent.pid):
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
+
+
+def _group_runs(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

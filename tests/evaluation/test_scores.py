@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ctcd_jax.evaluation.scores import majority_share, score
+from ctcd_jax.evaluation.scores import majority, majority_share, score
 
 LABELS = [1, 1, 1, 0, 0, 1, 0, 0]
 GUESSES = [1, 1, 0, 0, 1, 1, 0, 1]
@@ -35,3 +35,16 @@ def test_a_constant_prediction_scores_zero_and_not_nan():
 
 def test_majority_share():
     assert majority_share([0, 1, 1, 2]) == 0.5
+
+
+def test_the_majority_by_every_metric():
+    # MRPC's development set: 279 of 408 are paraphrases; always saying so has precision 279/408 and recall 1.
+    labels = [1] * 279 + [0] * 129
+    assert majority(("f1", "accuracy", "matthews"), labels) == {
+        "f1": pytest.approx(2 * 279 / (279 + 408)),
+        "accuracy": pytest.approx(279 / 408),
+        "matthews": 0.0,
+    }
+    assert majority(("f1",), labels)["f1"] == pytest.approx(0.8122, abs=5e-5)
+    assert majority(("pearson", "spearman"), [0.0, 2.5, 5.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert majority(("f1", "accuracy"), [0, 1]) == {"f1": pytest.approx(2 / 3), "accuracy": 0.5}  # of equals the last
