@@ -391,14 +391,14 @@ def _latency(options, _) -> int:
 def _card(options, _) -> int:
     from ctcd_jax.evaluation.card import card
 
-    card(options.model, options.places, log=say)
+    card(options.model, options.places, log=say, warn=warn)
     return 0
 
 
 def _report(options, _) -> int:
     from ctcd_jax.evaluation.report import report
 
-    report([Path(directory) for directory in options.directories], Path(options.out), log=say)
+    report([Path(directory) for directory in options.directories], Path(options.out), log=say, warn=warn)
     return 0
 
 

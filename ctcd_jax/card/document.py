@@ -1,4 +1,4 @@
-"""The two files of a model card, and the peace between what is generated in `README.md` and what people add to it.
+"""`README.md`, the model card, and the peace between what is generated in it and what people add.
 
 The generated part stands between two marks and is written anew each time. What stands above or below it stays as it
 is, and so does the metadata, apart from the `model-index`, which holds the figures.
@@ -12,10 +12,9 @@ from pathlib import Path
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json, write_json, write_whole
+from ctcd_jax.files import write_whole
 
-FACTS, CARD = "ctcd.json", "README.md"
-FORMAT = 1
+CARD = "README.md"
 
 _BEGIN = "<!-- ctcd card: `ctcd card` writes from here to the end mark anew; add your text above or below -->"
 _PART = re.compile(
@@ -35,20 +34,6 @@ class Measured:
 
     sections: tuple[str, ...] = ()
     results: tuple[dict, ...] = ()
-
-
-def write_facts(directory: Path, facts: dict) -> None:
-    """Writes `ctcd.json`."""
-    write_json(directory / FACTS, {"format": FORMAT} | facts)
-
-
-def read_facts(directory: Path) -> dict:
-    """Returns the content of `ctcd.json`. Raises UserError if there is none or its format is unknown."""
-    path = directory / FACTS
-    facts = read_json(path, "export the model again with `ctcd export`, which writes it")
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT}")
-    return facts
 
 
 def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:

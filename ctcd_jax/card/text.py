@@ -173,10 +173,12 @@ def _run(facts: dict) -> Iterator[str]:
         dropout += f", of attention {model['attention_dropout']:g}"
     yield f"Computed in {training['dtype']}, parameters in float32; {dropout}"
     fall = "constant" if optimizer["schedule"] == "constant" else f"{optimizer['schedule']} to 0"
+    clip = optimizer["clip_norm"]
+    clipped = "gradients not clipped" if clip is None else f"gradients clipped to norm {clip:g}"
     yield (
         f"AdamW: learning rate {optimizer['learning_rate']:g}, warm-up {100 * optimizer['warmup_fraction']:g}% of the "
         f"steps, then {fall}; betas {optimizer['b1']:g} and {optimizer['b2']:g}, epsilon {optimizer['eps']:g}, "
-        f"weight decay {optimizer['weight_decay']:g}, gradients clipped to norm {optimizer['clip_norm']:g}"
+        f"weight decay {optimizer['weight_decay']:g}, {clipped}"
     )
     if "splits" not in corpus:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"
@@ -223,7 +225,8 @@ def _source(source: dict) -> str:
 
 def _measurements(facts: dict) -> str:
     lines = []
-    if held_out := facts.get("held_out"):
+    held_out = facts.get("held_out")
+    if held_out and held_out["loss"] is not None and held_out["accuracy"] is not None:
         lines.append(
             f"Held-out masked tokens: loss {held_out['loss']:.4f} nats, accuracy {held_out['accuracy']:.1%} "
             f"(after step {held_out['step']:,})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ctcd_jax.card.text import table
 from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import Summary, average_titles, cell_text, column_title, summarise, task_title
+from ctcd_jax.evaluation.tabular import rounded
 from ctcd_jax.evaluation.tasks import TASKS
 
 # Our metric: (the hub's id, what people call it).
@@ -46,7 +47,7 @@ def scores_section(rows: Sequence[dict]) -> str:
         shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
     means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
     for title, mean in zip(average_titles(summary.averaged), means, strict=True):
-        shown.append([f"**{title}**", f"**{mean:.2f}**", "", *([""] if majority else [])])
+        shown.append([f"**{title}**", f"**{rounded(mean, 2)}**", "", *([""] if majority else [])])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", table(shown, numbers=len(shown[0]) - 1)]
     if taken := settings_table(rows):
         heads, values = taken[0][1:], taken[1][1:]
@@ -77,7 +78,7 @@ def model_index_results(rows: Sequence[dict]) -> list[dict]:
                 "metrics": [],
             },
         )
-        kind, title = _METRICS[metric]
+        kind, title = _METRICS.get(metric, (metric, metric))
         name = [title, f"mean of {cell.seeds} seeds" if cell.seeds > 1 else "one seed"]
         if cell.deviation is not None:
             name.append(f"standard deviation {cell.deviation / 100:.4f}")
@@ -128,7 +129,7 @@ def _timing(timing: Timing) -> Iterator[str]:
     yield (
         f"**{first['p50_ms']:.2f} ms** a batch (p95 {first['p95_ms']:.2f} ms), "
         f"**{first['sequences_per_second']:,.0f} sequences/s**: {batch}, {_place(content, first)}, "
-        f"{_RUNTIMES[first['runtime']]}, {first['dtype']}."
+        f"{_RUNTIMES.get(first['runtime'], first['runtime'])}, {first['dtype']}."
     )
     if len(timing.rows) > 1:
         shown = _timing_table(timing)
@@ -148,17 +149,18 @@ def _timing_table(timing: Timing) -> str:
     for row in timing.rows:
         line = [
             _place(timing.content, row),
-            _RUNTIMES[row["runtime"]],
+            _RUNTIMES.get(row["runtime"], row["runtime"]),
             row["dtype"],
             str(row["batch_size"]),
             str(row["length"]),
         ]
         line += [f"{row['p50_ms']:.2f}", f"{row['p95_ms']:.2f}", f"{row['sequences_per_second']:,.0f}"]
-        shown.append(line + ([f"{row['speedup']:.2f}"] if compared else []))
+        speedup = "–" if row["speedup"] is None else f"{row['speedup']:.2f}"
+        shown.append(line + ([speedup] if compared else []))
     return table(shown, numbers=len(shown[0]) - 3)
 
 
 def _place(content: dict, row: dict) -> str:
-    device = content["cpu"] if row["device"] == "cpu" else row["device"]
+    device = content.get("cpu", "CPU") if row["device"] == "cpu" else row["device"]
     threads = row["threads"]
     return device if threads is None else f"{device}, {threads} thread{'s' * (threads != 1)}"
