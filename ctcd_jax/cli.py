@@ -127,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--results", type=Path, metavar="DIR", help="of `ctcd glue`: also draw quality against latency, beside FILE"
     )
+    verb.add_argument(
+        "--keep-onnx",
+        type=Path,
+        metavar="DIR",
+        help="keep the ONNX files that were checked and measured, NAME.onnx; with --runtime onnx",
+    )
     grid = verb.add_argument_group(
         "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
     )
@@ -384,7 +390,8 @@ def _latency(options, _) -> int:
 
     grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
     given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
-    latency(options.model, out=options.out, results=options.results, **given, log=say)
+    places = {"out": options.out, "results": options.results, "keep_onnx": options.keep_onnx}
+    latency(options.model, **places, **given, log=say, warn=warn)
     return 0
 
 

@@ -129,13 +129,13 @@ def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path
         "first,second,column,difference,low,high,seeds,resamples",
         "student,teacher,rte_accuracy,1.256,-0.5,3.01,3,2000",
         "student,teacher,mean_over_1_task,-2,,,3,",
-        "student,other,rte_accuracy,0.5,0.25,0.75,2,2000",
+        "student,other,rte_accuracy,0.5,-0.001,0.75,2,2000",
     ]
     (project / "glue" / "comparison.csv").write_text("\n".join(lines) + "\n")
     html = make([project], tmp_path)
     assert table(html, "Differences in points of per cent") == [
         ["column", "student − teacher", "student − other"],
-        ["RTE acc", "1.26 [−0.50, 3.01]", "0.50 [0.25, 0.75]"],
+        ["RTE acc", "1.26 [−0.50, 3.01]", "0.50 [0.00, 0.75]"],
         ["mean over 1 task", "−2.00", "–"],
     ]
     assert downloads(html)["glue-comparison.csv"] == [line.split(",") for line in lines]
@@ -175,6 +175,22 @@ def test_all_settings_are_shown_and_what_they_share_stands_in_the_caption(tmp_pa
         [model, *setting] for setting in (["eager", "1"], ["eager", "32"], ["compile", "1"]) for model in "ab"
     ]
     assert "Abacus" in html
+
+
+def test_models_that_could_not_be_run_are_named_and_a_missing_speed_up_is_a_dash(tmp_path):
+    content = latency([measurement("a", 4.0), measurement("b", 2.0, speedup=None)])
+    content["left_out"] = [
+        {"model": "c", "runtime": None, "reason": "it cannot be run (ValueError: <no>)"},
+        {"model": "a", "runtime": "onnx", "reason": "a cannot be exported"},
+    ]
+    (tmp_path / "latency.json").write_text(json.dumps(content))
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Not measured: models that cannot be run here (a dash: in no runtime)")[1:] == [
+        ["c", "–", "it cannot be run (ValueError: &lt;no&gt;)"],
+        ["a", "ONNX Runtime", "a cannot be exported"],
+    ]
+    rows = table(html, "Latency, CPU, 1 thread, eager PyTorch, float32, batch 1, length 64")
+    assert [row[-1] for row in rows[1:]] == ["1.50×", "–"]
 
 
 def test_one_setting_is_not_shown_twice(project, tmp_path):
