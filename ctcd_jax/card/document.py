@@ -20,7 +20,7 @@ _BEGIN = "<!-- ctcd card: `ctcd card` writes from here to the end mark anew; add
 _PART = re.compile(
     r"<!-- ctcd card: [^>]*-->\n(?P<part>.*?)<!-- ctcd card ends (?P<digest>[0-9a-f]+) -->\n?", re.DOTALL
 )
-_FRONT = re.compile(r"\A---\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,15 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
     Raises:
-      UserError: the generated part of the present README.md was edited or is not there, or its metadata is not YAML.
+      UserError: the generated part of the present README.md was edited or is not there, it is no UTF-8, or its metadata
+        is not YAML.
     """
     path = directory / CARD
-    text = updated(path.read_text(encoding="utf-8") if path.is_file() else None, path, facts, measured)
-    write_whole(path, text)
+    try:
+        present = path.read_text(encoding="utf-8-sig") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    write_whole(path, updated(present, path, facts, measured))
 
 
 def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
@@ -63,6 +67,8 @@ def updated(present: str | None, path: Path, facts: dict, measured: Measured) ->
         )
     text = present[: found.start()] + generated + present[found.end() :]
     front = _FRONT.match(text)
+    if front is None and re.match(r"---[ \t]*\n", text):
+        raise UserError(f"{path}:1: its metadata has no end; add a line of --- below it")
     yaml = metadata.with_results(front["yaml"] if front else "", facts, measured.results, path)
     return (f"---\n{yaml}---\n" if yaml else "") + text[front.end() if front else 0 :]
 
