@@ -220,7 +220,9 @@ def _curve(curve: Series, frame: _Frame) -> str:
             alone = pen == "M" and following[1] is None
             parts.append(f"{pen}{frame.x(x):.1f} {frame.y(y):.1f}{'h0' * alone}")  # of no length, but with round ends
         pen = "M" if y is None else "L"
-    marks = _marks(places[:: -math.ceil(len(places) / MOST_MARKS)], curve.colour) if curve.marked else ""
+    every = math.ceil(len(places) / MOST_MARKS)
+    last = len(places) - 1 - curve.colour % every  # staggered, so that the marks of near curves do not hide each other
+    marks = _marks(places[last::-every], curve.colour) if curve.marked else ""
     weight = "bold" if curve.bold else "thin"
     return f'<path class="{weight}" d="{"".join(parts)}" {_line(curve.colour)}>{title}</path>{marks}'
 
