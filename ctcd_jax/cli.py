@@ -149,6 +149,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="of `ctcd glue`: also draw quality against latency",
     )
+    verb.add_argument(
+        "--keep-onnx",
+        type=Path,
+        metavar="DIR",
+        help="keep the ONNX files that were checked and measured, NAME.onnx; with --runtime onnx",
+    )
     grid = verb.add_argument_group(
         "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
     )
@@ -420,21 +426,22 @@ def _latency(options, _) -> int:
 
     grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
     given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
-    latency(options.model, out=options.out, results=options.results, **given, log=say)
+    places = {"out": options.out, "results": options.results, "keep_onnx": options.keep_onnx}
+    latency(options.model, **places, **given, log=say, warn=warn)
     return 0
 
 
 def _card(options, _) -> int:
     from ctcd_jax.evaluation.card import card
 
-    card(options.model, options.places, log=say)
+    card(options.model, options.places, log=say, warn=warn)
     return 0
 
 
 def _report(options, _) -> int:
     from ctcd_jax.evaluation.report import report
 
-    report([Path(directory) for directory in options.directories], Path(options.out), log=say)
+    report([Path(directory) for directory in options.directories], Path(options.out), log=say, warn=warn)
     return 0
 
 

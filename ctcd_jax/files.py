@@ -83,6 +83,9 @@ def writing_whole(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # `write` does not say which file it could not write
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Files are whole or as they were; damaged lines are numbered; a second process is told who is at work."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -78,3 +79,11 @@ def test_shared_locks_go_together_and_keep_out_one_that_is_not(tmp_path):
         with pytest.raises(UserError, match="at work there"):
             locked(path, "there").__enter__()
         holder.communicate("\n")
+
+
+def test_what_could_not_be_written_is_named(tmp_path):
+    path = tmp_path / "page.html"
+    with pytest.raises(OSError, match="File too large") as caught, writing_whole(path):
+        raise OSError(errno.EFBIG, "File too large")
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

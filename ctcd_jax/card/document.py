@@ -1,4 +1,4 @@
-"""The two files of a model card, and the peace between what is generated in `README.md` and what people add to it.
+"""`README.md`, the model card, and the peace between what is generated in it and what people add.
 
 The generated part stands between two marks and is written anew each time. What stands above or below it stays as it
 is, and so does the metadata, apart from the `model-index`, which holds the figures.
@@ -12,16 +12,15 @@ from pathlib import Path
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json, write_json, write_whole
+from ctcd_jax.files import write_whole
 
-FACTS, CARD = "ctcd.json", "README.md"
-FORMAT = 1
+CARD = "README.md"
 
 _BEGIN = "<!-- ctcd card: `ctcd card` writes from here to the end mark anew; add your text above or below -->"
 _PART = re.compile(
     r"<!-- ctcd card: [^>]*-->\n(?P<part>.*?)<!-- ctcd card ends (?P<digest>[0-9a-f]+) -->\n?", re.DOTALL
 )
-_FRONT = re.compile(r"\A---\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -37,29 +36,19 @@ class Measured:
     results: tuple[dict, ...] = ()
 
 
-def write_facts(directory: Path, facts: dict) -> None:
-    """Writes `ctcd.json`."""
-    write_json(directory / FACTS, {"format": FORMAT} | facts)
-
-
-def read_facts(directory: Path) -> dict:
-    """Returns the content of `ctcd.json`. Raises UserError if there is none or its format is unknown."""
-    path = directory / FACTS
-    facts = read_json(path, "export the model again with `ctcd export`, which writes it")
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT}")
-    return facts
-
-
 def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
     Raises:
-      UserError: the generated part of the present README.md was edited or is not there, or its metadata is not YAML.
+      UserError: the generated part of the present README.md was edited or is not there, it is no UTF-8, or its metadata
+        is not YAML.
     """
     path = directory / CARD
-    text = updated(path.read_text(encoding="utf-8") if path.is_file() else None, path, facts, measured)
-    write_whole(path, text)
+    try:
+        present = path.read_text(encoding="utf-8-sig") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    write_whole(path, updated(present, path, facts, measured))
 
 
 def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
@@ -78,6 +67,8 @@ def updated(present: str | None, path: Path, facts: dict, measured: Measured) ->
         )
     text = present[: found.start()] + generated + present[found.end() :]
     front = _FRONT.match(text)
+    if front is None and re.match(r"---[ \t]*\n", text):
+        raise UserError(f"{path}:1: its metadata has no end; add a line of --- below it")
     yaml = metadata.with_results(front["yaml"] if front else "", facts, measured.results, path)
     return (f"---\n{yaml}---\n" if yaml else "") + text[front.end() if front else 0 :]
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import yaml
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, first_line
 
 _INDEX = "model-index"
 # The key with all that is indented below it or belongs to its list.
-_INDEX_BLOCK = re.compile(rf"^{_INDEX}:.*\n(?:(?:[ \t-].*)?\n)*", re.MULTILINE)
+_INDEX_BLOCK = re.compile(rf"^(['\"]?){_INDEX}\1[ \t]*:.*\n(?:(?:[ \t-].*)?\n)*", re.MULTILINE)
+# A card's metadata begins in its second line.
+_FIRST_LINE = 2
 
 
 def front(facts: dict, results: Sequence[dict]) -> str:
@@ -31,16 +33,44 @@ def with_results(present: str, facts: dict, results: Sequence[dict], path: Path)
     """Returns YAML with these results; everything else in it, comments and other models' results included, stays.
 
     Raises:
-      UserError: `present` is not YAML, or not a mapping.
+      UserError: `present` is not YAML, or not a mapping that can be extended line by line; the error names the line.
     """
     try:
         content = yaml.safe_load(present) or {}
         others = [model for model in content.get(_INDEX) or [] if model["name"] != facts["name"]]
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: its metadata is not what the hub reads ({reason}); mend it") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = _FIRST_LINE + (mark.line if mark else 0)
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); mend it") from error
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); mend it"
+        ) from error
     models = [*_index(facts, results), *others]
-    return _INDEX_BLOCK.sub("", present) + (_dump({_INDEX: models}) if models else "")
+    text = _INDEX_BLOCK.sub("", present) + (_dump({_INDEX: models}) if models else "")
+    wanted = {key: value for key, value in content.items() if key != _INDEX} | ({_INDEX: models} if models else {})
+    # It was cut by lines, so that comments stay; where that does not give what is wanted (braces around all of it, a
+    # list over several lines, an alias into what was cut), nothing is written.
+    if _loaded(text) != repr(wanted):
+        raise UserError(
+            f"{path}:{_index_line(present)}: its metadata is not written so that {_INDEX} can be replaced; write each "
+            f"key on a line of its own without braces, or remove {_INDEX}"
+        )
+    return text
+
+
+def _loaded(text: str) -> str:
+    try:
+        return repr(yaml.safe_load(text) or {})
+    except yaml.YAMLError:
+        return ""
+
+
+def _index_line(present: str) -> int:
+    """The line of the card in which the key of the results stands; else the first of the metadata."""
+    lines = present.splitlines()
+    return _FIRST_LINE + next((number for number, line in enumerate(lines) if _INDEX in line), 0)
 
 
 def _index(facts: dict, results: Sequence[dict]) -> list[dict]:

@@ -225,7 +225,8 @@ def _source(source: dict) -> str:
 
 def _measurements(facts: dict) -> str:
     lines = []
-    if held_out := facts.get("held_out"):
+    held_out = facts.get("held_out")
+    if held_out and held_out["loss"] is not None and held_out["accuracy"] is not None:
         lines.append(
             f"Held-out masked tokens: loss {held_out['loss']:.4f} nats, accuracy {held_out['accuracy']:.1%} "
             f"(after step {held_out['step']:,})"

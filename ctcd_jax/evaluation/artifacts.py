@@ -1,34 +1,18 @@
-"""Finds and reads what a report is made of: runs, fine-tuning results, latency files and exports."""
+"""Finds what a report is made of: runs, fine-tuning results, latency files and exports."""
 
-import csv
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names, stored_parameters
-from ctcd_jax.evaluation.measurements import as_latest
-from ctcd_jax.evaluation.results import CELLS, RESULTS, failed_cells, in_order, read_results
-from ctcd_jax.files import read_json
+from ctcd_jax.errors import UserError, warn
+from ctcd_jax.evaluation.exports import WEIGHTS, distinct_names
+from ctcd_jax.evaluation.reading import Export, LeftOut, Reader, Run
+from ctcd_jax.evaluation.results import CELLS, RESULTS, failed_cells, in_order
 
-RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
+LATENCY = "latency.json"
 # Large, and holding nothing that the files beside them do not say.
 SKIPPED = {"checkpoints", "frozen", CELLS}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run: its config and the lines of metrics.jsonl and timing.jsonl."""
-
-    config: dict
-    metrics: list[dict]
-    timing: list[dict]
-
-    def lines(self, kind: str) -> list[dict]:
-        """Returns the metric lines of a kind, "train" or "validation"."""
-        return [line for line in self.metrics if line["kind"] == kind]
 
 
 @dataclass(frozen=True)
@@ -47,56 +31,50 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Export:
-    """An exported Hugging Face directory: its config.json and the size of its weights."""
-
-    config: dict
-    parameters: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Artifacts:
-    """Everything found, by the shortest end of its directory's path that is distinct among its kind."""
+    """Everything found, by the shortest end of its directory's path that is distinct among its kind.
+
+    Attributes:
+      left_out: what was found, but could not be used.
+    """
 
     runs: dict[str, Run]
     results: dict[str, Results]
     latencies: dict[str, dict]
     exports: dict[str, Export]
+    left_out: list[LeftOut]
 
 
-def collect(directories: Sequence[Path]) -> Artifacts:
+def collect(directories: Sequence[Path], warn: Callable[[str], None] = warn) -> Artifacts:
     """Searches `directories` and all below them, checkpoints excepted.
 
+    A file that is damaged or of another format is left out, and said.
+
     Raises:
-      UserError: a directory is missing or holds nothing to report, or a file is damaged or of another format.
+      UserError: a directory is missing or holds nothing to report, or nothing that was found can be used.
     """
-    found = []
+    reader = Reader(warn)
+    found: dict[Path, tuple[Path, set[str]]] = {}
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory")
-        below = [path for path in _walk(directory) if any(_is_kind(path, kind) for kind in _KINDS)]
-        if not below:
-            raise UserError(f"{directory}: nothing to report; it holds no run, results.jsonl, latency.json or export")
-        found += below
-    # One directory may lie below another that was given too.
-    unique = list({path.resolve(): path for path in found}.values())
-    runs, results, latencies, exports = (
-        distinct_names([path for path in unique if _is_kind(path, kind)]) for kind in _KINDS
-    )
-    return Artifacts(
-        {name: _run(path) for name, path in runs.items()},
-        {name: found for name, path in results.items() if (found := _results(path)).rows or found.failed},
-        {name: as_latest(_json(path / "latency.json", LATENCY_FORMATS)) for name, path in latencies.items()},
-        {name: _export(path) for name, path in exports.items()},
-    )
+            raise UserError(f"{directory}: {'not a' if directory.exists() else 'no such'} directory")
+        below = list(_search(directory, reader))
+        if not below and not reader.left_out:
+            raise UserError(f"{directory}: nothing to report; it holds no run, {RESULTS}, {LATENCY} or export")
+        # One directory may lie below another that was given too.
+        found.update({path.resolve(): (path, files) for path, files in below})
+    artifacts = _read(list(found.values()), reader)
+    if not any((artifacts.runs, artifacts.results, artifacts.latencies, artifacts.exports)):
+        raise UserError(nothing_good(reader.left_out) or f"{directories[0]}: nothing to report; no cell has run yet")
+    return artifacts
 
 
-_KINDS = (("config.json", "metrics.jsonl"), (RESULTS,), ("latency.json",), ("config.json", WEIGHTS))
-
-
-def _is_kind(path: Path, files: Iterable[str]) -> bool:
-    return all((path / file).is_file() for file in files)
+def nothing_good(left_out: Sequence[LeftOut]) -> str:
+    """Returns a line for when nothing is left but what was left out, "" where nothing was."""
+    if not left_out:
+        return ""
+    more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+    return f"{left_out[0].path}: {left_out[0].reason}{more}; nothing else was found"
 
 
 def is_skipped(name: str) -> bool:
@@ -104,44 +82,46 @@ def is_skipped(name: str) -> bool:
     return name in SKIPPED or name.startswith(".") or name.endswith(".partial")
 
 
-def _walk(directory: Path) -> Iterator[Path]:
-    for parent, children, _ in os.walk(directory):
+def walk(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
+    """Yields (directory, names of the files in it), those first that come first by name.
+
+    A directory that cannot be entered is left out, and said.
+    """
+
+    def refused(error: OSError) -> None:
+        reader.leave_out(Path(error.filename), error.strerror)
+
+    for parent, children, files in os.walk(directory, onerror=refused):
         children[:] = sorted(child for child in children if not is_skipped(child))
-        yield Path(parent)
+        yield Path(parent), set(files)
 
 
-def _run(path: Path) -> Run:
-    timing = _json_lines(path / "timing.jsonl") if (path / "timing.jsonl").exists() else []
-    return Run(_json(path / "config.json", RUN_FORMATS), _json_lines(path / "metrics.jsonl"), timing)
+_RUN, _EXPORT = {"config.json", "metrics.jsonl"}, {"config.json", WEIGHTS}
 
 
-def _results(path: Path) -> Results:
-    comparison: list[dict[str, str]] = []
-    if (path / "comparison.csv").is_file():
-        with (path / "comparison.csv").open(encoding="utf-8", newline="") as file:
-            comparison = list(csv.DictReader(file))
+def _search(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
+    for path, files in walk(directory, reader):
+        # By name alone: a link that leads nowhere is there, and cannot be read.
+        if any(kind <= files for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)):
+            yield path, files
+
+
+def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
+    runs, results, latencies, exports = (
+        distinct_names([path for path, files in found if kind <= files])
+        for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)
+    )
+    return Artifacts(
+        {name: run for name, path in runs.items() if (run := reader.run(path)) is not None},
+        {name: found for name, path in results.items() if (found := _results(path, reader)).rows or found.failed},
+        {name: made for name, path in latencies.items() if (made := reader.latency(path / LATENCY)) is not None},
+        {name: made for name, path in exports.items() if (made := reader.export(path)) is not None},
+        reader.left_out,
+    )
+
+
+def _results(path: Path, reader: Reader) -> Results:
+    comparison = reader.comparison(path / "comparison.csv")
     models = dict.fromkeys(line[end] for end in ("first", "second") for line in comparison)
-    return Results(in_order(read_results(path / RESULTS), list(models)), comparison, failed_cells(path))
-
-
-def _export(path: Path) -> Export:
-    config = read_json(path / "config.json", "export the model again")
-    return Export(config, stored_parameters(path), (path / WEIGHTS).stat().st_size)
-
-
-def _json(path: Path, formats: Sequence[int]) -> dict:
-    content = read_json(path, "write the file again")
-    if content.get("format") not in formats:
-        known = " and ".join(map(str, formats))
-        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {known}")
-    return content
-
-
-def _json_lines(path: Path) -> list[dict]:
-    """Reads whole lines only: a run that is still going, or was killed, may leave a torn last one."""
-    text = path.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError:
-        raise UserError(f"{path}: a line is not JSON; resume the run, or restore the file") from None
+    rows = in_order(reader.results(path / RESULTS), list(models))
+    return Results(rows, comparison, reader.attempt(path, failed_cells) or {})

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ctcd_jax.card.text import table
-from ctcd_jax.evaluation.selection import selected, settings_note, settings_table
+from ctcd_jax.evaluation.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.summary import (
     MAJORITY_NOTE,
     Summary,
@@ -86,7 +86,7 @@ def model_index_results(rows: Sequence[dict]) -> list[dict]:
                 "metrics": [],
             },
         )
-        kind, title = _METRICS[metric]
+        kind, title = _METRICS.get(metric, (metric, metric))
         name = [title, f"mean of {cell.seeds} seeds" if cell.seeds > 1 else "one seed"]
         if cell.deviation is not None:
             name.append(f"standard deviation {cell.deviation / 100:.4f}")
@@ -103,7 +103,7 @@ def latency_section(timings: Sequence[Timing]) -> str:
 
 def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
     spread = ", mean ± sample standard deviation over seeds" if summary.seeds > 1 else ""
-    notes = [f"Development sets, in per cent{spread}.", settings_note(rows)]
+    notes = [f"Development sets, in per cent{spread}.", settings_note(rows), *applied_note(rows)]
     chosen = selected(rows)
     begun = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
     notes += [
@@ -137,7 +137,7 @@ def _timing(timing: Timing) -> Iterator[str]:
     yield (
         f"**{first['p50_ms']:.2f} ms** a batch (p95 {first['p95_ms']:.2f} ms), "
         f"**{first['sequences_per_second']:,.0f} sequences/s**: {batch}, {_place(content, first)}, "
-        f"{_RUNTIMES[first['runtime']]}, {first['dtype']}."
+        f"{_RUNTIMES.get(first['runtime'], first['runtime'])}, {first['dtype']}."
     )
     if len(timing.rows) > 1:
         shown = _timing_table(timing)
@@ -157,17 +157,18 @@ def _timing_table(timing: Timing) -> str:
     for row in timing.rows:
         line = [
             _place(timing.content, row),
-            _RUNTIMES[row["runtime"]],
+            _RUNTIMES.get(row["runtime"], row["runtime"]),
             row["dtype"],
             str(row["batch_size"]),
             str(row["length"]),
         ]
         line += [f"{row['p50_ms']:.2f}", f"{row['p95_ms']:.2f}", f"{row['sequences_per_second']:,.0f}"]
-        shown.append(line + ([f"{row['speedup']:.2f}"] if compared else []))
+        speedup = "–" if row["speedup"] is None else f"{row['speedup']:.2f}"
+        shown.append(line + ([speedup] if compared else []))
     return table(shown, numbers=len(shown[0]) - 3)
 
 
 def _place(content: dict, row: dict) -> str:
-    device = content["cpu"] if row["device"] == "cpu" else row["device"]
+    device = content.get("cpu", "CPU") if row["device"] == "cpu" else row["device"]
     threads = row["threads"]
     return device if threads is None else f"{device}, {threads} thread{'s' * (threads != 1)}"

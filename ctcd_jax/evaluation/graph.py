@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from ctcd_jax.evaluation.shapes import member_shapes
+
 BOX_WIDTH, BOX_HEIGHT = 164, 84
 WIDTH = 440
 LINE = 16
@@ -18,16 +20,16 @@ def cohort_graph(name: str, config: dict) -> str:
 
     Args:
       name: of the run; distinct on the page.
-      config: with `members`, `edges` and, for the sizes, `resolved.parameters`.
+      config: with `members`, `edges` and, for the sizes, `resolved.models`.
     """
     members, edges = config["members"], config.get("edges") or []
     places, height = _layout(list(members))
-    parameters = config.get("resolved", {}).get("parameters", {})
+    shapes = member_shapes(config)
     marker = f"tip-{escape(name)}"
     drawn = [_arrow(edge, edges, places, marker) for edge in edges]
     # All labels after all arrows, so that none is crossed out.
     arrows = "".join(path for path, _ in drawn) + "".join(label for _, label in drawn)
-    boxes = "".join(_box(member, members[member], parameters.get(member), places[member]) for member in members)
+    boxes = "".join(_box(member, members[member], shapes[member], places[member]) for member in members)
     tip = (
         f'<marker id="{marker}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto" '
         f'markerUnits="userSpaceOnUse"><path class="tip" d="M0 0.5L10 5L0 9.5Z"/></marker>'
@@ -76,14 +78,14 @@ def _layout(names: Sequence[str]) -> tuple[dict[str, Position], float]:
     return places, max(y for _, y in places.values()) + BOX_HEIGHT / 2 + 40
 
 
-def _box(name: str, member: dict, parameters: int | None, centre: Position) -> str:
+def _box(name: str, member: dict, shape: dict, centre: Position) -> str:
     x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
     trainable = member.get("trainable", True)
-    layers, hidden = member.get("layers"), member.get("hidden")
+    layers, hidden, parameters = (shape.get(key) for key in ("layers", "hidden", "parameters"))
     size = [f"{layers} {'layer' if layers == 1 else 'layers'}" if layers else "", f"hidden {hidden}" if hidden else ""]
     lines = [
         ", ".join(filter(None, size)),
-        f"{parameters / 1e6:.1f} M parameters" if parameters else "",
+        f"{_millions(parameters)} parameters" if parameters else "",
         f"hard loss × {_number(member.get('hard_weight', 1.0))}" if trainable else "frozen",
     ]
     shown = [line for line in lines if line]
@@ -171,6 +173,10 @@ def _steps() -> list[float]:
 def _inside(point: Position, centre: Position) -> bool:
     margin = 3
     return abs(point[0] - centre[0]) < BOX_WIDTH / 2 + margin and abs(point[1] - centre[1]) < BOX_HEIGHT / 2 + margin
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number:,}"
 
 
 def _number(value: object) -> str:

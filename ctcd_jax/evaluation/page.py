@@ -8,6 +8,7 @@ from ctcd_jax.evaluation.style import STYLE
 
 MANY = 9  # columns; in a table with more of them, "mean ± deviation" takes two lines
 LONG = 48  # characters; a column with more of them in a cell takes several lines
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a file's name
 
 
 def page(title: str, lead: str, sections: Sequence[str], style: str = "", contents: Sequence[str] = ()) -> str:
@@ -20,7 +21,7 @@ def page(title: str, lead: str, sections: Sequence[str], style: str = "", conten
       contents: titles of the sections that links at the top lead to.
     """
     links = "".join(f'<li><a href="#{slug(name)}">{escape(name)}</a></li>' for name in contents)
-    return (
+    return plain(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
@@ -30,6 +31,15 @@ def page(title: str, lead: str, sections: Sequence[str], style: str = "", conten
         + "\n".join(sections)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def plain(text: str) -> str:
+    """Returns text that UTF-8 can hold.
+
+    Python gives the bytes of a file's name as surrogates where the locale cannot read them, and JSON can spell some.
+    """
+    known = _NO_BYTES.sub("\N{REPLACEMENT CHARACTER}", text)
+    return known.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def section(title: str, *parts: str) -> str:
@@ -48,7 +58,7 @@ def paragraph(text: str, style: str = "") -> str:
 
 
 def figure(title: str, svg: str, caption: str = "", links: Sequence[str] = ()) -> str:
-    """Returns a titled drawing; `svg` and `links` are HTML, the rest text."""
+    """Returns a titled drawing; `svg` (with a legend, if it has one of its own) and `links` are HTML, the rest text."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure><h3>{escape(title)}</h3>{svg}{below}{downloads(links)}</figure>"
 
@@ -57,14 +67,9 @@ def grid(figures: Sequence[str]) -> str:
     return f'<div class="grid">{"".join(figures)}</div>' if figures else ""
 
 
-def legend(names: Sequence[str], colours: int) -> str:
-    """Returns the key to curves coloured in the order of `names`, dashed where the colours have come round."""
-    items = (
-        f'<li><span{" class=dashed" if index >= colours else ""} style="border-color:var(--c{index % colours})"></span>'
-        f"{escape(name)}</li>"
-        for index, name in enumerate(names)
-    )
-    return f'<ul class="legend">{"".join(items)}</ul>'
+def legend(entries: Sequence[tuple[str, str]]) -> str:
+    """Returns the key to curves: (what one looks like, HTML; its name, text)."""
+    return f'<ul class="legend">{"".join(f"<li>{swatch}{escape(name)}</li>" for swatch, name in entries)}</ul>'
 
 
 def table(

@@ -1,4 +1,8 @@
-"""Charts as SVG text: lines, histograms and a labelled scatter, coloured by the page's CSS variables --c0 ... --c7."""
+"""Charts as SVG text: lines, histograms and a labelled scatter.
+
+Colours are the page's CSS variables --c0 ... --c7. Where several curves share a chart each has a dash pattern and marks
+of its own as well, for print and for who does not see the colours.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +13,43 @@ WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 70, 58, 14, 44
 COLOURS = 8
 MOST_POINTS = 400
+MOST_MARKS = 6
 LABEL_GAP = 15
+_DASHES = ("", "8 4", "2 3.5", "11 3 2 3", "5 2.5", "14 5", "2 3 8 3", "11 3 2 3 2 3")
+_LINES = ("solid", "dashed", "dotted", "dash-dotted", "short-dashed", "long-dashed", "dot-dashed", "dash-dot-dotted")
+# Outlines around (0, 0), and whether they are filled.
+_CIRCLE, _SQUARE, _DIAMOND = "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "m-3.5 -3.5h7v7h-7z", "m0 -5l5 5l-5 5l-5 -5z"
+_MARKS = (
+    ("circles", _CIRCLE, True),
+    ("squares", _SQUARE, True),
+    ("triangles", "m0 -5l5 9h-10z", True),
+    ("open circles", _CIRCLE, False),
+    ("diamonds", _DIAMOND, True),
+    ("open squares", _SQUARE, False),
+    ("triangles upside down", "m0 5l5 -9h-10z", True),
+    ("open diamonds", _DIAMOND, False),
+)
+
+
+XY = tuple[float, float | None]
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: (x, y) points, the index of its colour, and whether it is drawn bold with its last value beside it."""
+    """A curve.
+
+    Attributes:
+      points: (x, y); where y is None the curve has a gap.
+      colour: the index of its colour, dashes and marks.
+      bold: whether it is drawn bold, with its last value beside it.
+      marked: whether marks are set on it.
+    """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[XY]
     colour: int
     bold: bool
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,26 +95,28 @@ def line_chart(
     y_label: str,
     *,
     skip_start: float = 0.0,
+    framed: Sequence[Series] | None = None,
 ) -> str:
-    """Returns a chart of `series` as an <svg> element.
+    """Returns a chart of `series`, which have a number each, as an <svg> element.
 
     Args:
       name: distinct on the page: an id and the aria label hang on it.
       title: what is drawn, for who cannot see it.
       skip_start: share of the x axis whose values may leave the frame at the top, so that a steep start does not
         flatten all that follows.
+      framed: the curves that the axes are made for, so that charts can be compared; None for `series`.
     """
-    points = [point for curve in series for point in curve.points]
+    points = [point for curve in framed or series for point in curve.points if point[1] is not None]
     x1 = max(x for x, _ in points)
     x0 = min(0.0, min(x for x, _ in points))
-    framed = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
-    frame = _frame(x0, x1, min(y for _, y in points), max(framed))
+    late = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
+    frame = _frame(x0, x1, min(y for _, y in points), max(late))
     curves = "".join(_curve(curve, frame) for curve in sorted(series, key=lambda curve: curve.bold))
-    ends = [(curve, frame.y(curve.points[-1][1])) for curve in series if curve.bold]
+    ends = [(curve.colour, _finite(curve.points)[-1][1]) for curve in series if curve.bold]
+    heights = spread([frame.y(value) for _, value in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM)
     labels = "".join(
-        f'<text class="end" x="{WIDTH - RIGHT + 7}" y="{y + 4:.1f}" {_colour("fill", curve.colour)}>'
-        f"{_end(curve.points[-1][1])}</text>"
-        for (curve, _), y in zip(ends, spread([y for _, y in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM), strict=True)
+        f'<text class="end" x="{WIDTH - RIGHT + 7}" y="{y + 4:.1f}" {_colour("fill", colour)}>{_end(value)}</text>'
+        for (colour, value), y in zip(ends, heights, strict=True)
     )
     clip = (
         f'<clipPath id="{escape(name)}"><rect x="{LEFT}" y="{TOP - 2}" width="{WIDTH - LEFT - RIGHT + 2}" '
@@ -143,11 +175,31 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """Averages equal runs of neighbours until at most `most` points are left: more than that no screen shows."""
-    size = math.ceil(len(points) / most)
-    groups = (points[start : start + size] for start in range(0, len(points), size))
-    return [tuple(sum(values) / len(group) for values in zip(*group, strict=True)) for group in groups]
+def thin(points: Sequence[XY], most: int = MOST_POINTS) -> list[XY]:
+    """Returns at most `most` of the points: the first, the last, and the extremes of equal runs of neighbours.
+
+    Of each run that has one, a gap stays as well.
+    """
+    if len(points) <= most:
+        return list(points)
+    gaps = any(y is None for _, y in points)
+    size = math.ceil(len(points) / ((most - 2) // (3 if gaps else 2)))
+    kept = {0, len(points) - 1}
+    for start in range(0, len(points), size):
+        group = range(start, min(start + size, len(points)))
+        if finite := [index for index in group if points[index][1] is not None]:
+            kept |= {choose(finite, key=lambda index: points[index][1]) for choose in (min, max)}
+        kept.update([index for index in group if points[index][1] is None][:1])
+    return [points[index] for index in sorted(kept)]
+
+
+def swatch(colour: int) -> str:
+    """Returns a piece of a curve of this colour as an <svg> element, for a legend."""
+    mark = colour % len(_MARKS)
+    path = f'<path class="bold" d="M2 8H46" {_line(colour)}/>{_marks([(24.0, 8.0)], colour)}'
+    return (
+        f'<svg class="chart" viewBox="0 0 48 16" role="img" aria-label="{_LINES[mark]}, {_MARKS[mark][0]}">{path}</svg>'
+    )
 
 
 def _frame(x0: float, x1: float, y0: float, y1: float, padding: float = 0.04) -> _Frame:
@@ -158,15 +210,37 @@ def _frame(x0: float, x1: float, y0: float, y1: float, padding: float = 0.04) ->
 def _curve(curve: Series, frame: _Frame) -> str:
     points = thin(curve.points)
     title = f"<title>{escape(curve.name)}</title>"
-    if len(points) == 1:
-        x, y = points[0]
-        at = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}"'
-        return f'<circle {at} r="3.5" {_colour("fill", curve.colour)}>{title}</circle>'
-    path = "M" + "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in points)
-    # Beyond the palette colours come round again, then dashed.
-    dashes = ' stroke-dasharray="6 3"' if curve.colour >= COLOURS else ""
+    places = [(frame.x(x), frame.y(y)) for x, y in _finite(points)]
+    if len(places) == 1:
+        ((x, y),) = places
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" {_colour("fill", curve.colour)}>{title}</circle>'
+    parts, pen = [], "M"
+    for (x, y), following in zip(points, [*points[1:], (0, None)], strict=True):
+        if y is not None:
+            alone = pen == "M" and following[1] is None
+            parts.append(f"{pen}{frame.x(x):.1f} {frame.y(y):.1f}{'h0' * alone}")  # of no length, but with round ends
+        pen = "M" if y is None else "L"
+    every = math.ceil(len(places) / MOST_MARKS)
+    last = len(places) - 1 - curve.colour % every  # staggered, so that the marks of near curves do not hide each other
+    marks = _marks(places[last::-every], curve.colour) if curve.marked else ""
     weight = "bold" if curve.bold else "thin"
-    return f'<path class="{weight}" d="{path}" {_colour("stroke", curve.colour)}{dashes}>{title}</path>'
+    return f'<path class="{weight}" d="{"".join(parts)}" {_line(curve.colour)}>{title}</path>{marks}'
+
+
+def _line(colour: int) -> str:
+    dashes = _DASHES[colour % len(_DASHES)]
+    return _colour("stroke", colour) + (f' stroke-dasharray="{dashes}"' if dashes else "")
+
+
+def _marks(places: Sequence[tuple[float, float]], colour: int) -> str:
+    _, outline, filled = _MARKS[colour % len(_MARKS)]
+    path = "".join(f"M{x:.1f} {y:.1f}{outline}" for x, y in places)
+    own = f"var(--c{colour % COLOURS})"
+    return f'<path class="marks" d="{path}" style="stroke:{own};fill:{own if filled else "var(--paper)"}"/>'
+
+
+def _finite(points: Sequence[XY]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in points if y is not None]
 
 
 def _bar(column: Column, frame: _Frame) -> str:

@@ -3,16 +3,28 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ctcd_jax.errors import UserError, warn
 from ctcd_jax.evaluation import page
 from ctcd_jax.evaluation.artifacts import Artifacts, collect
 from ctcd_jax.evaluation.sections.cost import cost, to_reproduce
 from ctcd_jax.evaluation.sections.finetuning import fine_tuning
 from ctcd_jax.evaluation.sections.serving import exports, latency
 from ctcd_jax.evaluation.sections.training import cohorts, curves, last_validation
+from ctcd_jax.evaluation.tabular import Column, data_table
 from ctcd_jax.files import write_whole
 
 TITLE = "Co-training and co-distillation"
+
+
+def left_out(artifacts: Artifacts) -> list[str]:
+    rows = [(entry.path, entry.reason) for entry in artifacts.left_out]
+    columns = [Column("file", "file"), Column("why", "why")]
+    note = "Found, but damaged, unreadable or of another program or version; nothing of it is on this page."
+    return [page.paragraph(note, "note"), data_table("left-out", columns, rows, "Left out")] if rows else []
+
+
 SECTIONS = {
+    "Left out": left_out,
     "What ran": cohorts,
     "Training curves": curves,
     "Last validation": last_validation,
@@ -24,18 +36,26 @@ SECTIONS = {
 }
 
 
-def report(directories: Sequence[Path], out: Path, log: Callable[[str], None] = print) -> Path:
+def report(
+    directories: Sequence[Path],
+    out: Path,
+    log: Callable[[str], None] = print,
+    warn: Callable[[str], None] = warn,
+) -> Path:
     """Writes a self-contained HTML page on all runs, results, latency files and exports below `directories`.
 
-    The same artifacts give the same bytes: the page bears no date.
+    What is damaged or foreign is left out, which the page says, and `warn`. The same artifacts give the same bytes:
+    the page bears no date.
 
     Raises:
-      UserError: a directory holds nothing to report, or a file is damaged or of another format.
+      UserError: a directory holds nothing to report, nothing that was found can be used, or `out` is a directory.
     """
-    artifacts = collect(directories)
+    if out.is_dir():
+        raise UserError(f"--out {out}: a directory; give a file, such as {out / 'report.html'}")
+    artifacts = collect(directories, warn)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, render(artifacts))
-    log(f"{out}: {lead(artifacts)}")
+    log(f"{out}: {page.plain(lead(artifacts))}")
     return out
 
 
@@ -60,6 +80,8 @@ def lead(artifacts: Artifacts) -> str:
         parts.append(f"the latency of {_count(len(measured), 'model')}")
     if artifacts.exports:
         parts.append(_count(len(artifacts.exports), "exported checkpoint"))
+    if artifacts.left_out:
+        parts.append(f"{_count(len(artifacts.left_out), 'file')} left out")
     return f"This page reports {'; '.join(parts)}."
 
 

@@ -32,16 +32,17 @@ figcaption { margin-top: 0.3rem; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0.25rem 1.4rem; padding: 0; margin: 0.8rem 0 0;
   font-size: 0.9rem; }
-.legend span { display: inline-block; width: 1.3rem; border-top: 3px solid; vertical-align: 0.26em;
-  margin-right: 0.45rem; }
-.legend .dashed { border-top-style: dashed; }
+.legend li { overflow-wrap: anywhere; }
+.legend svg { display: inline-block; width: 3rem; height: 1rem; vertical-align: -0.15em; margin-right: 0.45rem; }
+figure .legend { font-size: 0.85rem; margin: 0.2rem 0 0; }
 .chart text { font-size: 13px; fill: var(--quiet); font-variant-numeric: tabular-nums; }
 .chart .end, .chart .mark { font-weight: 600; }
 .chart .mark { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 .chart path { fill: none; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; }
 .chart .axis { stroke: var(--quiet); stroke-width: 1; }
-.chart .thin { stroke-width: 1.1; opacity: 0.55; stroke-linejoin: round; }
+.chart .thin { stroke-width: 1.1; opacity: 0.55; stroke-linejoin: round; stroke-linecap: round; }
+.chart .marks { stroke-width: 1.4; }
 .chart .bar { fill: var(--c0); }
 .chart .bold { stroke-width: 2.6; stroke-linejoin: round; stroke-linecap: round; }
 .cohort text { font-size: 13px; fill: var(--ink); text-anchor: middle; }

@@ -56,13 +56,19 @@ def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
 def download_text(file: str, text: str) -> str:
     """Returns a link that saves a CSV that has been written already."""
     name = f"{page.slug(file)}.csv"
-    data = quote(text, safe=",:;/()*!~@$=+")
+    data = quote(page.plain(text), safe=",:;/()*!~@$=+")
     return f'<a download="{escape(name)}" href="data:text/csv;charset=utf-8,{data}">{escape(name)}</a>'
 
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
     """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
-    return lambda value: f"{scale * value:,.{digits}f}{unit}".replace("-", "−")
+    return lambda value: rounded(scale * value, digits).replace("-", "−") + unit
+
+
+def rounded(value: float, digits: int) -> str:
+    """Returns a number with so many digits after the point; what rounds to nothing has no sign."""
+    text = f"{value:,.{digits}f}"
+    return text.removeprefix("-") if text.strip("-0.,") == "" else text
 
 
 def percent(value: float) -> str:

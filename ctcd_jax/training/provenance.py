@@ -88,7 +88,7 @@ def _base_model(sources: Mapping[str, Source], name: str) -> str | None:
     """The hub's model that a member descends from, if it descends from one. Asked while its source is still there."""
     source = sources[name]
     if source.kind == "hf":
-        return None if Path(source.location).is_dir() else source.location
+        return _cached_hub_id(source.location) or (None if Path(source.location).is_dir() else source.location)
     if source.kind == "layers":
         return _base_model(sources, source.location)
     if source.kind == "run":
@@ -101,7 +101,7 @@ def _member(run: dict, name: str, base_model: str | None) -> dict:
     source = parse_init(name, settings["init"] or "scratch", run["members"])
     start: dict = {"kind": source.kind}
     if source.kind == "hf":
-        start["model"] = base_model or _last(source.location)
+        start["model"] = base_model or _cached_hub_id(source.location) or _last(source.location)
     elif source.kind == "run":
         start |= {"run": _last(source.location), "member": source.member}
     elif source.kind == "layers":
@@ -160,6 +160,12 @@ def _source(source: dict) -> dict:
     elif kind != "docstrings":
         found["name"] = location if kind == "tfds" and not _is_path(location) else _last(location)
     return found | {count: source[count] for count in ("documents", "sentences", "kept")}
+
+
+def _cached_hub_id(location: str) -> str | None:
+    """The id of a model in the hub's cache, whose own directory is named after a commit."""
+    found = re.search(r"models--([^/]+)/snapshots/[^/]+/*$", os.path.abspath(location))
+    return found and found[1].replace("--", "/", 1)
 
 
 def _is_path(location: str) -> bool:

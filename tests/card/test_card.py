@@ -1,4 +1,5 @@
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from ctcd_jax.card import Measured, read_facts, write_card, write_facts
@@ -131,6 +132,85 @@ def test_a_card_that_cannot_be_updated_is_left_alone(old, new, message, tmp_path
     with pytest.raises(UserError, match=message):
         written(tmp_path)
     assert (tmp_path / "README.md").read_bytes() == before
+
+
+NOT_BY_LINES = "not written so that model-index can be replaced"
+
+
+@pytest.mark.parametrize(
+    ("front", "said"),
+    [
+        ("license: mit\ntags: [a\n", r"README\.md:4: its metadata is not what the hub reads \(.*; mend it$"),
+        ("license: mit\n\ttags: a\n", r"README\.md:3: its metadata is not"),
+        ("{license: mit}\n", rf"README\.md:2: .*{NOT_BY_LINES}"),
+        ("license: mit\nmodel-index: [\n{name: a, results: []}\n]\n", rf"README\.md:3: .*{NOT_BY_LINES}"),
+        ("model-index: &all\n- name: a\n  results: []\nother: *all\n", rf"README\.md:2: .*{NOT_BY_LINES}"),
+        ("license: mit\n...\n", NOT_BY_LINES),
+        ("- license\n", r"README\.md:2: its metadata is not"),
+        ("license: mit\nmodel-index:\n- a\n", r"README\.md:3: its metadata is not"),
+    ],
+)
+def test_metadata_is_valid_yaml_afterwards_or_nothing_is_written(front, said, tmp_path):
+    text = written(tmp_path)
+    path = tmp_path / "README.md"
+    path.write_text(f"---\n{front}---\n" + text[text.index("<!--") :])
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=said):
+        written(tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "license: mit\n'model-index':\n  # ours\n  - name: theirs\n    results: []\n",
+        "model-index: [{name: theirs, results: []}]\nlicense: mit\n",
+        "license: mit\nmodel-index:\n- {name: theirs, results: []}\n\n",
+        "license: mit\nnumber: .nan\nmodel-index:\n- name: theirs\n  results: []\n",
+    ],
+)
+def test_metadata_as_people_write_it_is_updated(front, tmp_path):
+    text = written(tmp_path)
+    path = tmp_path / "README.md"
+    path.write_text(f"\ufeff--- \n{front}---\n" + text[text.index("<!--") :], encoding="utf-8")
+    again = yaml.safe_load(written(tmp_path).split("---")[1])
+    assert again["license"] == "mit"
+    assert [model["name"] for model in again["model-index"]] == ["ctcd-student", "theirs"]
+
+
+def test_a_card_that_is_no_text_or_whose_metadata_has_no_end_is_left_alone(tmp_path):
+    text = written(tmp_path)
+    path = tmp_path / "README.md"
+    for content, said in (
+        (text.encode().replace(b"library_name", b"\xfflibrary"), r"README\.md: not UTF-8 text \(byte 4\)"),
+        (text.replace("---\n\n<!--", "\n<!--", 1).encode(), r"README\.md:1: its metadata has no end"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            written(tmp_path)
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {}}, r"ctcd\.json: model\.layers is missing; export the model again"),
+        ({"edges": None}, r"edges is null, not a list"),
+        ({"member": "x"}, r"member 'x' is not in members"),
+        ({"corpus": {}}, r"corpus\.hash is missing"),
+        ({"corpus": corpus(tokenizer={})}, r"corpus\.tokenizer\.name is missing"),
+    ],
+)
+def test_facts_that_lack_something_are_one_line(change, said, tmp_path):
+    write_facts(tmp_path, facts(**change))
+    with pytest.raises(UserError, match=said):
+        read_facts(tmp_path)
+
+
+def test_gradients_that_were_not_clipped_are_said_to_be_so():
+    training = facts()["training"]
+    training["optimizer"] = training["optimizer"] | {"clip_norm": None}
+    assert "gradients not clipped" in body(facts(training=training))
 
 
 def test_facts_come_back_and_an_unknown_format_is_refused(tmp_path):

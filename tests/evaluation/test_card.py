@@ -186,6 +186,26 @@ def test_weights_that_were_trained_further_are_not_those_of_the_facts(export, mo
         text_of(export, tmp_path / "glue")
 
 
+def test_what_is_damaged_is_named_and_the_rest_is_used(export, score, tmp_path):
+    score("rte", 0, {"accuracy": 0.5})
+    with (tmp_path / "glue" / "results.jsonl").open("a") as file:
+        file.write('{"format"\n')
+    for folder, content in (("a", "{"), ("b", '{"format": 1}')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "latency.json").write_text(content)
+    latency(tmp_path / "latency.json", export)
+    warned = []
+    card([export], [tmp_path], log=lambda _: None, warn=warned.append)
+    text = (export / "README.md").read_text()
+    assert "| RTE acc | 50.00 | 1 |" in text
+    assert "**19.20 ms**" in text
+    assert [line.removeprefix(f"{tmp_path}/").partition(": left out: ")[0] for line in warned] == [
+        "glue/results.jsonl",
+        "a/latency.json",
+        "b/latency.json",
+    ]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [("none", "no such file"), ("notes.txt", "neither results.jsonl nor"), ("latency.json", "format 3")],

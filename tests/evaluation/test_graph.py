@@ -22,7 +22,12 @@ COMMUNITY = {
         edge("one", "two", divergence="jensen_shannon"),
         edge("two", "one", positions="attended"),
     ],
-    "resolved": {"parameters": {"teacher": 109_000_000}},
+    "resolved": {
+        "models": {
+            "teacher": {"vocab_size": 30522, "layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072}
+            | {"max_positions": 512, "token_types": 2}
+        }
+    },
 }
 
 
@@ -68,7 +73,7 @@ def test_opposite_arrows_keep_apart():
 
 def test_labels_say_what_an_edge_and_a_member_are():
     text = " ".join(ET.fromstring(cohort_graph("run0", COMMUNITY)).itertext())
-    for part in ("weight 2", "τ 3, × τ²", "reverse KL", "Jensen–Shannon", "attended", "109.0 M parameters", "× 0.5"):
+    for part in ("weight 2", "τ 3, × τ²", "reverse KL", "Jensen–Shannon", "attended", "109.5 M parameters", "× 0.5"):
         assert part in text
     assert text.count("frozen") == 1
 

@@ -1,5 +1,7 @@
 """`torch.compile`: the outputs of eager PyTorch, compiled before they are timed, or one line that says why not."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def test_every_model_is_compiled_whole_before_it_is_timed(models, traced_only):
     ids, lines = random_ids(list(encoders.values()), 2, 8), []
     # One program is as many as PyTorch would keep; it would run the second model without, and say nothing.
     with torch._dynamo.config.patch(recompile_limit=1), torch.inference_mode():
-        calls = runtimes.compiled_calls(encoders, ids, lines.append)
+        calls = runtimes.compiled_calls(encoders, ids, lines.append, nullcontext)
         assert len(traced_only) == 2
         seconds = time_rounds(calls, rounds=2)
         for name, encoder in encoders.items():
@@ -62,6 +64,6 @@ def test_compiled_code_gives_the_outputs_of_the_eager_model(models):
     ids = random_ids([encoder], 2, 8)
     runtimes.check_compiler("cpu")
     with torch.inference_mode():
-        calls = runtimes.compiled_calls({"teacher": encoder}, ids, print)
+        calls = runtimes.compiled_calls({"teacher": encoder}, ids, print, nullcontext)
         expected = encoder(input_ids=ids).last_hidden_state
         torch.testing.assert_close(calls["teacher"]().last_hidden_state, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """ONNX Runtime: one exported file for all shapes, the outputs of PyTorch, or one line that says why not."""
 
+import hashlib
 import importlib.util
 import json
 
@@ -34,7 +35,8 @@ def test_one_onnx_file_serves_every_batch_size_and_length_with_padding(models, e
             expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
         (found,) = session(exported).run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         np.testing.assert_allclose(found, expected, atol=1e-5)
-        assert check("teacher", encoder, session(exported), [shape]) == np.max(np.abs(found - expected))
+        tokens = [abs(found - expected)[place] for place in zip(*np.nonzero(mask.numpy()), strict=True)]
+        assert check("teacher", encoder, session(exported), [shape]) == np.max(tokens)
 
 
 @needs_onnx
@@ -56,10 +58,10 @@ def test_a_session_has_the_threads_of_the_setting(exported):
 
 
 @needs_onnx
-def test_onnx_is_measured_and_its_difference_kept(models, tmp_path):
-    out = tmp_path / "latency.json"
+def test_onnx_is_measured_and_the_file_that_was_checked_is_kept_with_its_difference(models, tmp_path):
+    out, kept = tmp_path / "latency.json", tmp_path / "onnx" / "student.onnx"
     options = {"runtimes": ["onnx"], "devices": ["cpu"], "batch_sizes": [2, 1], "lengths": [8], "threads": [1, 2]}
-    latency(models[1:], out=out, rounds=2, log=print, **options)
+    latency(models[1:], out=out, rounds=2, keep_onnx=kept.parent, log=print, **options)
     written = json.loads(out.read_text())
     assert [(row["runtime"], row["threads"], row["batch_size"]) for row in written["measurements"]] == [
         ("onnx", 1, 2),
@@ -69,6 +71,11 @@ def test_onnx_is_measured_and_its_difference_kept(models, tmp_path):
     ]
     assert list(written["onnx_differences"]) == ["student"]
     assert 0 < written["onnx_differences"]["student"] < 1e-5
+    assert written["onnx_files"] == {
+        "student": {"file": str(kept), "sha256": hashlib.sha256(kept.read_bytes()).hexdigest()}
+    }
+    shapes = [(2, 8), (1, 8)]
+    assert check("student", load_encoder(models[1]), session(kept), shapes) == written["onnx_differences"]["student"]
 
 
 def test_the_batch_outputs_are_compared_on_is_padded(models):

@@ -1,9 +1,10 @@
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from ctcd_jax.evaluation.plots import Point, Series, line_chart, scatter, spread, thin, ticks
+from ctcd_jax.evaluation.plots import COLOURS, Point, Series, line_chart, scatter, spread, swatch, thin, ticks
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,24 @@ def test_labels_are_moved_apart_and_stay_inside_in_their_order():
     assert crowded == [80, 100, 90]
 
 
-def test_thinning_averages_equal_groups():
-    points = [(x, 2 * x) for x in range(10)]
-    assert thin(points, 5) == [(0.5, 1), (2.5, 5), (4.5, 9), (6.5, 13), (8.5, 17)]
-    assert thin(points, 10) == points
+def test_thinning_keeps_the_ends_and_the_extremes_of_equal_groups():
+    points = [(x, value) for x, value in enumerate([5, 1, 2, 9, 3, 4, 4, 8, 0, 7, 6, 3])]
+    assert thin(points, 12) == points
+    # Two groups of six: 5 1 2 9 3 4 and 4 8 0 7 6 3.
+    assert thin(points, 6) == [(0, 5), (1, 1), (3, 9), (7, 8), (8, 0), (11, 3)]
+
+
+def test_a_spike_in_100_000_points_and_a_gap_stay():
+    points = [(x, math.sin(x)) for x in range(100_000)]
+    points[31_415] = 31_415, 50.0
+    kept = thin(points, 400)
+    assert len(kept) <= 400
+    assert {points[0], points[-1], (31_415, 50.0)} <= set(kept)
+    assert kept == sorted(kept)
+    points[77] = 77, None
+    kept = thin(points, 400)
+    assert len(kept) <= 400
+    assert (77, None) in kept
 
 
 def path_of(svg, weight):
@@ -75,3 +90,34 @@ def test_scatter_names_its_points():
     assert circles[0][0] < circles[1][0]
     assert circles[0][1] > circles[1][1]
     assert [node.text for node in root.iter("text") if node.get("class") == "mark"] == ["<a>", "b"]
+
+
+def test_a_curve_has_a_gap_where_there_is_no_value():
+    points = [(0, 1.0), (1, None), (2, 2.0), (3, 3.0), (4, None), (5, None), (6, 2.0), (7, 1.0)]
+    svg = line_chart("c", "t", [Series("a", points, 0, True)], "step", "loss")
+    pieces = path_of(svg, "bold").get("d").split("M")[1:]
+    assert [piece.count("L") for piece in pieces] == [0, 1, 1]
+    assert pieces[0].endswith("h0")  # a dot
+    assert [node.text for node in ET.fromstring(svg).iter("text") if node.get("class") == "end"] == ["1.000"]
+
+
+def test_charts_of_the_same_panel_share_their_axes():
+    low, high = Series("low", [(0, 1.0), (10, 1.5)], 0, False), Series("high", [(0, 5.0), (99, 9.0)], 1, False)
+    apart = [line_chart("c", "t", [curve], "step", "loss", framed=[low, high]) for curve in (low, high)]
+    labels = [[node.text for node in ET.fromstring(svg).iter("text")] for svg in apart]
+    assert labels[0] == labels[1]
+    assert path_of(apart[0], "thin").get("d") != path_of(apart[1], "thin").get("d")
+
+
+def test_no_two_of_eight_curves_look_alike_without_their_colours():
+    def looks(colour):
+        series = [Series("a", [(0, 1.0), (1, 2.0)], colour, True, marked=True)]
+        curve, marks = (path_of(line_chart("c", "t", series, "x", "y"), kind) for kind in ("bold", "marks"))
+        plain = re.sub(r"[\d.]+ [\d.]+m", "m", marks.get("d"))
+        return curve.get("stroke-dasharray"), (plain, marks.get("style").endswith("paper)"))
+
+    dashes, marks = zip(*map(looks, range(COLOURS)), strict=True)
+    assert len(set(dashes)) == len(set(marks)) == COLOURS == 8
+    labels = {ET.fromstring(swatch(colour)).get("aria-label") for colour in range(COLOURS)}
+    assert len(labels) == 8
+    assert "dotted, triangles" in labels

@@ -13,6 +13,7 @@ from tests.evaluation.reporting import (
     make,
     make_project,
     measurement,
+    metric_line,
     result,
     table,
     write_lines,
@@ -72,6 +73,46 @@ def test_names_with_commas_quotes_and_letters_of_all_kinds_survive_the_download(
     write_run(tmp_path / 'a, "b" & ß', ("student",))
     rows = downloads(make([tmp_path], tmp_path))["hard_loss-student.csv"]
     assert {row[0] for row in rows[1:]} == {'a, "b" & ß'}
+
+
+def test_however_many_lines_a_run_has_the_page_is_small_and_says_how(tmp_path):
+    members, edges = ("teacher", "student"), (("teacher", "student"), ("student", "teacher"))
+    lines = [metric_line("train", step, members, edges) for step in range(1, 4_001)]
+    lines[1_233]["members"]["student"]["hard"] = 99.5
+    write_run(tmp_path / "long", members, edges, lines)
+    html = make([tmp_path], tmp_path)
+    assert len(html.encode()) < 500_000  # and not more for more lines: 400 points a curve
+    rows = downloads(html)["hard_loss-student.csv"][1:]
+    assert len(rows) <= 400
+    assert {rows[0][2], rows[-1][2]} == {"1", "4000"}
+    assert ["long", "train", "1234", "99.5"] in rows
+    assert "hold 400 at most: the first, the last, and the highest and the lowest of equal runs" in html
+    write_run(tmp_path / "short", ("student",), (), lines[:400])
+    only = tmp_path / "short"
+    assert "at most: the first" not in make([only], tmp_path / "other")
+
+
+def test_of_many_runs_eight_share_a_chart_and_all_charts_of_a_panel_their_axes(tmp_path):
+    for number in range(20):
+        lines = [metric_line(kind, step, ("student",), ()) for kind in ("train", "validation") for step in (10, 20)]
+        for line in lines:
+            line["members"]["student"]["hard"] += number
+        write_run(tmp_path / f"run-{number:02}", ("student",), (), lines)
+    html = make([tmp_path], tmp_path)
+    panels = [block for block in re.findall(r"<figure>.*?</figure>", html) if "<h3>hard loss of student, " in block]
+    assert [re.findall("<h3>(.*?)</h3>", panel) for panel in panels] == [
+        [f"hard loss of student, {number} of 3"] for number in (1, 2, 3)
+    ]
+    assert [panel.count("<title>") for panel in panels] == [16, 16, 8]
+    ticks = [re.findall(r'class="tick"[^>]*>([^<]*)<', panel) for panel in panels]
+    assert ticks[0] == ticks[1] == ticks[2]
+    for panel, count in zip(panels, (8, 8, 4), strict=True):
+        legend = panel.split('<ul class="legend">')[1]
+        assert len(set(re.findall(r'aria-label="([^"]+)"', legend))) == legend.count("<li>") == count
+    assert html.count('<ul class="legend">') == 6  # none for the whole page
+    assert {name for name in downloads(html) if name.startswith("hard_loss")} == {
+        f"hard_loss-student-{number}-of-3.csv" for number in (1, 2, 3)
+    }
 
 
 # Fine-tuning.
@@ -201,6 +242,22 @@ def test_all_settings_are_shown_and_what_they_share_stands_in_the_caption(tmp_pa
         [model, *setting] for setting in (["eager", "1"], ["eager", "32"], ["compile", "1"]) for model in "ab"
     ]
     assert "Abacus" in html
+
+
+def test_models_that_could_not_be_run_are_named_and_a_missing_speed_up_is_a_dash(tmp_path):
+    content = latency([measurement("a", 4.0), measurement("b", 2.0, speedup=None)])
+    content["left_out"] = [
+        {"model": "c", "runtime": None, "reason": "it cannot be run (ValueError: <no>)"},
+        {"model": "a", "runtime": "onnx", "reason": "a cannot be exported"},
+    ]
+    (tmp_path / "latency.json").write_text(json.dumps(content))
+    html = make([tmp_path], tmp_path)
+    assert table(html, "Not measured: models that cannot be run here (a dash: in no runtime)")[1:] == [
+        ["c", "–", "it cannot be run (ValueError: &lt;no&gt;)"],
+        ["a", "ONNX Runtime", "a cannot be exported"],
+    ]
+    rows = table(html, "Latency, CPU, 1 thread, eager PyTorch, float32, batch 1, length 64")
+    assert [row[-1] for row in rows[1:]] == ["1.50×", "–"]
 
 
 def test_one_setting_is_not_shown_twice(project, tmp_path):

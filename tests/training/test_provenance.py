@@ -10,7 +10,7 @@ from ctcd_jax.config import resolve
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.initial import Source, read_run
-from ctcd_jax.training.provenance import PROVENANCE, card_facts, read_provenance, write_provenance
+from ctcd_jax.training.provenance import PROVENANCE, _cached_hub_id, card_facts, read_provenance, write_provenance
 from ctcd_jax.training.run import open_run
 from tests.small import config
 
@@ -148,3 +148,29 @@ def test_figures_are_those_of_the_step(run):
     assert "tokens" not in facts["training"]
     shutil.rmtree(workdir / "tokenizer")  # nothing but JSON is needed
     assert card_facts(read_run(workdir), workdir, "student", 14)["held_out"]["loss"] == 7
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("/c/hub/models--google-bert--bert-base-uncased/snapshots/86b5e093", "google-bert/bert-base-uncased"),
+        ("/c/models--a--b--c/snapshots/86b5e093/", "a/b--c"),
+        ("/c/models--gpt2/snapshots/86b5e093", "gpt2"),
+        ("/c/models--a--b/mine", None),
+        ("google-bert/bert-base-uncased", None),
+    ],
+)
+def test_a_model_in_the_hubs_cache_is_known_by_its_id(location, expected):
+    assert _cached_hub_id(location) == expected
+
+
+def test_what_started_from_the_hubs_cache_is_not_named_after_a_commit(run, tmp_path):
+    workdir = run()
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "86b5e093"
+    snapshot.mkdir(parents=True)
+    sources = {"teacher": Source("hf", str(snapshot)), "student": Source("scratch")}
+    write_provenance(workdir, Corpus.open(read_run(workdir)["data"]["corpus"]), sources)
+    content = read_run(workdir)
+    content["members"]["teacher"]["init"] = f"hf:{snapshot}"
+    member = card_facts(content, workdir, "student", 20)["members"]["teacher"]
+    assert member["base_model"] == member["start"]["model"] == "org/name"

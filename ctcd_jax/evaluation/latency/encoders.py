@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.evaluation.exports import WEIGHTS, quiet_loading, stored_parameters, usable_positions, weights_digest
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def load_encoder(directory: Path):
     if config.is_encoder_decoder or getattr(config, "vocab_size", None) is None:
         raise UserError(f"--model {directory}: a {config.model_type} is no encoder of text, such as bert or distilbert")
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder
+        encoder.pooler = torch.nn.Identity()  # some models call it without asking whether it is there
+    return encoder.requires_grad_(False)  # the counter of FLOPs would follow the gradients, and fails at some models
 
 
 def facts(name: str, directory: Path, encoder, lengths: Sequence[int]) -> dict:
@@ -114,8 +114,3 @@ def cpu_name() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine()
-
-
-def first_line(error: Exception) -> str:
-    """Returns what an error of a library says first, or its type where it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

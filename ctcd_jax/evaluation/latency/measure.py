@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, warn
 from ctcd_jax.evaluation.exports import named_exports, require_torch
 from ctcd_jax.evaluation.latency import quality, settings, table
-from ctcd_jax.evaluation.latency.encoders import checked_lengths, cpu_name, facts, load_encoder
+from ctcd_jax.evaluation.latency.encoders import checked_lengths, cpu_name, facts, load_encoder, positions, random_ids
+from ctcd_jax.evaluation.latency.left_out import LeftOut
 from ctcd_jax.evaluation.latency.onnx_runtime import require_onnx
 from ctcd_jax.evaluation.latency.running import measure
 from ctcd_jax.files import write_json
@@ -26,15 +27,20 @@ def latency(
     runtimes: Sequence[str] = ("eager",),
     dtype: str = "float32",
     rounds: int = 30,
+    keep_onnx: Path | None = None,
     log: Callable[[str], None] = print,
+    warn: Callable[[str], None] = warn,
 ) -> dict:
     """Measures the encoders of exported models, side by side, in every combination of the settings.
 
     Within a setting every round times one batch of every model, in alternating order; the speed-up is the median over
     rounds of the reference's time divided by the model's. A batch is random ids with an attention mask of ones.
 
+    A model that cannot be run, or not with a runtime, is left out, and said by `warn`; the others are measured.
+
     Args:
-      models: exported directories; the first is the reference. Any encoder of text that transformers' AutoModel loads.
+      models: exported directories of any encoder of text that transformers' AutoModel loads; the first that can be run
+        is the reference.
       out: where to write the result as JSON.
       results: folder of a `results.jsonl`; then quality against latency, in the first setting, is drawn beside `out`.
       batch_sizes: sequences a batch.
@@ -44,15 +50,17 @@ def latency(
       runtimes: "eager", "compile" (`torch.compile`, for one shape), "onnx" (ONNX Runtime, on the CPU).
       dtype: of weights and activations: "float32", "bfloat16" or "float16".
       rounds: that are timed, after a few that are not.
+      keep_onnx: a directory for the ONNX files that were checked and measured, NAME.onnx.
 
     Returns:
       format, torch, cpu, rounds, reference; models, a list of name, path, weights (SHA-256), parameters (encoder),
       stored_parameters (with the MLM head), bytes, flops_per_token by length; measurements, a list of model, the
-      setting, p50_ms, p95_ms, sequences_per_second, tokens_per_second, speedup; onnx_differences by model, only where
-      ONNX Runtime was measured.
+      setting, p50_ms, p95_ms, sequences_per_second, tokens_per_second, speedup (None where the reference is left out).
+      Only where there are any: onnx_differences by model; onnx_files, {model: {file, sha256}}; left_out, a list of
+      model, runtime (None: every one), reason.
 
     Raises:
-      UserError: something is missing, unknown, or does not go together.
+      UserError: something is missing, unknown, or does not go together, or no model can be measured.
     """
     require_torch()
     import torch
@@ -65,23 +73,40 @@ def latency(
     settings.check_together(runtimes=runtimes, devices=devices, dtype=dtype, threads=threads, gpu=gpu)
     if "onnx" in runtimes:
         require_onnx()
+    elif keep_onnx is not None:
+        raise UserError(f"--keep-onnx {keep_onnx}: needs --runtime onnx, which makes the files and checks them")
     directories = named_exports(models)
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: a directory; give a file, such as {out / 'latency.json'}")
-    quality.check_plot(results, out, directories.values())
+    for directory in filter(None, (keep_onnx, out and out.parent)):
+        directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
+    quality.check_plot(results, out, directories.values(), warn)
 
-    encoders = {name: load_encoder(directory) for name, directory in directories.items()}
+    left_out = LeftOut(warn)
+    encoders = _load(directories, left_out)
+    if not encoders:
+        raise left_out.error(directories)
     lengths = checked_lengths(encoders, directories, lengths, log)
+    described = {}
+    for name, encoder in encoders.items():
+        with left_out.unless_it_runs(name):
+            described[name] = facts(name, directories[name], encoder, lengths)
+    encoders = {name: encoders[name] for name in described}
+    if not encoders:
+        raise left_out.error(directories)
+    reference = next(iter(encoders))
+    if reference != next(iter(directories)):
+        warn(f"the speed-ups are over {reference}, for {next(iter(directories))} is left out")
     result = {
         "format": FORMAT,
         "torch": torch.__version__,
         "cpu": cpu_name(),
         "rounds": rounds,
-        "reference": next(iter(encoders)),
-        "models": [facts(name, directories[name], encoders[name], lengths) for name in encoders],
+        "reference": reference,
+        "models": list(described.values()),
     }
     log(table.heading(result))
-    measurements, differences = measure(
+    measured = measure(
         encoders,
         settings.grid(
             devices=devices,
@@ -93,16 +118,34 @@ def latency(
         ),
         rounds,
         {model["name"]: model["flops_per_token"] for model in result["models"]},
+        left_out,
         log,
+        keep_onnx,
     )
-    if (warning := table.unsteady(measurements)) is not None:
+    if not measured.rows:
+        raise left_out.error(directories)
+    if (warning := table.unsteady(measured.rows)) is not None:
         log(warning)
-    result["measurements"] = measurements
-    if differences:
-        result["onnx_differences"] = differences
+    result["measurements"] = measured.rows
+    more = {"onnx_differences": measured.onnx_differences, "onnx_files": measured.onnx_files}
+    result |= {key: value for key, value in (more | {"left_out": left_out.entries}).items() if value}
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, result)
     if results is not None:
         quality.draw(result, results, out.with_suffix(".png"), log)
     return result
+
+
+def _load(directories: dict[str, Path], left_out: LeftOut) -> dict:
+    """Returns the encoders that can be loaded and run on a short batch."""
+    import torch
+
+    encoders = {}
+    for name, directory in directories.items():
+        with left_out.unless_it_runs(name):
+            encoder = load_encoder(directory)
+            ids = random_ids([encoder], 1, min(positions(encoder) or 8, 8))
+            with torch.inference_mode():
+                encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+            encoders[name] = encoder
+    return encoders

@@ -9,8 +9,10 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.exports import weights_digest
 from ctcd_jax.evaluation.latency.settings import counted, placement
 from ctcd_jax.evaluation.plots import spread
-from ctcd_jax.evaluation.results import RESULTS, read_results
+from ctcd_jax.evaluation.reading import Reader
+from ctcd_jax.evaluation.results import RESULTS
 from ctcd_jax.evaluation.table import column_title, summarise
+from ctcd_jax.files import writing_whole
 
 WIDTH, HEIGHT, DPI = 7.2, 4.6, 150
 # Okabe and Ito's colours, which differ for colour-blind eyes too (their yellow is too light on white), and shapes.
@@ -30,8 +32,11 @@ class Point:
     score: float
 
 
-def check_plot(results: Path | None, out: Path | None, models: Iterable[Path]) -> None:
-    """Raises UserError, before anything is measured, where the plot that was asked for cannot be drawn."""
+def check_plot(results: Path | None, out: Path | None, models: Iterable[Path], warn: Callable[[str], None]) -> None:
+    """Raises UserError, before anything is measured, where the plot that was asked for cannot be drawn.
+
+    Damaged lines of the results are left out, and said by `warn`.
+    """
     if results is None:
         return
     if out is None:
@@ -42,7 +47,7 @@ def check_plot(results: Path | None, out: Path | None, models: Iterable[Path]) -
         )
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("--results: matplotlib is not installed; run: pip install 'ctcd-jax[torch]'")
-    scored = {row["weights"] for row in _rows(results)}
+    scored = {row.get("weights") for row in _rows(results, warn)}
     if not scored & {weights_digest(directory) for directory in models}:
         raise UserError(f"--results {results}: none of its lines is of a --model; run `ctcd glue` on the same exports")
 
@@ -55,25 +60,34 @@ def points(result: Mapping, rows: Sequence[Mapping]) -> list[Point]:
       rows: of a results.jsonl; a model may have another name there.
     """
     summary = summarise(rows)
-    names = {row["weights"]: row["model"] for row in rows}
+    names = {row["weights"]: row["model"] for row in rows if row.get("weights")}
     scores = {digest: summary.mean_of_columns(name) for digest, name in names.items()}
-    measured = {row["model"]: row for row in reversed(result["measurements"])}  # the first one stays
+    measured: dict[str, Mapping] = {}
+    for row in result["measurements"]:
+        if row["model"] in measured:  # the next setting begins
+            break
+        measured[row["model"]] = row
     return [
         Point(model["name"], measured[model["name"]]["p50_ms"], measured[model["name"]]["p95_ms"], score)
         for model in result["models"]
-        if (score := scores.get(model["weights"])) is not None
+        if (score := scores.get(model["weights"])) is not None and model["name"] in measured
     ]
 
 
 def draw(result: Mapping, results: Path, path: Path, log: Callable[[str], None]) -> None:
     """Writes the plot as a PNG, and says of which models it shows nothing."""
-    rows = _rows(results)
+    rows = _rows(results, lambda text: None)  # it was said before anything was measured
     found = points(result, rows)
     missing = [model["name"] for model in result["models"] if model["name"] not in {point.name for point in found}]
     if missing:
-        log(f"{path}: without {', '.join(missing)}, which {results / RESULTS} has not every averaged column for")
+        log(
+            f"{path}: without {', '.join(missing)}, which the first setting or an averaged column of "
+            f"{results / RESULTS} lacks"
+        )
     if found:
-        figure(found, _setting(result), score_title(rows)).savefig(path, metadata={"Software": None})
+        made = figure(found, _setting(result), score_title(rows))
+        with writing_whole(path) as partial:
+            made.savefig(partial, format="png", metadata={"Software": None})
 
 
 def figure(found: Sequence[Point], setting: str, score: str):
@@ -159,7 +173,7 @@ def score_title(rows: Sequence[Mapping]) -> str:
     return f"mean of {' and '.join(columns) if len(columns) == 2 else 'the metric columns'}, dev sets (%)"
 
 
-def _rows(results: Path) -> list[dict]:
+def _rows(results: Path, warn: Callable[[str], None]) -> list[dict]:
     if not (results / RESULTS).is_file():
         raise UserError(f"--results {results}: no {RESULTS}; give a folder written by `ctcd glue`")
-    return read_results(results / RESULTS)
+    return Reader(warn).results(results / RESULTS)

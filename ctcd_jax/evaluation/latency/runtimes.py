@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.latency.encoders import first_line
+from ctcd_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -19,11 +19,16 @@ def eager_calls(encoders: Mapping[str, Callable], ids: "torch.Tensor") -> Calls:
     return {name: lambda encoder=encoder: encoder(**inputs) for name, encoder in encoders.items()}
 
 
-def compiled_calls(encoders: Mapping, ids: "torch.Tensor", log: Callable[[str], None]) -> Calls:
+def compiled_calls(
+    encoders: Mapping,
+    ids: "torch.Tensor",
+    log: Callable[[str], None],
+    unless_it_runs: Callable[[str], AbstractContextManager],
+) -> Calls:
     """The same of encoders that `torch.compile` has compiled for the shape of `ids`, which is done on return.
 
-    Raises:
-      UserError: they cannot be compiled here.
+    Args:
+      unless_it_runs: given an encoder's name, a context that takes the UserError if it cannot be compiled.
     """
     import torch
 
@@ -34,7 +39,8 @@ def compiled_calls(encoders: Mapping, ids: "torch.Tensor", log: Callable[[str], 
     began = time.perf_counter()
     with torch._dynamo.config.patch(recompile_limit=8 * len(calls), fail_on_recompile_limit_hit=True):
         for name, call in calls.items():
-            _compile(name, call)
+            with unless_it_runs(name):
+                _compile(name, call)
     log(f"compiled in {time.perf_counter() - began:.1f} s")
     return calls
 

@@ -40,7 +40,7 @@ def block(title: str, measurements: Sequence[Mapping], flops: Mapping[str, int])
             f"{row['p95_ms']:,.2f}",
             f"{row['sequences_per_second']:,.1f}",
             f"{row['tokens_per_second']:,.0f}",
-            f"{row['speedup']:.2f}x",
+            "–" if row["speedup"] is None else f"{row['speedup']:.2f}x",
         )
         for row in measurements
     ]

@@ -39,12 +39,14 @@ def time_rounds(
     return {name: np.array(values[WARM_UP_ROUNDS:]) for name, values in seconds.items()}
 
 
-def statistics(seconds: np.ndarray, reference: np.ndarray, batch_size: int, length: int) -> dict[str, float]:
+def statistics(
+    seconds: np.ndarray, reference: np.ndarray | None, batch_size: int, length: int
+) -> dict[str, float | None]:
     """Returns a model's figures in one setting.
 
     Args:
       seconds: float[rounds], of the model.
-      reference: float[rounds], of the reference in the same rounds.
+      reference: float[rounds], of the reference in the same rounds; None where it cannot be run.
     """
     median = float(np.median(seconds))
     return {
@@ -52,5 +54,5 @@ def statistics(seconds: np.ndarray, reference: np.ndarray, batch_size: int, leng
         "p95_ms": 1000 * float(np.percentile(seconds, 95)),
         "sequences_per_second": batch_size / median,
         "tokens_per_second": batch_size * length / median,
-        "speedup": float(np.median(reference / seconds)),
+        "speedup": None if reference is None else float(np.median(reference / seconds)),
     }

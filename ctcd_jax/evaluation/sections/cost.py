@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 
 from ctcd_jax.evaluation import page
-from ctcd_jax.evaluation.artifacts import Artifacts, Run
+from ctcd_jax.evaluation.artifacts import Artifacts
+from ctcd_jax.evaluation.reading import Run
 from ctcd_jax.evaluation.tabular import Column, data_table, fixed, hours, millions, percent
 
 UNKNOWN = "not recorded"

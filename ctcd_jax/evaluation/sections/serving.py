@@ -16,7 +16,7 @@ def latency(artifacts: Artifacts) -> list[str]:
     parts = []
     for name, content in artifacts.latencies.items():
         parts += [page.heading(f"{name}/latency.json"), _models(name, content), *_measurements(name, content)]
-        parts.append(page.paragraph(_note(content), "note"))
+        parts += [page.paragraph(_note(content), "note"), _left_out(name, content)]
     return [*parts, page.grid(list(_quality_figures(artifacts)))] if parts else []
 
 
@@ -105,6 +105,17 @@ def _note(content: dict) -> str:
         f"take turns; p50 and p95 of the milliseconds a batch. Speed-up over {content['reference']}: the median of the "
         f"rounds' ratios.{cpu}{onnx}"
     )
+
+
+def _left_out(name: str, content: dict) -> str:
+    rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
+    columns = [
+        Column("model", "model"),
+        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime, runtime)),
+        Column("why", "reason"),
+    ]
+    caption = "Not measured: models that cannot be run here (a dash: in no runtime)"
+    return data_table(f"{name}-not-measured", columns, rows, caption) if rows else ""
 
 
 def _quality_figures(artifacts: Artifacts) -> Iterator[str]:

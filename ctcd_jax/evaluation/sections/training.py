@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.evaluation import page
-from ctcd_jax.evaluation.artifacts import Artifacts, Run
+from ctcd_jax.evaluation.artifacts import Artifacts
 from ctcd_jax.evaluation.graph import DIVERGENCES, cohort_graph
-from ctcd_jax.evaluation.plots import COLOURS, Series, line_chart
+from ctcd_jax.evaluation.plots import COLOURS, MOST_POINTS, Series, line_chart, swatch, thin
+from ctcd_jax.evaluation.reading import Run
+from ctcd_jax.evaluation.shapes import member_shapes
 from ctcd_jax.evaluation.tabular import Column, data_table, download, fixed, percent
 
 _SPACE = "\N{NO-BREAK SPACE}"
+# A page stays below a megabyte or so: this many points of a curve, however many runs there are.
+_LEAST_POINTS = 60
+_LARGEST = 1e100
 _AT_ONE = f"at τ{_SPACE}={_SPACE}1"
 
 
@@ -38,12 +43,10 @@ class _Family:
 def cohorts(artifacts: Artifacts) -> list[str]:
     figures = []
     for index, (name, run) in enumerate(artifacts.runs.items()):
-        members, edges = run.config["members"], run.config.get("edges") or []
-        links = [
-            _records(f"{name}-{kind}", records)
-            for kind, records in (("members", [{"name": key} | members[key] for key in members]), ("edges", edges))
-            if records
-        ]
+        shapes = member_shapes(run.config)
+        members = [{"name": key} | member | shapes[key] for key, member in run.config["members"].items()]
+        tables = ("members", members), ("edges", run.config.get("edges") or [])
+        links = [_records(f"{name}-{kind}", records) for kind, records in tables if records]
         figures.append(page.figure(name, cohort_graph(f"run{index}", run.config), _setting(run), links))
     if not figures:
         return []
@@ -64,7 +67,6 @@ def _setting(run: Run) -> str:
     corpus = data.get("corpus")
     steps = resolved.get("steps") or train.get("steps")
     facts = [
-        f"preset {run.config['preset']}" if run.config.get("preset") else "",
         f"corpus {Path(corpus).name}" if corpus else "",
         f"{steps:,} steps of {data.get('batch_size')} rows" if steps else "",
         f"seed {run.config['seed']}" if "seed" in run.config else "",
@@ -75,31 +77,63 @@ def _setting(run: Run) -> str:
 def curves(artifacts: Artifacts) -> list[str]:
     runs = artifacts.runs
     figures = [
-        _panel(f"{family.csv}{index}", family, runs, key)
+        chart
         for family in _FAMILIES
         for index, key in enumerate(_keys(runs, family))
+        for chart in _panel(f"{family.csv}{index}", family, runs, key)
     ]
     if not figures:
         return []
     note = (
         "Thin: training. Bold: validation, with its last value at the right edge. A run is drawn in every panel it has "
-        "a value for, in its colour. A hard loss may lie above the frame for the first fifth of the steps. Losses and "
-        "divergences are in nats, over masked positions; agreement is the share of them on which two members would "
-        "answer the same."
+        "a value for, in its colour, dashes and marks. A hard loss may lie above the frame for the first fifth of the "
+        "steps. Losses and divergences are in nats, over masked positions; agreement is the share of them on which two "
+        "members would answer the same. A gap is a step with no figure, or none that is finite."
     )
-    return [page.paragraph(note, "note"), page.legend(list(runs), COLOURS), page.grid(figures)]
+    several = len(runs) > COLOURS
+    if several:
+        note += f" A panel of more than {COLOURS} runs is several charts on the same axes."
+    most = _most_points(runs)
+    if any(len(run.lines(kind)) > most for run in runs.values() for kind in ("train", "validation")):
+        note += (
+            f" Of a curve of more than {most} lines the charts and their CSV hold {most} at most: the first, the last, "
+            "and the highest and the lowest of equal runs of neighbours; every line is in the run's metrics.jsonl."
+        )
+    legend = "" if several else page.legend([(swatch(index), name) for index, name in enumerate(runs)])
+    return [page.paragraph(note, "note"), legend, page.grid(figures)]
 
 
-def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) -> str:
-    title, found, rows = family.title(runs, key), [], []
-    for colour, (name, run) in enumerate(runs.items()):
-        for kind in ("train", "validation"):
-            points = list(_points(run, kind, family, key))
-            if points:
-                found.append(Series(f"{name}, {kind}", points, colour, bold=kind == "validation"))
-                rows += [(name, kind, *point) for point in points]
-    svg = line_chart(identity, title, found, "step", family.axis, skip_start=family.skip)
-    return page.figure(title, svg, links=[download(f"{family.csv} {key}", ("run", "kind", "step", family.csv), rows)])
+def _most_points(runs: Mapping[str, Run]) -> int:
+    return max(_LEAST_POINTS, min(MOST_POINTS, COLOURS * MOST_POINTS // len(runs)))
+
+
+def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) -> Iterator[str]:
+    """Yields a figure for every eight runs: more curves in one chart cannot be told apart."""
+    title, most = family.title(runs, key), _most_points(runs)
+    groups: dict[int, dict[str, list[Series]]] = {}
+    for number, (name, run) in enumerate(runs.items()):
+        points = {kind: thin(list(_points(run, kind, family, key)), most) for kind in ("train", "validation")}
+        drawn = [kind for kind, found in points.items() if any(value is not None for _, value in found)]
+        for kind in drawn:
+            bold = kind == "validation"
+            curve = Series(f"{name}, {kind}", points[kind], number % COLOURS, bold, marked=bold or len(drawn) == 1)
+            groups.setdefault(number // COLOURS, {}).setdefault(name, []).append(curve)
+    framed = [curve for group in groups.values() for found in group.values() for curve in found]
+    for part, group in groups.items():
+        series = [curve for found in group.values() for curve in found]
+        place = f", {part + 1} of {math.ceil(len(runs) / COLOURS)}" if len(runs) > COLOURS else ""
+        axes = {"skip_start": family.skip, "framed": framed}
+        svg = line_chart(f"{identity}-{part}", title + place, series, "step", family.axis, **axes)
+        if place:
+            svg += page.legend([(swatch(found[0].colour), name) for name, found in group.items()])
+        rows = [
+            (name, "validation" if curve.bold else "train", *point)
+            for name, found in group.items()
+            for curve in found
+            for point in curve.points
+        ]
+        link = download(f"{family.csv} {key}{place}", ("run", "kind", "step", family.csv), rows)
+        yield page.figure(title + place, svg, links=[link])
 
 
 def _keys(runs: Mapping[str, Run], family: _Family) -> list[str]:
@@ -115,17 +149,19 @@ def _keys(runs: Mapping[str, Run], family: _Family) -> list[str]:
     )
 
 
-def _points(run: Run, kind: str, family: _Family, key: str) -> Iterator[tuple[int, float]]:
+def _points(run: Run, kind: str, family: _Family, key: str) -> Iterator[tuple[int, float | None]]:
+    """The steps that have the key, with their figures."""
     for line in run.lines(kind):
-        if (value := _value(line, family, key)) is not None:
-            yield line["step"], value
+        group = line.get(family.group, {})
+        if key in group and (family.field is None or family.field in group[key]):
+            yield line["step"], _value(line, family, key)
 
 
 def _value(line: dict, family: _Family, key: str) -> float | None:
-    """The number under a line's group and key; None if it is absent or, in a run that diverged, not finite."""
+    """The number under a line's group and key; None if it is absent or, in a run that diverged, cannot be drawn."""
     entry = line.get(family.group, {}).get(key)
     value = entry if family.field is None or entry is None else entry.get(family.field)
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) < _LARGEST else None  # not so of NaN either
 
 
 def _divergence(runs: Mapping[str, Run], key: str) -> str:
