@@ -107,6 +107,9 @@ def test_ratios_are_taken_within_a_round():
     assert ratio(measured, ("y", "z"), ("x",))["rounds"] == pytest.approx([2 / 3, 0.5, 0.5])
 
 
+CACHED = {"JAX_ENABLE_COMPILATION_CACHE": "true"}  # how long compilation takes is not tested
+
+
 def worker(who, **fields):
     case = Case(preset="smoke", rows=4, length=64, backend="cpu", **fields)
     return python_module("ctcd_jax.benchmarks.worker", who, case.written())
@@ -115,8 +118,10 @@ def worker(who, **fields):
 def test_real_workers():
     commands = {"student": worker("ours", cohort="student"), "update": worker("update"), "limit": worker("matmul")}
     commands |= {"torch": worker("torch-eager")}
-    meant = {"torch": {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}}
-    measured, refused = interleave(commands, rounds=2, environments=meant)
+    meant = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    measured, refused = interleave(
+        commands, rounds=2, environments=dict.fromkeys(commands, CACHED) | {"torch": CACHED | meant}
+    )
     assert not refused
     assert all(len(m.seconds) == 2 and min(m.seconds) > 0 for m in measured.values())
     facts = {name: m.facts for name, m in measured.items()}
@@ -131,13 +136,15 @@ def test_real_workers():
     # Both sides have the same allocator and variables, but for what was meant for one of them.
     assert ours["allocator"] == facts["torch"]["allocator"]
     assert ours["allocator"]["mmap_max"] == 0 or sys.platform != "linux"
-    assert facts["torch"]["environment"] == ours["environment"] | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    assert facts["torch"]["environment"] == ours["environment"] | meant
     assert (ours["threads"], facts["torch"]["threads"]) == (available_cores(), 1)
     assert facts["limit"]["flops"] == 2 * 2048**3
 
 
 def test_a_real_worker_that_compiles_alone_or_has_no_gpu():
-    measured, _ = interleave({"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0)
+    measured, _ = interleave(
+        {"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0, environments={"chunked": CACHED}
+    )
     assert measured["chunked"].facts["temporary_bytes"] > 0
     on_gpu = python_module("ctcd_jax.benchmarks.worker", "matmul", Case(backend="gpu").written())
     _, refused = interleave({"matmul": on_gpu}, rounds=0, warm_up=0)
