@@ -4,16 +4,19 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctcd_jax.benchmarks import cpu, data, gpu, memory, plot
+from ctcd_jax.benchmarks.environment import variables
+from ctcd_jax.data.workers import available_cores
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.evaluation.latency.encoders import cpu_name
 from ctcd_jax.files import write_json
 
 __all__ = ["bench"]
 
-FORMAT = 2
+FORMAT = 3
 SUITES = {"cpu": cpu, "gpu": gpu, "memory": memory, "data": data}
 BUSY = 0.25  # load a core above which the user is warned
 PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "numpy")
@@ -30,12 +33,14 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
       log: is given the tables, and lines of progress.
 
     Returns:
-      format, suite, command, python, versions, cores, load (average of the minute before), device, shapes, variants
-      {name: {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max",
-      "target", "stretch", "met", "same_objective", ...}}; see the suites.
+      format, suite, command, python, versions, processor, cores (that this process may use), load (average of the
+      minute before), environment (variables of the shell that libraries read), device, shapes, variants {name:
+      {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max", "target",
+      "stretch", "met", "same_objective", ...}}; see the suites.
 
     Raises:
-      UserError: no such suite, a library or the device is missing, or `out` cannot be written.
+      UserError: no such suite, a library or the device is missing, nothing could be measured, or `out` cannot be
+        written.
     """
     if suite not in SUITES:
         raise UserError(f"--suite: no suite '{suite}'{did_you_mean(suite, SUITES)}")
@@ -50,16 +55,24 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
         "command": f"ctcd bench --suite {suite}" + " --full" * full,
         "python": platform.python_version(),
         "versions": _versions(),
-        "cores": os.cpu_count(),
+        "processor": cpu_name(),
+        "cores": available_cores(),
         "load": load,
+        "environment": variables(),
     } | SUITES[suite].suite(log, full)
     if out is not None:
         write_json(out / "bench.json", result)
-        if importlib.util.find_spec("matplotlib"):
-            plot.draw(SUITES[suite].panels(result), out / "bench.png")
-        else:
-            log(f"{out / 'bench.png'} is not drawn: run pip install 'ctcd-jax[torch]', which brings matplotlib")
+        _draw(SUITES[suite].panels(result), out / "bench.png", log)
     return result
+
+
+def _draw(panels: Sequence[plot.Panel], path: Path, log: Callable[[str], None]) -> None:
+    if not panels:
+        log(f"{path} is not drawn: none of our own steps was measured")
+    elif importlib.util.find_spec("matplotlib"):
+        plot.draw(panels, path)
+    else:
+        log(f"{path} is not drawn: run pip install 'ctcd-jax[torch]', which brings matplotlib")
 
 
 def _make(directory: Path) -> None:
@@ -67,6 +80,8 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {directory}: cannot be made ({error.strerror}); choose another directory") from error
+    if not os.access(directory, os.W_OK):
+        raise UserError(f"--out {directory}: cannot be written to; choose another directory")
 
 
 def _versions() -> dict[str, str]:

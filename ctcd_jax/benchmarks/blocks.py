@@ -4,12 +4,14 @@ Blocks run one after another, so that few processes live at once, and one that f
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
+from tempfile import TemporaryDirectory
 
-from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, spread
+from ctcd_jax.benchmarks.interleaved import ENVIRONMENT, Measured, interleave, python_module, ratio, spread
 from ctcd_jax.benchmarks.workload import VOCABULARY, Case
 from ctcd_jax.config import PRESETS
+from ctcd_jax.errors import UserError
 
 NOT_MEASURED = {"rounds": [], "median": None, "min": None, "max": None}
 
@@ -39,9 +41,9 @@ class Ratio:
     Attributes:
       name: as printed.
       above, below: variants whose seconds are added up.
-      kind: "time": above / below. "fastest": the same, of the one of `above` with the least median. "rate": of useful
-        operations (by formula) a second, above / below. "sheet": the same, below being the data sheet's peak. "host":
-        the host's part of a step of `above`.
+      kind: "time": above / below. "fastest": the same, of the one of `above` with the least median; those that were
+        left out or screened out do not count. "rate": of useful operations (by formula) a second, above / below.
+        "sheet": the same, below being the data sheet's peak. "host": the host's part of a step of `above`.
       goals: the one for the block's dtype counts.
       more_is_better: whether a goal is a lower bound.
       paper: the paper's own figure.
@@ -58,31 +60,45 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Block:
-    """Variants by name; every block's "ctcd" stands for its shape and dtype, and its "matmul" is the limit."""
+    """Variants by name; every block's "ctcd" stands for its shape and dtype, and its "matmul" is the limit.
+
+    Of the variants that are `rivals` only the fastest goes through the rounds; see `interleaved.interleave`.
+    """
 
     key: str
     title: str
     variants: Mapping[str, Variant]
     ratios: tuple[Ratio, ...]
+    rivals: tuple[str, ...] = ()
 
 
-def run(blocks: Sequence[Block], rounds: int, log: Callable[[str], None], show: Callable[[Block, dict], str]) -> dict:
+def run(
+    blocks: Sequence[Block],
+    rounds: int,
+    log: Callable[[str], None],
+    show: Callable[[Block, dict], str],
+    for_peers: Mapping[str, str] | None = None,
+) -> dict:
     """Measures the blocks, and logs what `show` makes of each when it is done. Ctrl-C ends it after the last whole one.
 
+    Args:
+      for_peers: variables for PyTorch's workers, besides those that every worker is given.
+
     Returns:
-      device, dtype (of the first block), shapes {block: ...}, variants {"block/variant": ...}, ratios {"block: name":
-      ...} and not_measured {"block/variant": reason}.
+      device, dtype (of the first block), imposed {"all": variables, "peers": variables}, shapes {block: ...}, variants
+      {"block/variant": ...}, ratios {"block: name": ...} and not_measured {"block/variant": reason}.
 
     Raises:
-      RuntimeError: nothing could be measured.
+      UserError: nothing could be measured.
     """
-    result = {"device": None, "dtype": None, "shapes": {}, "variants": {}, "ratios": {}, "not_measured": {}}
+    result = {"device": None, "dtype": None, "imposed": {"all": ENVIRONMENT, "peers": dict(for_peers or {})}}
+    result |= {"shapes": {}, "variants": {}, "ratios": {}, "not_measured": {}}
     for block in blocks:
         log(
             f"{block.title}: {len(block.variants)} variants, each in a process of its own; then {rounds} rounds in turn"
         )
         try:
-            measured, refused = interleave({name: command(v) for name, v in block.variants.items()}, rounds)
+            measured, refused = _measure(block, rounds, for_peers or {})
         except RuntimeError as error:
             measured, refused = {}, dict.fromkeys(block.variants, str(error))
         except KeyboardInterrupt:
@@ -102,8 +118,25 @@ def run(blocks: Sequence[Block], rounds: int, log: Callable[[str], None], show: 
         result["not_measured"] |= {f"{block.key}/{name}": reason for name, reason in refused.items()}
         log(show(block, made | {"shapes": result["shapes"].get(block.key)}) + "\n")
     if not result["variants"]:
-        raise RuntimeError("nothing could be measured; the reasons are above")
+        raise UserError(nothing(result["not_measured"]))
     return result
+
+
+def nothing(not_measured: Mapping[str, str]) -> str:
+    """Returns the line of a suite that has no figure to show: its reasons, each once."""
+    return f"nothing could be measured: {'; '.join(dict.fromkeys(not_measured.values()))}"
+
+
+def _measure(block: Block, rounds: int, for_peers: Mapping[str, str]):
+    with TemporaryDirectory(prefix="ctcd-bench-", ignore_cleanup_errors=True) as empty:
+        # The time to compile is one of the figures, of PyTorch's too: nothing compiled before is found.
+        variables = {**for_peers, "TORCHINDUCTOR_CACHE_DIR": empty}
+        return interleave(
+            {name: command(variant) for name, variant in block.variants.items()},
+            rounds,
+            rivals=block.rivals,
+            environments={name: variables for name, v in block.variants.items() if v.who.startswith("torch")},
+        )
 
 
 def command(variant: Variant) -> list[str]:
@@ -119,13 +152,15 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
     """
     rate = _rate(measured["matmul"]) if "matmul" in measured else None
     variants = {}
-    for name, (facts, times) in ((n, (m.facts, m.seconds)) for n, m in measured.items()):
-        flops, variant = facts.get("flops"), block.variants[name]
+    for name, each in measured.items():
+        facts, times, variant = each.facts, each.seconds, block.variants[name]
+        flops = facts.get("flops")
         variants[name] = {
             "label": variant.label,
             "who": variant.who,
             "case": asdict(variant.case),
             "seconds": times,
+            "screening": each.screening,
             **(spread(times) if times else {}),
             **{key: value for key, value in facts.items() if key != "device"},
             "limit_seconds": flops / rate if rate and flops else None,
@@ -135,14 +170,20 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
 
 def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
     """Returns a ratio's rounds, spread, limit by formula, goal, and whether that is met (None: it does not apply)."""
+    timed = {name: each for name, each in measured.items() if each.seconds}
+    fastest = None
+    if asked.kind == "fastest" and (able := [name for name in asked.above if name in timed]):
+        fastest = min(able, key=lambda name: median(timed[name].seconds))
+        asked = replace(asked, above=(fastest,))
     names = (*asked.above, *asked.below)
-    rounds = _rounds(asked, measured) if set(names) <= set(measured) else []
+    rounds = _rounds(asked, timed) if set(names) <= set(timed) else []
     made = {"rounds": rounds, **spread(rounds)} if rounds else dict(NOT_MEASURED)
     dtype = next((m.facts["dtype"] for m in measured.values()), None)
     goal = next((g for g in asked.goals if g.dtype in ("any", dtype)), next(iter(asked.goals), None))
     applies = rounds and goal and goal.dtype in ("any", dtype)
     whole = asked.kind in ("time", "fastest") and all(block.variants[name].who != "update" for name in names)
     return made | {
+        "fastest": fastest and block.variants[fastest].label,
         "flops": _by_formula(asked, measured) if rounds else None,
         "paper": asked.paper,
         "target": goal and goal.target,
@@ -151,7 +192,7 @@ def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> di
         "more_is_better": asked.more_is_better,
         "met": _reached(asked, made["median"], goal.target) if applies else None,
         "stretch_met": _reached(asked, made["median"], goal.stretch) if applies else None,
-        "same_objective": len({block.variants[name].case.objective for name in names}) == 1 if whole else None,
+        "same_objective": len({_objective(name, block, timed) for name in names}) == 1 if whole else None,
     }
 
 
@@ -175,6 +216,12 @@ def shapes(block: Block, facts: dict) -> dict:
     }
 
 
+def _objective(name: str, block: Block, measured: Mapping[str, Measured]) -> tuple:
+    """What is minimised, and, as far as the worker said it, the numbers of real and of predicted tokens."""
+    facts = measured[name].facts if name in measured else {}
+    return block.variants[name].case.objective, facts.get("tokens"), facts.get("predicted")
+
+
 def _rounds(asked: Ratio, measured) -> list[float]:
     first = measured[asked.above[0]]
     if asked.kind == "host":
@@ -185,18 +232,14 @@ def _rounds(asked: Ratio, measured) -> list[float]:
     if asked.kind == "rate":
         useful = first.facts["flops"] / measured[asked.below[0]].facts["flops"]
         return [useful / times for times in ratio(measured, asked.above, asked.below)["rounds"]]
-    above = asked.above
-    if asked.kind == "fastest":
-        above = (min(above, key=lambda name: median(measured[name].seconds)),)
-    return ratio(measured, above, asked.below)["rounds"]
+    return ratio(measured, asked.above, asked.below)["rounds"]
 
 
 def _by_formula(asked: Ratio, measured) -> float | None:
     flops = {name: measured[name].facts.get("flops") for name in (*asked.above, *asked.below)}
     if asked.kind not in ("time", "fastest") or None in flops.values():
         return None
-    above = asked.above if asked.kind == "time" else asked.above[:1]
-    return sum(flops[name] for name in above) / sum(flops[name] for name in asked.below)
+    return sum(flops[name] for name in asked.above) / sum(flops[name] for name in asked.below)
 
 
 def _reached(asked: Ratio, value: float, bound: float | None) -> bool:

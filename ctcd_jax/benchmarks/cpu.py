@@ -7,18 +7,23 @@ teacher alone, then a student distilled from it)? What does a step cost, against
 
 from collections.abc import Callable
 
-from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, run
+from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, command, run
+from ctcd_jax.benchmarks.environment import waiting
 from ctcd_jax.benchmarks.steps import (
     HOST,
+    QUICK_RIVALS,
+    RIVALS,
     TOGETHER,
     changed,
     cohorts,
+    environment_text,
     limit,
     panels,
     peers,
     ratios_text,
     removals,
     steps_text,
+    strongest,
 )
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.evaluation.exports import require_torch
@@ -33,26 +38,32 @@ FLOAT32 = Case(dtype="float32", backend="cpu")
 ATTENDED = Case(positions="attended", backend="cpu")
 
 IN_FLOAT32 = Goal(0.9, 1.0, "float32")
+STRONGEST = Goal(1.0, 1.2, "bfloat16")
 
 
 def suite(log: Callable[[str], None], full: bool) -> dict:
-    """Measures, prints the tables and returns what `blocks.run` does.
+    """Measures, prints the tables and returns what `blocks.run` does, and "waiting", how PyTorch's threads wait best.
 
     Raises:
       UserError: PyTorch is missing.
     """
     require_torch()
+    for_peers, tried = waiting(command(peers(SMALL, "torch-eager-fused")["torch-eager-fused"]), log)
     blocks = (small(), *everything()) if full else (small(),)
-    result = run(blocks, ROUNDS, log, steps_text)
+    result = run(blocks, ROUNDS, log, steps_text, for_peers)
     log(ratios_text(result["ratios"]))
-    return result
+    log(environment_text(result))
+    if not full:
+        log("--full also tries torch.compile of PyTorch's whole step, which compiles for a minute or more")
+    return result | {"waiting": tried}
 
 
 def small() -> Block:
     """The block of every run."""
-    variants = cohorts(SMALL, "ctcd", "teacher", "student", "oneway") | peers(SMALL, "torch-eager") | limit(SMALL)
-    against = eager(Goal(1.25, 1.5, "bfloat16"), IN_FLOAT32)
-    return Block("small", "small", variants, (*TOGETHER, against, HOST))
+    variants = cohorts(SMALL, "ctcd", "teacher", "student", "oneway")
+    variants |= peers(SMALL, "torch-eager", *QUICK_RIVALS) | limit(SMALL)
+    against = eager(Goal(1.25, 1.5, "bfloat16"), IN_FLOAT32), strongest(QUICK_RIVALS, STRONGEST)
+    return Block("small", "small", variants, (*TOGETHER, *against, HOST), QUICK_RIVALS)
 
 
 def everything() -> tuple[Block, ...]:
@@ -73,17 +84,14 @@ def everything() -> tuple[Block, ...]:
 
 def against_torch(key: str, case: Case, goal: Goal) -> Block:
     """Every peer against ours."""
-    variants = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", "torch-compiled") | limit(case)
+    variants = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", *RIVALS) | limit(case)
     ratios = (
         Ratio("PyTorch eager, all logits / ours", ("torch-eager-full",), ("ctcd",)),
         eager(goal, IN_FLOAT32),
-        Ratio(
-            "strongest PyTorch / ours", ("torch-compiled", "torch-eager"), ("ctcd",), "fastest",
-            (Goal(1.0, 1.2, "bfloat16"),),
-        ),
+        strongest(RIVALS, STRONGEST),
         HOST,
-    )  # fmt: skip
-    return Block(f"{key}-torch", f"{key}, against PyTorch", variants, ratios)
+    )
+    return Block(f"{key}-torch", f"{key}, against PyTorch", variants, ratios, RIVALS)
 
 
 def eager(*goals: Goal) -> Ratio:

@@ -5,6 +5,7 @@ real one, made of it by `prepare`. Everything is read from the page cache: this 
 a process for each core, and the tokenizer alone a thread for each.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
 from ctcd_jax.data.parts import PART_BYTES
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.data.workers import available_cores
+from ctcd_jax.errors import UserError
 
 BATCH, LENGTH = 128, 128
 BATCHES = 200  # a round
@@ -26,9 +28,17 @@ SENTENCES = 4096  # a batch for the tokenizer: as many as `prepare` gives it; al
 
 
 def suite(log: Callable[[str], None], full: bool) -> dict:
-    """Measures, prints the table and returns device, shapes, variants and ratios; with `full`, in more rounds."""
+    """Measures, prints the table and returns device, shapes, variants and ratios; with `full`, in more rounds.
+
+    Raises:
+      UserError: there is no text to measure with.
+    """
     log("collecting text")
     documents = environment(log)
+    if not documents:
+        raise UserError(
+            f"--suite data: no docstrings in the modules of {sys.prefix}; run it where they are not stripped"
+        )
     with tempfile.TemporaryDirectory(prefix="ctcd-bench-") as directory:
         result = measure(documents, Path(directory), FULL_ROUNDS if full else ROUNDS)
     log(text(result))

@@ -10,15 +10,18 @@ from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, command, run
 from ctcd_jax.benchmarks.interleaved import interleave
 from ctcd_jax.benchmarks.steps import (
     HOST,
+    RIVALS,
     TOGETHER,
     changed,
     cohorts,
+    environment_text,
     limit,
     panels,
     peers,
     ratios_text,
     removals,
     steps_text,
+    strongest,
 )
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.errors import UserError
@@ -51,6 +54,7 @@ def suite(log: Callable[[str], None], full: bool) -> dict:
     made += [rows(length, count) for length in ROWS for count in MORE_ROWS[length]] if full else []
     result = run(made, FULL_ROUNDS if full else ROUNDS, log, steps_text)
     log(ratios_text(result["ratios"]))
+    log(environment_text(result))
     result["projection"] = projection(result["variants"])
     run_text = "{sentences:.0f} sentences x {tokens_per_sentence} tokens (assumed) x {epochs} epochs".format(**RUN)
     for name, hours in result["projection"]["hours"].items():
@@ -64,15 +68,18 @@ def blocks(length: int) -> tuple[Block, ...]:
     key = f"{length}"
     share = replace(SHARE, goals=SHARE.goals if length == 128 else ())
     together = cohorts(case, "ctcd", "teacher", "student", "oneway") | limit(case)
-    against = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", "torch-compiled") | limit(case)
-    strongest = Ratio(
-        "torch.compile + SDPA + fused AdamW / ours", ("torch-compiled",), ("ctcd",), goals=(Goal(1.1, 1.3),)
-    )
+    against = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", *RIVALS) | limit(case)
     eager = Ratio("PyTorch eager, gathered / ours", ("torch-eager",), ("ctcd",))
     naive = Ratio("PyTorch eager, all logits / ours", ("torch-eager-full",), ("ctcd",))
     return (
         Block(key, f"length {length}", together, (*TOGETHER, share, SHEET, HOST)),
-        Block(f"{key}-torch", f"length {length}, against PyTorch", against, (naive, eager, strongest)),
+        Block(
+            f"{key}-torch",
+            f"length {length}, against PyTorch",
+            against,
+            (naive, eager, strongest(RIVALS, Goal(1.1, 1.3))),
+            RIVALS,
+        ),
         removal(key, f"length {length}, by removal", case),
         attended(key, replace(case, positions="attended")),
     )
@@ -99,7 +106,7 @@ def attended(key: str, case: Case) -> Block:
     ratios = (
         *removals(("dense", "loss by autodiff")),
         Ratio("PyTorch eager, all logits / ours", ("torch-eager-full",), ("ctcd",)),
-        Ratio("torch.compile + SDPA + fused AdamW / ours", ("torch-compiled",), ("ctcd",)),
+        Ratio("torch.compile of the whole step / ours", ("torch-compiled",), ("ctcd",)),
         replace(SHARE, goals=()),
     )
     return Block(f"{key}-attended", f"length {case.length}, soft losses at all positions", variants, ratios)

@@ -7,12 +7,13 @@ nothing.
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ctcd_jax.benchmarks.blocks import Variant, command
+from ctcd_jax.benchmarks.blocks import Variant, command, nothing
 from ctcd_jax.benchmarks.interleaved import interleave
 from ctcd_jax.benchmarks.plot import Bar, Panel
 from ctcd_jax.benchmarks.steps import changed
 from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.benchmarks.workload import Case
+from ctcd_jax.errors import UserError
 
 CHUNK = 512  # tokens
 SMALL = Case(dtype="float32")
@@ -21,7 +22,11 @@ TARGET, STRETCH = 0.45, 0.3
 
 
 def suite(log: Callable[[str], None], full: bool) -> dict:
-    """Compiles, prints the table and returns device, dtype, shapes, variants and ratios; with `full`, two sizes."""
+    """Compiles, prints the table and returns device, dtype, shapes, variants and ratios; with `full`, two sizes.
+
+    Raises:
+      UserError: nothing could be compiled.
+    """
     result = {"device": None, "dtype": "float32", "shapes": {}, "variants": {}, "ratios": {}, "not_measured": {}}
     for case in (SMALL, PAPER) if full else (SMALL,):
         asked = variants(case)
@@ -39,6 +44,8 @@ def suite(log: Callable[[str], None], full: bool) -> dict:
         result["shapes"][case.preset] = {"rows": case.rows, "length": case.length}
         result["variants"] |= {f"{case.preset}/{name}": variant for name, variant in made.items()}
         result["ratios"] |= {f"{case.preset}: {name}": value for name, value in ratios(made).items()}
+    if not result["variants"]:
+        raise UserError(nothing(result["not_measured"]))
     log(text(result))
     return result
 

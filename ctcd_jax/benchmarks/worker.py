@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from ctcd_jax.allocator import keep_freed_memory
-from ctcd_jax.benchmarks import workload
+from ctcd_jax.benchmarks import environment, workload
 from ctcd_jax.benchmarks.interleaved import refuse, serve
+from ctcd_jax.benchmarks.steps import PEERS
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.config import Experiment
+from ctcd_jax.data.workers import available_cores
 from ctcd_jax.distill import objective
 from ctcd_jax.errors import UserError
 from ctcd_jax.hardware import default_dtype, peak_flops
@@ -34,9 +36,9 @@ MATMUL = {"cpu": 2048, "gpu": 8192}  # rows and columns, large enough for the de
 Worker = tuple[Callable[[], object], Callable[[], dict]]
 
 
-def main(who: str, text: str) -> None:
-    """Serves a case on stdin and stdout."""
-    case = Case.read(text)
+def main(who: str, text: str, allocator: dict[str, int]) -> None:
+    """Serves a case on stdin and stdout; `allocator` is what this process has set of it."""
+    case, around = Case.read(text), {"environment": environment.variables(), "allocator": allocator}
     try:
         on_host = who.startswith("torch")  # JAX then only makes the batch
         if on_host or case.backend == "cpu":
@@ -47,7 +49,7 @@ def main(who: str, text: str) -> None:
     except UserError as error:
         refuse(str(error), sys.stdout)
     else:
-        serve(step, report, sys.stdin, sys.stdout)
+        serve(step, lambda: {"threads": available_cores()} | report() | around, sys.stdin, sys.stdout)
 
 
 def ours(case: Case) -> Worker:
@@ -137,7 +139,7 @@ def in_torch(who: str, case: Case) -> Worker:
     """CTCD in PyTorch. Its batch is masked beforehand, at no cost to it."""
     import torch
 
-    from ctcd_jax.benchmarks.peers.compiled import CompiledCTCD
+    from ctcd_jax.benchmarks.peers.compiled import CompiledCTCD, CompiledLayersCTCD
     from ctcd_jax.benchmarks.peers.eager import EagerCTCD, as_tensors, model
 
     gpu = case.backend == "gpu"
@@ -146,11 +148,20 @@ def in_torch(who: str, case: Case) -> Worker:
     experiment, batch = workload.experiment(case), workload.batch(case)
     tensors = as_tensors(workload.masked(experiment, batch["input_ids"]))
     models = {name: model(config) for name, config in experiment.models.items()}
-    made = {"torch-eager-full": partial(EagerCTCD, full=True), "torch-eager": EagerCTCD, "torch-compiled": CompiledCTCD}
+    made = {
+        "torch-eager-full": partial(EagerCTCD, full=True),
+        "torch-eager": EagerCTCD,
+        "torch-eager-fused": partial(EagerCTCD, fused=True),
+        "torch-compiled-layers": CompiledLayersCTCD,
+        "torch-compiled": CompiledCTCD,
+    }
     peer = made[who](experiment, models, "cuda" if gpu else "cpu")
 
     def report() -> dict:
-        facts = _facts(experiment, batch)
+        # Its own tokens are counted: a ratio is of the same objective only where ours has as many.
+        tokens, predicted = int((tensors["segment_ids"] > 0).sum()), int((tensors["labels"] >= 0).sum())
+        facts = _facts(experiment, batch) | {"tokens": tokens, "predicted": predicted}
+        facts["threads"] = torch.get_num_threads()
         if not gpu:
             return facts | _resident()
         peak = {"peak_bytes": torch.cuda.max_memory_allocated(), "peak_of": "device memory"}
@@ -202,10 +213,10 @@ WORKERS = {
     "compiled": compiled,
     "update": updates,
     "matmul": matmul,
-    **{who: partial(in_torch, who) for who in ("torch-eager-full", "torch-eager", "torch-compiled")},
+    **{who: partial(in_torch, who) for who in PEERS},
 }
 
 
 if __name__ == "__main__":
-    keep_freed_memory()  # as `ctcd`; for PyTorch, too: allocators are not what is compared
-    main(*sys.argv[1:])
+    # As `ctcd` does it; for PyTorch, too: allocators are not what is compared.
+    main(*sys.argv[1:], allocator=keep_freed_memory())

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -149,8 +150,12 @@ def loader(case: Case) -> TrainBatches:
 
 def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Masked:
     """Returns the batch as the training step `step` masks it."""
-    keys = train_keys(root_key(experiment.seed), step, np.arange(len(input_ids)))
-    return MASKER(keys, jnp.asarray(input_ids))
+    return _masked(root_key(experiment.seed), step, jnp.asarray(input_ids))
+
+
+@jax.jit  # eagerly it is sixty programs to compile
+def _masked(key: jax.Array, step: jax.Array, input_ids: jax.Array) -> Masked:
+    return MASKER(train_keys(key, step, jnp.arange(len(input_ids))), input_ids)
 
 
 def counts(experiment: Experiment, input_ids: np.ndarray) -> dict[str, float]:

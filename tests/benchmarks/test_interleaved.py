@@ -8,6 +8,7 @@ import pytest
 
 from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, serve
 from ctcd_jax.benchmarks.workload import Case
+from ctcd_jax.data.workers import available_cores
 
 # Answers with its own number of steps so far, and notes every turn in a file that all workers share.
 WORKER = """
@@ -44,6 +45,44 @@ def test_serve_compiles_before_it_reports():
         serve(lambda: None, dict, ["stop\n"], answers)
 
 
+def test_the_fastest_rival_alone_goes_on(tmp_path):
+    notes = str(tmp_path / "notes")
+    commands = {name: [sys.executable, "-c", WORKER, name, notes] for name in "asf"}
+    # Steps of the slow one take a minute longer, by its own account.
+    commands["s"][2] = WORKER.replace("print(count,", "print(60 + count,")
+    measured, refused = interleave(commands, rounds=1, warm_up=1, rivals="sf")
+    assert not refused
+    assert (tmp_path / "notes").read_text() == "sffssffs" + "affa"
+    assert {name: (m.seconds, m.screening) for name, m in measured.items()} == {
+        "a": ([1], []),
+        "s": ([], [61, 62, 63]),
+        "f": ([5], [1, 2, 3]),
+    }
+    measured, _ = interleave({"f": commands["f"]}, rounds=1, warm_up=1, rivals="sf")
+    assert (measured["f"].seconds, measured["f"].screening) == ([1], [])
+
+
+def test_a_worker_has_variables_of_its_own(monkeypatch):
+    names = ("A", "B", "XLA_PYTHON_CLIENT_PREALLOCATE")
+    program = f"import json, os; print(json.dumps({{name: os.environ.get(name) for name in {names}}}))"
+    monkeypatch.setenv("A", "shell")
+    monkeypatch.setenv("B", "shell")
+    commands = {name: [sys.executable, "-c", program] for name in "xy"}
+    measured, _ = interleave(commands, rounds=0, warm_up=0, environments={"x": {"A": "own"}})
+    imposed = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    assert measured["x"].facts == {"A": "own", "B": "shell"} | imposed
+    assert measured["y"].facts == {"A": "shell", "B": "shell"} | imposed
+
+
+def test_who_cannot_take_a_step_says_why():
+    def step():
+        raise OSError("no compiler\nand much more")
+
+    answers = io.StringIO()
+    serve(step, dict, ["go\n"], answers)
+    assert json.loads(answers.getvalue()) == {"error": "its first step failed: OSError: no compiler"}
+
+
 def test_who_cannot_start_is_left_out(tmp_path):
     refusing = "import sys; from ctcd_jax.benchmarks.interleaved import refuse; refuse('no such device', sys.stdout)"
     commands = {
@@ -68,6 +107,9 @@ def test_ratios_are_taken_within_a_round():
     assert ratio(measured, ("y", "z"), ("x",))["rounds"] == pytest.approx([2 / 3, 0.5, 0.5])
 
 
+CACHED = {"JAX_ENABLE_COMPILATION_CACHE": "true"}  # how long compilation takes is not tested
+
+
 def worker(who, **fields):
     case = Case(preset="smoke", rows=4, length=64, backend="cpu", **fields)
     return python_module("ctcd_jax.benchmarks.worker", who, case.written())
@@ -76,7 +118,10 @@ def worker(who, **fields):
 def test_real_workers():
     commands = {"student": worker("ours", cohort="student"), "update": worker("update"), "limit": worker("matmul")}
     commands |= {"torch": worker("torch-eager")}
-    measured, refused = interleave(commands, rounds=2)
+    meant = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    measured, refused = interleave(
+        commands, rounds=2, environments=dict.fromkeys(commands, CACHED) | {"torch": CACHED | meant}
+    )
     assert not refused
     assert all(len(m.seconds) == 2 and min(m.seconds) > 0 for m in measured.values())
     facts = {name: m.facts for name, m in measured.items()}
@@ -88,11 +133,18 @@ def test_real_workers():
     assert ours["peak_bytes"] > 1e8
     assert len(ours["host_seconds"]) > 1
     assert (facts["torch"]["tokens"], facts["torch"]["predicted"]) == (ours["tokens"], ours["predicted"])
+    # Both sides have the same allocator and variables, but for what was meant for one of them.
+    assert ours["allocator"] == facts["torch"]["allocator"]
+    assert ours["allocator"]["mmap_max"] == 0 or sys.platform != "linux"
+    assert facts["torch"]["environment"] == ours["environment"] | meant
+    assert (ours["threads"], facts["torch"]["threads"]) == (available_cores(), 1)
     assert facts["limit"]["flops"] == 2 * 2048**3
 
 
 def test_a_real_worker_that_compiles_alone_or_has_no_gpu():
-    measured, _ = interleave({"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0)
+    measured, _ = interleave(
+        {"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0, environments={"chunked": CACHED}
+    )
     assert measured["chunked"].facts["temporary_bytes"] > 0
     on_gpu = python_module("ctcd_jax.benchmarks.worker", "matmul", Case(backend="gpu").written())
     _, refused = interleave({"matmul": on_gpu}, rounds=0, warm_up=0)

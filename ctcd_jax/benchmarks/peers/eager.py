@@ -1,7 +1,7 @@
 """CTCD (Eq. 4) in eager PyTorch with Hugging Face's models: the same objective as ours, written as its users would.
 
-Models, attention (SDPA) and AdamW are as they come. Sentences packed into a row do not see each other. What ours does
-besides, the peer is spared: drawing the masks, and accuracy and agreement for the log.
+Models, attention (SDPA) and, unless asked otherwise, AdamW are as they come. Sentences packed into a row do not see
+each other. What ours does besides, the peer is spared: drawing the masks, and accuracy and agreement for the log.
 `tests/benchmarks/test_peers.py` proves that loss and update are ours.
 """
 
@@ -23,13 +23,17 @@ class EagerCTCD:
     """A teacher and a student that train together, each with its own AdamW and clipping.
 
     With `full`, the MLM head acts on every position, as `model(...).logits` has it, and the losses choose theirs
-    afterwards: the same objective, and up to three times the work. Without, it acts on these tokens alone.
+    afterwards: the same objective, and up to three times the work. Without, it acts on these tokens alone. AdamW is
+    fused or not, or as PyTorch chooses (None).
     """
 
-    FUSED: bool | None = None  # AdamW as PyTorch chooses
-
     def __init__(
-        self, experiment: Experiment, models: dict[str, BertForMaskedLM], device: str = "cpu", full: bool = False
+        self,
+        experiment: Experiment,
+        models: dict[str, BertForMaskedLM],
+        device: str = "cpu",
+        full: bool = False,
+        fused: bool | None = None,
     ):
         """Takes weights, temperature and optimizer settings from the experiment, and trains `models` in place."""
         self.device, self.full = torch.device(device), full
@@ -47,7 +51,7 @@ class EagerCTCD:
                 betas=(settings.b1, settings.b2),
                 eps=settings.eps,
                 weight_decay=settings.weight_decay,
-                fused=self.FUSED,
+                fused=fused,
             )
             for name, settings in experiment.optimizers.items()
         }
