@@ -1,6 +1,6 @@
 """Source `hf`: a data set of the Hugging Face hub, streamed, or a directory that `datasets` wrote or can read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.hub_access import check_reachable
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
-from ctcd_jax.data.sources.files import stamp
+from ctcd_jax.data.sources.content import is_pointer
+from ctcd_jax.data.sources.files import expanded, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, one_line, texts
 from ctcd_jax.errors import UserError
 
@@ -38,11 +39,15 @@ def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], M
         if name not in splits:
             raise spec.error(no_such("split", name, splits))
         split, field = splits[name], spec.keys.get("field", "text")
+        if data.revision is None:
+            _check_fetched(spec, map(Path, split.files))
         _check_field(spec, split.dataset, field)
         sizes = _sizes(data, split)
     except UserError:
         raise
     except Exception as error:  # whatever the readers of a dozen formats and the network raise
+        if data.revision is None:
+            _check_fetched(spec, Path(data.location).rglob("*"))
         raise spec.error(_why(error)) from error
     files = []
     for i, size in enumerate(sizes):
@@ -116,7 +121,7 @@ class _Shard:
 def _locate(spec: Spec) -> _Data:
     if not spec.location:
         raise spec.error("give a data set of the hub or a directory, e.g. hf:wikimedia/wikipedia,name=20231101.en")
-    config, directory = spec.keys.get("name"), Path(spec.location).expanduser()
+    config, directory = spec.keys.get("name"), Path(expanded(spec.location))
     if directory.is_dir():
         # A relative path could be taken for the name of a format: "text", "json".
         return _Data(str(directory.resolve()), config, None, _directory_stamp(directory))
@@ -141,6 +146,12 @@ def _locate(spec: Spec) -> _Data:
 def _directory_stamp(directory: Path) -> str:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     return f"{hash64(*(text for path in paths for text in (path.relative_to(directory).as_posix(), stamp(path)))):x}"
+
+
+def _check_fetched(spec: Spec, files: Iterable[Path]) -> None:
+    """Raises UserError if Git LFS has not fetched one of the files: some formats would take its pointer for text."""
+    if pointer := next((path for path in sorted(files) if is_pointer(path)), None):
+        raise spec.error(f"{pointer} is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`")
 
 
 @lru_cache(maxsize=4)  # opening one of the hub is a dozen requests
