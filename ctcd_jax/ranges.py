@@ -32,7 +32,9 @@ class Range:
     def holds(self, value: object) -> bool:
         """Whether `value` is a number (a bool is none) in the range."""
         kind = numbers.Integral if self.whole else numbers.Real
-        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        if not isinstance(value, numbers.Integral) and not math.isfinite(value):  # (which fails for 10**400)
             return False
         low = value > self.low if self.above else value >= self.low
         return low and (value < self.high if self.below else value <= self.high)

@@ -110,7 +110,7 @@ def test_the_kind_of_another_kind_is_named(tmp_path):
     (tmp_path / "b").write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
     assert message(f"parquet:{tmp_path}/b") == f"{tmp_path}/b: compressed (gzip); decompress it"
     (tmp_path / "c").write_bytes(gzip.compress(gzip.compress(TEXT.encode())))
-    assert "what is compressed in it is compressed (gzip) once more" in message(f"text:{tmp_path}/c")
+    assert "c: compressed (gzip) twice; decompress it once" in message(f"text:{tmp_path}/c")
 
 
 @pytest.mark.parametrize("data", [TEXT.encode("utf-16-le"), b"fine\n\x7fELF\x02\x00\x00\x01\n"], ids=["utf-16", "elf"])

@@ -5,7 +5,7 @@ import gzip
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from ctcd_jax.errors import UserError
 SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
 
 _CHUNK = 2**20
+_OPENERS = {"gzip": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
@@ -63,7 +64,7 @@ class LineReader:
 
     def _lines(self, raw: BinaryIO) -> Iterator[bytes]:
         if self._compressed:
-            return split_lines(self._checked(_DECOMPRESSED[self._compressed](raw)))
+            return split_lines(self._checked(_decompressed(raw, self._compressed)))
         # The line that holds the byte before `start` belongs to the range before.
         position = max(self._start - 1, 0)
         raw.seek(position)
@@ -75,13 +76,11 @@ class LineReader:
     def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yields what is inside a compressed file, if it is text."""
         for number, chunk in enumerate(chunks):
-            if not number:
-                again = compression(chunk[:HEAD_BYTES])
-                problem = (
-                    f"compressed ({again}) once more; decompress it once" if again else no_text(chunk[:HEAD_BYTES])
-                )
-                if problem:
-                    raise UserError(f"{self._path}: what is compressed in it is {problem}")
+            head = chunk[:HEAD_BYTES]
+            if not number and (again := compression(head)):
+                raise UserError(f"{self._path}: compressed ({again}) twice; decompress it once")
+            if not number and (problem := no_text(head)):
+                raise UserError(f"{self._path}: what is compressed in it is {problem}")
             yield chunk
 
     def _damaged(self, error: Exception) -> UserError:
@@ -117,6 +116,10 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
+def _decompressed(file: BinaryIO, how: str) -> Iterator[bytes]:
+    return _zstd_chunks(file) if how == "zstd" else _chunks(_OPENERS[how](file))
+
+
 def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
     """Reads several frames as one; a file cut short is an EOFError.
 
@@ -132,11 +135,3 @@ def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
             chunk = frame.unused_data
     if not frame.eof:
         raise EOFError("it ends in the middle of a frame")
-
-
-_DECOMPRESSED: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {
-    "gzip": lambda raw: _chunks(gzip.open(raw)),
-    "xz": lambda raw: _chunks(lzma.open(raw)),
-    "bz2": lambda raw: _chunks(bz2.open(raw)),
-    "zstd": _zstd_chunks,
-}
