@@ -137,6 +137,7 @@ class ReadPart:
     """What `read_part` left.
 
     Attributes:
+      part: of which it is the result.
       sources: {source by number: Counter of documents, sentences, kept, lines, invalid_lines}.
       invalid: (source by number, input file, its lines of invalid UTF-8, where the first is) of each file with such.
       training: Counter of documents and sentences, before duplicates are dropped.
@@ -146,6 +147,7 @@ class ReadPart:
     """
 
     def __init__(self, directory: Path, part: Part):
+        self.part = part
         self._directory = directory / part.key
         counts = json.loads((self._directory / "counts.json").read_text(encoding="utf-8"))
         self.sources = {int(source): Counter(found) for source, found in counts["sources"].items()}

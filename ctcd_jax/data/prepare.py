@@ -37,7 +37,7 @@ from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import check_unchanged, write_stamps
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
 from ctcd_jax.data.whole import Unseen, Whole, check_utf8, counted, merge, tokenizer_sentences
-from ctcd_jax.data.workers import run_tasks
+from ctcd_jax.data.workers import interruptible, run_tasks
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.ranges import COUNT
@@ -224,7 +224,11 @@ class _Preparation:
         reads = [ReadPart(self.workspace, part) for part in self.parts]
         with self._own_errors():
             whole = merge(reads, self.recipe, len(self.sources))
-        check_utf8(self.recipe, reads, whole.sources, self.strict, self.warn)
+        try:
+            check_utf8(self.recipe, reads, whole.sources, self.strict, self.warn)
+        except UserError:
+            self._clear({read.part.key for read in reads if not read.invalid}, "read-")  # these files will be others
+            raise
         return reads, whole
 
     def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], Whole]:
@@ -281,8 +285,10 @@ class _Preparation:
         directory = self.workspace / f"tokenizer-{key:016x}"
         if not directory.is_dir():
             self.log("training the tokenizer")
-            tokenizer = train_wordpiece(
-                lambda: tokenizer_sentences(reads, duplicates), self.recipe.vocab_size, self.recipe.cased
+            tokenizer = interruptible(
+                lambda watched: train_wordpiece(
+                    lambda: watched(tokenizer_sentences(reads, duplicates)), self.recipe.vocab_size, self.recipe.cased
+                )
             )
             with appearing(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.stopping import SIGNALS
 
 Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 _FLUSH_SENTENCES = 1000
 _LOOK_EVERY, _LINE_EVERY = 0.5, 10.0  # seconds
@@ -130,6 +131,35 @@ def run_tasks(
             for process in (pool._processes or {}).values():  # a stopped run must not go on behind the user's back
                 process.kill()
             pool.shutdown(cancel_futures=True)
+
+
+def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:
+    """Returns `function(watched)`, called in a thread: a signal that comes while it is in native code need not wait.
+
+    Args:
+      function: passes what it iterates over through `watched`, by which it ends soon after it is no longer waited for.
+    """
+    abandoned, result = threading.Event(), Future()
+
+    def watched(items: Iterable) -> Iterator:
+        for item in items:
+            if abandoned.is_set():
+                raise KeyboardInterrupt
+            yield item
+
+    def call() -> None:
+        try:
+            result.set_result(function(watched))
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    try:
+        return result.result()
+    finally:
+        abandoned.set()
+        thread.join(1.0)
 
 
 @contextmanager

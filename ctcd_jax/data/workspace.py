@@ -86,6 +86,8 @@ def _tidy(workspace: Path, everything: bool) -> None:
         return
     for lock in workspace.glob(f"{_LOCK}*"):
         lock.unlink(missing_ok=True)
+    for torn in workspace.glob("*.tmp"):
+        shutil.rmtree(torn, ignore_errors=True)
     if not any(workspace.iterdir()):
         workspace.rmdir()
 
