@@ -53,8 +53,8 @@ def test_more_of_them_are_an_error_which_keeps_what_is_not_concerned(ask, tmp_pa
         prepare([f"text:{tmp_path}/*.txt"], tmp_path / "out", **options)
     assert "9 of 400 lines (2.25%) are not UTF-8; most of them, 9, are in a.txt (the first is" in str(caught.value)
     assert str(caught.value).endswith(
-        "`iconv -f ISO-8859-1 -t UTF-8 FILE > NEW`, or from whatever it is; `iconv -f UTF-8 -t UTF-8 -c` leaves out what"
-        " is none"
+        "`iconv -f ISO-8859-1 -t UTF-8 FILE > NEW`, or from whatever it is; `iconv -f UTF-8 -t UTF-8 -c` leaves out"
+        " what is none"
     )
     assert len(list((tmp_path / "out.partial").iterdir())) == 1  # of b.txt
     (tmp_path / "a.txt").write_bytes(text(40))
