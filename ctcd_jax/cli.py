@@ -32,6 +32,8 @@ def command() -> int:
 
     Not where the tokenizer's threads work: they would wait for one another's allocations, at a third of their speed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a name or a bar that the locale cannot spell ends no work
     if sys.argv[1:2] and sys.argv[1] in RESUMABLE:
         end_at_once(sys.argv[1])
     if sys.argv[1:2] not in (["prepare"], ["bench"]):

@@ -144,7 +144,8 @@ def tokenize(
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> None:
     """Writes `tokenizer.json` and `tokenizer_config.json`, which transformers reads as a `BertTokenizer`."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    # (The library's own reading and writing of files wants names that are UTF-8.)
+    (directory / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     normalizer = json.loads(tokenizer.to_str())["normalizer"]
     config = {
         "tokenizer_class": "BertTokenizer",
@@ -184,7 +185,7 @@ def _from_directory(directory: Path) -> Tokenizer:
 
 def _from_json(path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"tokenizer {path}: not a tokenizer.json ({error})") from error
 
