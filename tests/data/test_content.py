@@ -220,6 +220,16 @@ def test_a_column_of_nulls_is_no_text_and_a_bad_column_names_its_file(tmp_path):
     assert "': c.parquet: field 'text' holds int64, not strings" in message(f"parquet:{tmp_path}/*.parquet")
 
 
+def test_what_datasets_cannot_read_names_the_file_or_the_way_out(tmp_path):
+    for name in ("n", "d[1]"):
+        (tmp_path / name).mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.nulls(3)}), tmp_path / "n/a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["One."]}), tmp_path / "n/b.parquet")
+    assert f"train-00001: {tmp_path}/n/b.parquet cannot be read (Couldn't cast" in message(f"hf:{tmp_path}/n")
+    (tmp_path / "d[1]/a.jsonl").write_text('{"text": "One."}\n')
+    assert "takes the * ? [ in a directory's name for a pattern: rename it, or" in message(f"hf:{tmp_path}/d[1]")
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.txt"])
 def test_a_pointer_in_a_directory_of_a_data_set_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(POINTER)

@@ -1,5 +1,6 @@
 """Source `hf`: a data set of the Hugging Face hub, streamed, or a directory that `datasets` wrote or can read."""
 
+import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,11 +49,12 @@ def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], M
     except Exception as error:  # whatever the readers of a dozen formats and the network raise
         if data.revision is None:
             _check_fetched(spec, Path(data.location).rglob("*"))
-        raise spec.error(_why(error)) from error
+        raise spec.error(_why(error, data)) from error
     files = []
     for i, size in enumerate(sizes):
         rows = split.rows and split.rows / len(sizes)
-        shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}")
+        path = split.files[i] if len(split.files) == len(sizes) else ""
+        shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}", str(path))
         files.append(InputFile(shard.name, size, data.version, shard.documents))
     log(f"{spec.location}: {len(files)} shards" + (f" of revision {data.revision}" if data.revision else ""))
     details = {"revision": data.revision, "rows": split.rows}
@@ -84,6 +86,7 @@ class _Shard:
       rows: About how many, where it is known.
       size: In bytes, about.
       place: What its errors name.
+      file: The file it is, if it is one.
     """
 
     data: _Data
@@ -93,6 +96,7 @@ class _Shard:
     rows: float | None
     size: int
     place: str
+    file: str
 
     @property
     def name(self) -> str:
@@ -114,7 +118,7 @@ class _Shard:
             raise
         except Exception as error:  # as in open_hub
             raise UserError(
-                f"{self.place}: cannot be read ({one_line(error)}); try again, or fetch it first"
+                f"{self.place}: {self.file or 'it'} cannot be read ({one_line(error)}); try again, or fetch it first"
             ) from error
 
 
@@ -217,7 +221,12 @@ def _check_field(spec: Spec, dataset: "IterableDataset", field: str) -> None:
         check_type(spec, field, dataset.features.arrow_schema.field(field).type)
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, data: _Data) -> str:
+    if data.revision is None and glob.has_magic(data.location):
+        return (
+            f"{one_line(error)}; `datasets` takes the * ? [ in a directory's name for a pattern: rename it, or give its"
+            " files as parquet:, jsonl: or text:"
+        )
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error):
         return (
             "it is a program that makes the data, and `datasets` runs none any more; "
