@@ -16,8 +16,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ctcd_jax.data.corpus import MANIFEST, read_manifest
+from ctcd_jax.data.corpus import MANIFEST
 from ctcd_jax.data.duplicates import mark_duplicates
+from ctcd_jax.data.finished import already_prepared, say_what_came_out
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.manifest import make_manifest, manifest_json
 from ctcd_jax.data.parts import (
@@ -34,16 +35,13 @@ from ctcd_jax.data.parts import (
 from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
-from ctcd_jax.data.stamps import check_unchanged, write_stamps
+from ctcd_jax.data.stamps import write_stamps
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
 from ctcd_jax.data.whole import Unseen, Whole, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workers import interruptible, run_tasks
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.ranges import COUNT
-
-MAX_UNKNOWN = 0.01
-"""Of the training tokens: WordPiece vocabularies of a text leave far less than this, so it is said."""
 
 Log = Callable[[str], None]
 
@@ -87,14 +85,14 @@ def prepare(
         raise UserError(f"--shard {shard[0]}/{shard[1]}: give i/n with i from 0 to n - 1")
     out = Path(os.path.expanduser(out))
     if out.exists():
-        return _already_prepared(out, made, strict, log, warn)
+        return already_prepared(out, made, strict, log, warn)
     if made.tokenizer:
         load_tokenizer(made.tokenizer)  # its errors come before an hour's reading
     log(f"opening {', '.join(made.sources)}")
     opened = [open_source(spec, log) for spec in made.sources]
     with made_workspace(out, shard, finalize, log) as workspace:
         if out.exists():  # another process has just finished it
-            return _already_prepared(out, made, strict, log, warn)
+            return already_prepared(out, made, strict, log, warn)
         preparation = _Preparation(made, opened, workspace, workers, strict, log, warn)
         if shard:
             preparation.make_shard(*shard)
@@ -102,56 +100,8 @@ def prepare(
         if finalize:
             preparation.check_shards()
         manifest = preparation.make(out)
-    _say_what_came_out(manifest, log, warn)
+    say_what_came_out(manifest, log, warn)
     return manifest
-
-
-def _already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Log) -> dict:
-    if not (out / MANIFEST).is_file():
-        raise UserError(f"--out {out}: exists and is not a prepared corpus; choose another directory")
-    manifest = read_manifest(out)
-    if difference := recipe.difference(manifest["recipe"]):
-        name, there, here = difference
-        raise UserError(
-            f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
-        )
-    for source in manifest["sources"]:
-        if strict and source.get("invalid_lines"):
-            raise UserError(
-                f"--strict: {out} was prepared without it, and {source['invalid_lines']:,} lines of"
-                f" {source['source']} were not UTF-8; delete it and prepare it again, or omit --strict"
-            )
-    if recipe.tokenizer and not _is_tokenizer_of(out, recipe.tokenizer, warn):
-        raise UserError(
-            f"--out {out}: was prepared with another tokenizer than {recipe.tokenizer} is now; choose another directory"
-            " or delete it"
-        )
-    check_unchanged(out, recipe.sources, manifest, log, warn)
-    log(f"{out}: already prepared")
-    return manifest
-
-
-def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
-    there = tokenizer_hash(out / "tokenizer")
-    try:
-        return tokenizer_hash(tokenizer) == there
-    except UserError as error:
-        warn(f"{out}: whether its tokenizer has changed since cannot be told: {error}")
-        return True
-
-
-def _say_what_came_out(manifest: Mapping, log: Log, warn: Log) -> None:
-    for split, counts in manifest["splits"].items():
-        cut = f", {counts['cut_rows']:,} rows with part of a sentence only" if counts["cut_rows"] else ""
-        log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding{cut}")
-    if manifest["dropped"]:
-        log(f"left out: {counted(manifest['dropped'])}")
-    unknown = manifest["splits"]["train"]["unknown"]
-    if unknown > MAX_UNKNOWN:
-        warn(
-            f"{unknown:.1%} of the training tokens are [UNK]: this vocabulary is not made for this text; choose another"
-            " --tokenizer, or train one with a larger --vocab-size"
-        )
 
 
 class _Preparation:
