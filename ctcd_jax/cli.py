@@ -41,6 +41,8 @@ def command() -> int:
 
     Not where the tokenizer's threads work: they would wait for one another's allocations, at a third of their speed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a name or a bar that the locale cannot spell ends no work
     if sys.argv[1:2] and sys.argv[1] in RESUMABLE:
         end_at_once(sys.argv[1])
     if sys.argv[1:2] not in (["prepare"], ["bench"]):
@@ -280,7 +282,7 @@ def _prepare_arguments(verbs):
         _prepare,
         "text -> a corpus of token rows; resumes by itself",
         "SPEC is KIND:LOCATION[,key=value ...]: text:'wiki/*.txt.xz' (one sentence or paragraph a line, a blank line "
-        "between documents; plain, .gz, .xz, .zst), jsonl:GLOB, parquet:GLOB, hf:ID_OR_DIRECTORY, "
+        "between documents; plain, .gz, .xz, .zst, .bz2), jsonl:GLOB, parquet:GLOB, hf:ID_OR_DIRECTORY, "
         "tfds:NAME_OR_DIRECTORY (all with field=, the last two with split=, hf with name=) or docstrings (the English "
         "prose of this Python environment). share=0.5 keeps each sentence of a source with this "
         "probability; lines=sentences says that a line is a sentence.",
@@ -304,6 +306,7 @@ def _prepare_arguments(verbs):
     recipe.add_argument("--cased", action="store_true", help="train it on text as it is, not in lower case")
     recipe.add_argument("--keep-accents", action="store_true", help="train it in lower case, but with accents")
     recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default 0.01)")
+    recipe.add_argument("--validation-by", metavar="UNIT", help="hold out documents (the default) or single sentences")
     recipe.add_argument("--language", metavar="L", help="whose rules split paragraphs into sentences (default en)")
     recipe.add_argument("--min-characters", type=int, metavar="N", help="drop shorter sentences")
     recipe.add_argument("--max-characters", type=int, metavar="N", help="drop longer sentences")
@@ -347,7 +350,7 @@ def _prepare(options, overrides) -> int:
             raise UserError(f"--{name}: a recipe is given with --config; set its fields with --config.NAME=VALUE")
         from ctcd_jax.config_file import load_config
 
-        given = load_config(options.config, overrides).to_dict()
+        given = load_config(os.path.expanduser(options.config), overrides).to_dict()
         for name in given:
             if name not in known:
                 raise UserError(f"--config {options.config}: a recipe has no field '{name}'{did_you_mean(name, known)}")
@@ -358,7 +361,7 @@ def _prepare(options, overrides) -> int:
         given["sources"] = tuple(options.source or ())
     work = {name: getattr(options, name) for name in ("shard", "finalize", "strict")}
     workers = available_cores() if options.workers is None else options.workers
-    prepare(out=options.out, workers=workers, **work, **given, log=say)
+    prepare(out=options.out, workers=workers, **work, **given, log=say, warn=warn)
     return 0
 
 

@@ -6,6 +6,7 @@ which the masked language model has to know, and no model has seen the sentences
     python -m ctcd_jax.data.bigram_shift --corpus DIR --out DIR
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -20,7 +21,8 @@ from ctcd_jax.data.corpus import Corpus
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
-from ctcd_jax.ranges import COUNT
+from ctcd_jax.files import write_whole
+from ctcd_jax.ranges import COUNT, Range
 
 MIN_WORDS, MAX_WORDS = 5, 30
 MIN_SENTENCES = 200
@@ -39,9 +41,11 @@ def write_bigram_shift(
     all are used, one in five for dev.
 
     Raises:
-      UserError: if the corpus has fewer than 200 fit sentences, or is packed `full`, which does not keep sentences
-      apart.
+      UserError: if a number does not do, the corpus has fewer than 200 fit sentences, or is packed `full`, which does
+      not keep sentences apart.
     """
+    for name, number, numbers in (("train", train, COUNT), ("dev", dev, COUNT), ("seed", seed, Range(whole=True))):
+        numbers.check(f"--{name}", number)
     sentences = sorted(set(_held_out_sentences(corpus)), key=lambda words: (hash64("order", seed, *words), words))
     if len(sentences) < MIN_SENTENCES:
         raise UserError(
@@ -52,10 +56,10 @@ def write_bigram_shift(
         train = int(TRAIN_SHARE * len(sentences))
         dev = len(sentences) - train
     examples = [_example(words, swapped=bool(i % 2), seed=seed) for i, words in enumerate(sentences[: train + dev])]
-    out = Path(out)
+    out = Path(os.path.expanduser(out))
     out.mkdir(parents=True, exist_ok=True)
     for name, lines in (("train", examples[:train]), ("dev", examples[train:])):
-        (out / f"{name}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_whole(out / f"{name}.tsv", "".join(f"{line}\n" for line in lines))
     return {"train": train, "dev": dev}
 
 
@@ -124,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except UserError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"--out {options.out}: cannot be written ({error.strerror}); choose another directory", file=sys.stderr)
         return 2
     print(f"{options.out}: {counts['train']:,} training and {counts['dev']:,} development sentences")
     return 0

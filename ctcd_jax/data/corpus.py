@@ -2,23 +2,61 @@
 
 import hashlib
 import mmap
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ctcd_jax.data.tokenizer import tokenizer_hash
+from ctcd_jax.data.packing import PACKERS
+from ctcd_jax.data.shape import Optional, problem
+from ctcd_jax.data.tokenizer import SPECIAL_TOKENS, tokenizer_hash
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import file_sha256, read_json
 
 FORMAT = 1
 MANIFEST = "corpus.json"
 
+_SHARD = {"file": str, "rows": int, "length": int}
+_ROWS = {
+    "recipe": {"length": int},
+    "tokenizer": {"vocab_size": int, "special_ids": {"pad": int}},
+    "shards": {"train": [_SHARD], "validation": [_SHARD]},
+    "token_frequencies": [int],
+}
+"""What the rows are read by."""
 
-def read_manifest(directory: Path) -> dict:
-    """Reads `corpus.json`.
+_SPLIT = {"documents": int, "sentences": int, "rows": int, "tokens": int, "padding": float}
+_WHOLE = {
+    "recipe": {
+        "sources": [str],
+        "length": int,
+        "packing": set(PACKERS),
+        "every": int,
+        "seed": float,
+        "tokenizer": None,
+        "validation": float,
+    },
+    "sources": [
+        {"source": str, "files": int, "documents": int, "sentences": int, "kept": int, "invalid_lines": Optional(int)}
+    ],
+    "splits": {"train": _SPLIT, "validation": _SPLIT},
+    "dropped": Mapping,
+    "tokenizer": {"hash": str, "vocab_size": int, "special_ids": dict.fromkeys(SPECIAL_TOKENS, int)},
+    "shards": {split: [_SHARD | {"sha256": str}] for split in ("train", "validation")},
+    "row_tokens": Optional([int]),
+    "segment_tokens": Optional([int]),
+    "validation_cut_rows": [int],
+    "token_frequencies": [int],
+}
+"""What all commands together read of it."""
+
+
+def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> dict:
+    """Reads `corpus.json`, of which `shape` is needed.
 
     Raises:
-      UserError: if it is not there, not JSON, or of a format this version does not know.
+      UserError: if it is not there, not JSON, of a format this version does not know, or damaged.
     """
     if not directory.is_dir():
         raise UserError(f"corpus {directory}: no such directory; make it with `ctcd prepare --out {directory}`")
@@ -27,7 +65,16 @@ def read_manifest(directory: Path) -> dict:
     if manifest.get("format") != FORMAT:
         found = manifest.get("format")
         raise UserError(f"{path}: format {found!r}, and this version reads {FORMAT}; prepare the corpus again")
+    _check_shape(manifest, shape, path)
+    size, ids = manifest["tokenizer"]["vocab_size"], manifest["tokenizer"]["special_ids"]
+    if len(manifest["token_frequencies"]) != size or max(ids.values()) >= size:
+        raise UserError(f"{path}: damaged (its vocabulary has not {size} tokens everywhere); prepare the corpus again")
     return manifest
+
+
+def _check_shape(manifest: Mapping, shape: Mapping, path: Path) -> None:
+    if found := problem(manifest, shape):
+        raise UserError(f"{path}: damaged ({found}); prepare the corpus again")
 
 
 class Corpus:
@@ -43,8 +90,8 @@ class Corpus:
 
     def __init__(self, directory: str | Path):
         """See `open`, which checks the files, too."""
-        self.directory = Path(directory)
-        self.manifest = read_manifest(self.directory)
+        self.directory = Path(os.path.expanduser(directory))
+        self.manifest = read_manifest(self.directory, _ROWS)
         self.hash = hashlib.sha256((self.directory / MANIFEST).read_bytes()).hexdigest()
         self.token_frequencies = np.asarray(self.manifest["token_frequencies"], np.int64)
         self._maps: dict[str, np.memmap] = {}
@@ -57,6 +104,7 @@ class Corpus:
           UserError: if there is none, its format is unknown, or a file is missing or has changed.
         """
         corpus = cls(directory)
+        _check_shape(corpus.manifest, _WHOLE, corpus.directory / MANIFEST)
         for shards in corpus.manifest["shards"].values():
             for shard in shards:
                 corpus._check_shard(shard, verify)
@@ -120,7 +168,10 @@ class Corpus:
 
     def _map(self, file: str) -> np.memmap:
         if file not in self._maps:
-            rows = np.load(self.directory / file, mmap_mode="r")
+            try:
+                rows = np.load(self.directory / file, mmap_mode="r")
+            except (ValueError, EOFError) as error:
+                raise UserError(f"{self.directory / file}: damaged ({error}); prepare the corpus again") from error
             if hasattr(mmap, "MADV_RANDOM"):  # rows come in no order: what lies around one would be read for nothing
                 rows._mmap.madvise(mmap.MADV_RANDOM)
             self._maps[file] = rows

@@ -1,5 +1,6 @@
 """Which sentences are not the first of their kind, whatever their number."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> int:
     """
     total = sum(map(len, hashes))
     duplicate = np.lib.format.open_memmap(out, "w+", bool, (total,)) if total else np.empty(0, bool)
+    if total:
+        with open(out, "r+b") as file:  # on a full disk a map of a hole would end the process by SIGBUS
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     shift = np.uint64(64 - max(0, (total // PARTITION).bit_length()))
     found = 0
     for partition in range(2 ** (64 - int(shift))):

@@ -4,10 +4,12 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from ctcd_jax.data.corpus import FORMAT
+from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.shards import SplitFiles
 from ctcd_jax.data.sources import Source
@@ -27,19 +29,20 @@ def make_manifest(
     """Returns the content of `corpus.json`.
 
     Args:
-      sources: each with its counts of documents, sentences, kept and invalid_lines.
+      sources: each with its counts of documents, sentences, kept, lines and invalid_lines.
       tokenizer: its directory.
       splits: the rows of each split, and how many documents and sentences are in them.
       shards: the record of each file of each split.
       dropped: sentences by reason (and `short_document_ends`, which are rows).
     """
     loaded = load_tokenizer(tokenizer)
+    specials = special_ids(loaded)
     train, validation = splits["train"][0], splits["validation"][0]
     return {
         "format": FORMAT,
-        "recipe": asdict(recipe),
+        "recipe": recipe.recorded(),
         "sources": [
-            {"source": source.spec, "files": len(source.files), **counts, **source.details}
+            {"source": portable(source.spec), "files": len(source.files), **counts, **source.details}
             for source, counts in sources
         ],
         "splits": {
@@ -49,6 +52,8 @@ def make_manifest(
                 "rows": sum(files.rows.values()),
                 "tokens": int(files.frequencies.sum()),
                 "padding": round(files.padding, 6),
+                "unknown": round(unknown_share(files.frequencies, specials), 6),
+                "cut_rows": len(files.cut_rows),
             }
             for split, (files, kept) in splits.items()
         },
@@ -56,7 +61,7 @@ def make_manifest(
         "tokenizer": {
             "hash": tokenizer_hash(tokenizer),
             "vocab_size": vocabulary_size(loaded),
-            "special_ids": special_ids(loaded),
+            "special_ids": specials,
         },
         "versions": {name: importlib.metadata.version(name) for name in ("sentencex", "tokenizers")},
         "shards": shards,
@@ -66,6 +71,12 @@ def make_manifest(
         "validation_cut_rows": validation.cut_rows,
         "token_frequencies": train.frequencies.tolist(),
     }
+
+
+def unknown_share(frequencies: np.ndarray, special_ids: Mapping[str, int]) -> float:
+    """Returns which share of a text's tokens is [UNK]; `frequencies`, int[V], counts [CLS] and [SEP], too."""
+    tokens = int(frequencies.sum()) - sum(int(frequencies[special_ids[name]]) for name in ("cls", "sep", "pad"))
+    return int(frequencies[special_ids["unk"]]) / max(1, tokens)
 
 
 def summary(manifest: Mapping) -> dict:

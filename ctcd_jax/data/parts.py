@@ -7,25 +7,26 @@ The result of a stage is a directory that appears under its name when it is comp
 the result depends on, so whoever finds it there need not make it again, whatever process or machine made it.
 """
 
+import importlib.metadata
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import zstandard
 
-from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.hashing import hash64, portable
 from ctcd_jax.data.packing import PACKERS, row_lengths
-from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.sentences import Sampling, document_sentences
 from ctcd_jax.data.shards import RowFiles, RowWriter
-from ctcd_jax.data.sources import InputFile, Reading, Source
+from ctcd_jax.data.sources import Document, InputFile, Reading, Source
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.data.workers import Progress
@@ -50,24 +51,31 @@ class PartFile:
 
 @dataclass(frozen=True)
 class Part:
-    """`key` names the result of reading it."""
+    """`key` names the result of reading it; what is held out has a draw below `bound`, if that is given."""
 
     key: str
     files: Sequence[PartFile]
+    bound: int | None = None
 
     @property
     def size(self) -> int:
         """In bytes as stored, or nearly."""
         return sum(part.file.size for part in self.files)
 
+    def holding_out_below(self, bound: int) -> "Part":
+        """Returns the part for which `bound`, and not the recipe, says what is held out."""
+        return replace(self, key=f"read-{hash64(self.key, bound):016x}", bound=bound)
+
 
 def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
     """Returns the parts in the order of the input. They depend on the input and the recipe alone."""
     asked = (
         "read",
+        importlib.metadata.version("sentencex"),
         recipe.seed,
         recipe.every,
         recipe.validation,
+        recipe.validation_by,
         recipe.language,
         recipe.min_characters,
         recipe.max_characters,
@@ -76,7 +84,10 @@ def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
 
     def finish_part() -> None:
         if files:
+            # The whole SPEC: `field=` or `name=` decide what is read of the very same file.
+            specs = [portable(sources[f.place[0]].spec) for f in files]
             known = [item for f in files for item in (*f.place, f.file.name, f.file.stamp, f.share, f.sentence_lines)]
+            known += specs
             parts.append(Part(f"read-{hash64(*map(str, asked), *map(str, known)):016x}", tuple(files)))
             files.clear()
 
@@ -98,7 +109,7 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
     if (directory / part.key).is_dir():
         return
     with appearing(directory / part.key) as partial, zstandard.open(partial / "sentences.zst", "wb") as text:
-        reader = _Reader(recipe)
+        reader = _Reader(recipe, part.bound)
         hashes = []
         for part_file in part.files:
             for sentences in reader.training_documents(part_file, strict, progress):
@@ -108,8 +119,10 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
         np.save(partial / "hashes.npy", np.concatenate([np.empty(0, np.uint64), *hashes]))
         counts = {
             "sources": {str(source): counts for source, counts in reader.sources.items()},
+            "invalid": reader.invalid,
             "training": reader.training,
             "dropped": reader.dropped,
+            "smallest_draw": reader.smallest_draw,
             "pool": reader.pool.to_json(),
         }
         (partial / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
@@ -124,17 +137,23 @@ class ReadPart:
     """What `read_part` left.
 
     Attributes:
-      sources: {source by number: Counter of documents, sentences, kept, invalid_lines}.
+      part: of which it is the result.
+      sources: {source by number: Counter of documents, sentences, kept, lines, invalid_lines}.
+      invalid: (source by number, input file, its lines of invalid UTF-8, where the first is) of each file with such.
       training: Counter of documents and sentences, before duplicates are dropped.
       dropped: Counter of sentences by reason.
+      smallest_draw: of what could be held out and is not, or None.
       pool: the held-out documents.
     """
 
     def __init__(self, directory: Path, part: Part):
+        self.part = part
         self._directory = directory / part.key
         counts = json.loads((self._directory / "counts.json").read_text(encoding="utf-8"))
         self.sources = {int(source): Counter(found) for source, found in counts["sources"].items()}
+        self.invalid = [tuple(found) for found in counts["invalid"]]
         self.training, self.dropped = Counter(counts["training"]), Counter(counts["dropped"])
+        self.smallest_draw: int | None = counts["smallest_draw"]
         self.pool = ValidationPool.from_json(counts["pool"])
 
     @cached_property
@@ -169,30 +188,50 @@ class ReadPart:
 class _Reader:
     """Turns documents into clean, sampled sentences of one of the splits, and counts."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, bound: int | None):
         self._recipe = recipe
-        self._sampling = Sampling(recipe.seed, recipe.every, recipe.validation)
+        self._sampling = Sampling(recipe.seed, recipe.every, recipe.validation, bound)
         self.sources: dict[int, Counter[str]] = {}
+        self.invalid: list[tuple[int, str, int, str]] = []
+        self.smallest_draw: int | None = None
         self.training: Counter[str] = Counter(documents=0, sentences=0)
         self.dropped: Counter[str] = Counter()
         self.pool = ValidationPool(MAX_VALIDATION_SENTENCES)
 
     def training_documents(self, part_file: PartFile, strict: bool, progress: Progress) -> Iterator[list[str]]:
-        """Yields the kept sentences of each document that is not held out, if there are any."""
-        reading = Reading(strict)
-        counts = self.sources.setdefault(part_file.place[0], Counter(documents=0, sentences=0, kept=0))
+        """Yields the kept sentences of each document that are not held out, if there are any."""
+        reading, source = Reading(strict), part_file.place[0]
+        counts = self.sources.setdefault(source, Counter(documents=0, sentences=0, kept=0))
         for d, document in enumerate(part_file.file.documents(reading)):
             sentences = list(document_sentences(document, self._recipe.language, part_file.sentence_lines))
-            kept = [s for i, s in enumerate(sentences) if self._keeps(document, i, s, part_file.share)]
+            kept = [(i, s) for i, s in enumerate(sentences) if self._keeps(document, i, s, part_file.share)]
             counts.update(documents=1, sentences=len(sentences), kept=len(kept))
             progress.at(part_file.file.size * reading.share, len(sentences))
-            if kept and self._sampling.holds_out(document):
-                self.pool.offer(self._sampling.holdout_draw(document), HeldOut((*part_file.place, d), kept))
-            elif kept:
-                self.training.update(documents=1, sentences=len(kept))
-                yield kept
-        counts.update(invalid_lines=reading.invalid_lines)
+            if training := self._not_held_out(document, (*part_file.place, d), kept):
+                self.training.update(documents=1, sentences=len(training))
+                yield training
+        counts.update(lines=reading.lines, invalid_lines=reading.invalid_lines)
+        if reading.invalid_lines:
+            self.invalid.append((source, part_file.file.name, reading.invalid_lines, reading.first_invalid))
         progress.finished(part_file.file.size)
+
+    def _not_held_out(
+        self, document: Document, place: tuple[int, ...], sentences: Sequence[tuple[int, str]]
+    ) -> list[str]:
+        """Offers what is held out to the pool, and returns the rest of the (number, sentence)s."""
+        if self._recipe.validation_by == SENTENCES:
+            units = [(number, (*place, number), [sentence]) for number, sentence in sentences]
+        else:
+            units = [(None, place, [sentence for _, sentence in sentences])] if sentences else []
+        rest = []
+        for number, unit, texts in units:
+            draw = self._sampling.holdout_draw(document, number)
+            if self._sampling.holds_out(document, number):
+                self.pool.offer(draw, HeldOut(unit, texts))
+            else:
+                rest += texts
+                self.smallest_draw = draw if self.smallest_draw is None else min(draw, self.smallest_draw)
+        return rest
 
     def _keeps(self, document, number: int, sentence: str, share: float) -> bool:
         if len(sentence) < self._recipe.min_characters:

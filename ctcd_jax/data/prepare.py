@@ -6,6 +6,7 @@ together. What is finished stays in `OUT.partial` until the corpus is there, so 
 same recipe over the same text gives the same bytes, by any number of processes and after any number of deaths.
 """
 
+import importlib.metadata
 import os
 import shutil
 from collections import Counter
@@ -15,8 +16,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ctcd_jax.data.corpus import MANIFEST, read_manifest
+from ctcd_jax.data.corpus import MANIFEST
 from ctcd_jax.data.duplicates import mark_duplicates
+from ctcd_jax.data.finished import already_prepared, say_what_came_out
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.manifest import make_manifest, manifest_json
 from ctcd_jax.data.parts import (
@@ -30,13 +32,16 @@ from ctcd_jax.data.parts import (
     write_rows,
     written,
 )
-from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
+from ctcd_jax.data.stamps import write_stamps
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
-from ctcd_jax.data.whole import Unseen, Whole, counted, merge, tokenizer_sentences
-from ctcd_jax.data.workers import run_tasks
-from ctcd_jax.errors import UserError
+from ctcd_jax.data.whole import Unseen, Whole, check_utf8, counted, merge, tokenizer_sentences
+from ctcd_jax.data.workers import interruptible, run_tasks
+from ctcd_jax.data.workspace import made_workspace
+from ctcd_jax.errors import UserError, warn
+from ctcd_jax.ranges import COUNT
 
 Log = Callable[[str], None]
 
@@ -50,99 +55,74 @@ def prepare(
     finalize: bool = False,
     strict: bool = False,
     log: Log = print,
+    warn: Log = warn,
     **recipe,
 ) -> dict | None:
     """Prepares a corpus in `out` and returns its manifest, the content of `corpus.json`.
 
     Args:
       sources: SPECs, see `ctcd_jax.data.sources`.
-      out: the directory to make. If it holds a corpus of the same recipe, nothing is done.
+      out: the directory to make. If it holds a corpus of the same recipe, whose sources have not changed since, nothing
+        is done.
       workers: processes; they share out the parts.
       shard: (i, n): do only every n-th part, from the i-th, and return None. n such calls, anywhere `out` is seen, and
         one with `finalize` make the corpus.
       finalize: the shards have been done; their absence is an error.
-      strict: invalid UTF-8 is an error; else it is replaced and counted.
+      strict: invalid UTF-8 is an error; else it is replaced and counted, and said.
       log: is given lines of progress.
+      warn: is given what a user should know although the work goes on.
       recipe: fields of `ctcd_jax.data.recipe.Recipe`: length, packing, every, ...
 
     Raises:
-      UserError: if an argument, a source or `out` does not do. Nothing half-written is left; finished parts are, for
-      the same command to go on.
+      UserError: if an argument, a source or `out` does not do, or another process is at work there. Nothing
+        half-written is left; finished parts are, for the same command to go on.
+      Stopped: on SIGTERM or Ctrl-C; finished parts are kept.
     """
     made = Recipe(tuple(sources), **recipe)
-    if workers < 1:
+    if not COUNT.holds(workers):
         raise UserError(f"--workers {workers}: give the number of processes, 1 or more")
-    out = Path(out)
+    if shard and not 0 <= shard[0] < shard[1]:
+        raise UserError(f"--shard {shard[0]}/{shard[1]}: give i/n with i from 0 to n - 1")
+    out = Path(os.path.expanduser(out))
     if out.exists():
-        return _already_prepared(out, made, log)
-    workspace = out.with_name(out.name + ".partial")
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be made ({error.strerror}); choose another directory") from error
-    try:
-        if made.tokenizer:
-            load_tokenizer(made.tokenizer)  # its errors come before an hour's reading
-        log(f"opening {', '.join(made.sources)}")
-        opened = [open_source(spec, log) for spec in made.sources]
-        preparation = _Preparation(made, opened, workspace, workers, strict, log)
+        return already_prepared(out, made, strict, log, warn)
+    if made.tokenizer:
+        load_tokenizer(made.tokenizer)  # its errors come before an hour's reading
+    log(f"opening {', '.join(made.sources)}")
+    opened = [open_source(spec, log) for spec in made.sources]
+    with made_workspace(out, shard, finalize, log) as workspace:
+        if out.exists():  # another process has just finished it
+            return already_prepared(out, made, strict, log, warn)
+        preparation = _Preparation(made, opened, workspace, workers, strict, log, warn)
         if shard:
             preparation.make_shard(*shard)
             return None
         if finalize:
             preparation.check_shards()
         manifest = preparation.make(out)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror}); mend that and run the same command again"
-        ) from error
-    except BaseException:
-        if finished := _finished_parts(workspace):
-            log(f"{workspace}: {finished:,} finished parts are kept; the same command goes on with them")
-        raise
-    finally:
-        if out.exists() or not (shard or finalize or _finished_parts(workspace)):
-            shutil.rmtree(workspace, ignore_errors=True)
-        elif workspace.is_dir() and not any(workspace.iterdir()):
-            workspace.rmdir()
-    for split, counts in manifest["splits"].items():
-        log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding")
+    say_what_came_out(manifest, log, warn)
     return manifest
-
-
-def _already_prepared(out: Path, recipe: Recipe, log: Log) -> dict:
-    if not (out / MANIFEST).is_file():
-        raise UserError(f"--out {out}: exists and is not a prepared corpus; choose another directory")
-    manifest = read_manifest(out)
-    if difference := recipe.difference(manifest["recipe"]):
-        name, there, here = difference
-        raise UserError(
-            f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
-        )
-    log(f"{out}: already prepared")
-    return manifest
-
-
-def _finished_parts(workspace: Path) -> int:
-    return sum(path.suffix != ".tmp" for path in workspace.glob("read-*"))
 
 
 class _Preparation:
     """The stages of making one corpus; each leaves alone what is finished."""
 
     def __init__(
-        self, recipe: Recipe, sources: Sequence[Source], workspace: Path, workers: int, strict: bool, log: Log
+        self,
+        recipe: Recipe,
+        sources: Sequence[Source],
+        workspace: Path,
+        workers: int,
+        strict: bool,
+        log: Log,
+        warn: Log,
     ):
         self.recipe, self.sources, self.workspace = recipe, sources, workspace
-        self.workers, self.strict, self.log = workers, strict, log
+        self.workers, self.strict, self.log, self.warn = workers, strict, log, warn
         self.parts = plan_parts(sources, recipe)
 
     def make_shard(self, index: int, count: int) -> None:
         """Does every `count`-th part, from the `index`-th."""
-        if not 0 <= index < count:
-            raise UserError(f"--shard {index}/{count}: give i/n with i from 0 to n - 1")
         mine = self.parts[index::count]
         self._read(mine)
         if self.recipe.parts_are_independent:
@@ -164,10 +144,10 @@ class _Preparation:
     def make(self, out: Path) -> dict:
         """Does what is left of the work, and returns the manifest."""
         self._clear({part.key for part in self.parts}, "read-")
-        self._read(self.parts)
-        reads = [ReadPart(self.workspace, part) for part in self.parts]
+        reads, whole = self._read_all()
+        if not whole.held_out:
+            reads, whole = self._hold_out_one(reads)
         with self._own_errors():
-            whole = merge(reads, self.recipe, len(self.sources))
             duplicates = self._mark_duplicates(reads)
             tokenizer = self._given_tokenizer() if self.recipe.tokenizer else self._trained_tokenizer(reads, duplicates)
         tasks = self._row_tasks(tokenizer, duplicates)
@@ -188,6 +168,37 @@ class _Preparation:
                         f" ({counted(dropped)})"
                     )
         return self._assemble(out, tokenizer, splits, whole.sources, dropped)
+
+    def _read_all(self) -> tuple[list[ReadPart], Whole]:
+        self._read(self.parts)
+        reads = [ReadPart(self.workspace, part) for part in self.parts]
+        with self._own_errors():
+            whole = merge(reads, self.recipe, len(self.sources))
+        try:
+            check_utf8(self.recipe, reads, whole.sources, self.strict, self.warn)
+        except UserError:
+            self._clear({read.part.key for read in reads if not read.invalid}, "read-")  # these files will be others
+            raise
+        return reads, whole
+
+    def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], Whole]:
+        """Where chance has held out nothing of a little text, holds out what it came nearest to."""
+        smallest = min(read.smallest_draw for read in reads if read.smallest_draw is not None)
+        self.parts = [
+            part.holding_out_below(smallest + 1) if read.smallest_draw == smallest else part
+            for part, read in zip(self.parts, reads, strict=True)
+        ]
+        self._read(self.parts)
+        reads = [ReadPart(self.workspace, part) for part in self.parts]
+        whole = merge(reads, self.recipe, len(self.sources))
+        unit, kept = self.recipe.validation_by, sum(counts["kept"] for counts in whole.sources)
+        sentences = sum(len(document.sentences) for document in whole.held_out)
+        self.warn(
+            f"--validation {self.recipe.validation} of so few {unit} is less than one: one is held out nevertheless,"
+            f" {sentences / kept:.1%} of the sentences"
+            + ("" if unit == SENTENCES else "; --validation-by sentences holds out single sentences")
+        )
+        return reads, whole
 
     def _read(self, parts: Sequence[Part]) -> None:
         missing = [part for part in parts if not (self.workspace / part.key).is_dir()]
@@ -218,18 +229,22 @@ class _Preparation:
         return directory
 
     def _trained_tokenizer(self, reads: Sequence[ReadPart], duplicates: Path | None) -> Path:
-        asked = (self.recipe.vocab_size, self.recipe.cased, self.recipe.length, self.recipe.deduplicate)
-        asked += (self.recipe.keep_accents,)
+        version = importlib.metadata.version("tokenizers")
+        recipe = self.recipe
+        asked = (version, recipe.vocab_size, recipe.cased, recipe.keep_accents, recipe.length, recipe.deduplicate)
         key = hash64("trained", *map(str, asked), *(part.key for part in self.parts))
         directory = self.workspace / f"tokenizer-{key:016x}"
         if not directory.is_dir():
             self.log("training the tokenizer")
-            tokenizer = train_wordpiece(
-                lambda: tokenizer_sentences(reads, duplicates),
-                self.recipe.vocab_size,
-                self.recipe.cased,
-                False if self.recipe.keep_accents else None,
-                self.log,
+            tokenizer = interruptible(
+                lambda watched: train_wordpiece(
+                    lambda: watched(tokenizer_sentences(reads, duplicates)),
+                    recipe.vocab_size,
+                    recipe.cased,
+                    False if recipe.keep_accents else None,
+                    self.log,
+                    self.warn,
+                )
             )
             with appearing(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
@@ -276,6 +291,7 @@ class _Preparation:
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
             found = list(zip(self.sources, sources, strict=True))
             manifest = make_manifest(self.recipe, found, partial_ / "tokenizer", splits, shards, dropped)
+            write_stamps(partial_, self.sources)
             (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
         os.replace(directory, out)
         return manifest

@@ -38,11 +38,15 @@ def _cleaned(pieces: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Keeps one sentence in `every` and holds out the share `validation` of the documents."""
+    """Keeps one sentence in `every` and holds out the share `validation` of the documents, or of the sentences.
+
+    Where `bound` is given, what is held out has a draw below it, whatever the share.
+    """
 
     seed: int
     every: int
     validation: float
+    bound: int | None = None
 
     def keeps(self, document: Document, sentence: int, share: float = 1.0) -> bool:
         """Whether sentence number `sentence` of `document` is kept, of a source of which `share` is wanted."""
@@ -51,10 +55,13 @@ class Sampling:
         draw = hash64("sentence", self.seed, document.path, document.number, sentence)
         return draw * self.every < share * HASH_RANGE
 
-    def holdout_draw(self, document: Document) -> int:
-        """Returns the draw in [0, 2**64) by which `document` is held out or not."""
-        return hash64("document", self.seed, document.path, document.number)
+    def holdout_draw(self, document: Document, sentence: int | None = None) -> int:
+        """Returns the draw in [0, 2**64) by which `document`, or a sentence of it by number, is held out or not."""
+        if sentence is None:
+            return hash64("document", self.seed, document.path, document.number)
+        return hash64("held-out sentence", self.seed, document.path, document.number, sentence)
 
-    def holds_out(self, document: Document) -> bool:
-        """Whether `document` belongs to validation."""
-        return self.holdout_draw(document) < self.validation * HASH_RANGE
+    def holds_out(self, document: Document, sentence: int | None = None) -> bool:
+        """Whether `document`, or a sentence of it by number, belongs to validation."""
+        bound = self.validation * HASH_RANGE if self.bound is None else self.bound
+        return self.holdout_draw(document, sentence) < bound

@@ -29,7 +29,7 @@ from ctcd_jax.data.wordpiece import (  # noqa: F401  whoever needs a tokenizer f
     wordpiece,
 )
 from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.files import write_json
+from ctcd_jax.files import write_json, write_whole
 
 _BATCH_SENTENCES = 4096
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
@@ -131,7 +131,8 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> No
     if not plain:
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.post_processor = pair_template(tokenizer)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    # The library's own writing of files wants names that are UTF-8.
+    write_whole(directory / "tokenizer.json", tokenizer.to_str(pretty=True))
     config = {
         "tokenizer_class": "BertTokenizer" if plain else "PreTrainedTokenizerFast",
         "model_max_length": max_length,

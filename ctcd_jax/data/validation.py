@@ -1,15 +1,19 @@
-"""The held-out documents: at most so many sentences, chosen fairly however many documents there are."""
+"""The held-out documents: at most so many sentences, chosen fairly however many documents there are.
+
+Where single sentences are held out, each comes as a document of its own, and those of one document are joined at last.
+"""
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 
 class HeldOut(NamedTuple):
-    """A held-out document: where it came from, (source, file, document) by number, and its sentences."""
+    """What is held out: where it came from, (source, file, document[, sentence]) by number, and its sentences."""
 
-    place: tuple[int, int, int]
+    place: tuple[int, ...]
     sentences: Sequence[str]
 
     @property
@@ -60,7 +64,8 @@ class ValidationPool:
         excess = max(0, self._total - self.limit)
         if excess:
             kept[0] = HeldOut(kept[0].place, kept[0].sentences[:-excess])
-        return sorted(kept)
+        documents = groupby(sorted(kept), key=lambda held_out: held_out.place[:3])
+        return [HeldOut(place, [text for part in parts for text in part.sentences]) for place, parts in documents]
 
     def to_json(self) -> dict:
         """Returns what `from_json` makes the same pool of."""

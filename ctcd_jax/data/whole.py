@@ -1,7 +1,7 @@
 """What concerns all parts of a corpus together, between reading them and writing their rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ctcd_jax.data.hashing import HASH_RANGE
 from ctcd_jax.data.parts import MAX_VALIDATION_SENTENCES, ReadPart, sentence_hash
-from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.recipe import DOCUMENTS, Recipe
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.errors import UserError
 
@@ -17,9 +17,23 @@ TOKENIZER_SENTENCES = 5_000_000
 """A tokenizer is trained on at most about so many of the sentences, an even sample of them."""
 
 
+MAX_INVALID = 0.02
+"""Of a source's lines. Stray bytes are a line in thousands; of text in another encoding, most lines of most languages
+are no UTF-8, and what is left of them is no text to learn from."""
+
+LEAST_EXPECTED = 1e-3
+"""Where nothing is held out by chance, one document is, unless fewer than this were to be expected: that is a slip."""
+
+
 @dataclass
 class Whole:
-    """What all parts together say: `sources` counts documents, sentences, kept and invalid_lines of each source."""
+    """What all parts together say.
+
+    Attributes:
+      held_out: the documents; none, if there are so few that chance held out none.
+      sources: of each source the Counter of documents, sentences, kept, lines and invalid_lines.
+      dropped: sentences by reason.
+    """
 
     held_out: Sequence[HeldOut]
     sources: Sequence[Counter[str]]
@@ -30,7 +44,7 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> Whole
     """Adds up what the parts say, and chooses the held-out documents.
 
     Raises:
-      UserError: a source without text, or nothing kept, held out or left to train on.
+      UserError: a source without text, or nothing kept, to hold out or left to train on.
     """
     pool = ValidationPool(MAX_VALIDATION_SENTENCES)
     sources = [Counter(documents=0, sentences=0, kept=0) for _ in range(source_count)]
@@ -51,14 +65,49 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> Whole
             " ask for more of them"
         )
     held_out = pool.documents()
-    if not held_out:
-        raise UserError(
-            f"--validation {recipe.validation}: none of the {total['documents']:,} documents was held out; raise it"
-        )
-    if not training["sentences"]:
-        raise UserError(f"--validation {recipe.validation}: nothing is left to train on; lower it")
+    _check_held_out(recipe, len(held_out), training)
     dropped["validation_surplus"] += pool.surplus
     return Whole(held_out, sources, dropped)
+
+
+def _check_held_out(recipe: Recipe, held_out: int, training: Counter[str]) -> None:
+    """Raises UserError if one of the splits has to be empty."""
+    unit, units = recipe.validation_by, training[recipe.validation_by]
+    if held_out + training["documents"] == 1 and unit == DOCUMENTS:
+        raise UserError(
+            f"--validation {recipe.validation}: there is only one document with sentences to keep, and one is held out"
+            " or trained on as a whole; separate the documents (in text files by blank lines), or hold out single"
+            " sentences with --validation-by sentences"
+        )
+    if not held_out and (units < 2 or units * recipe.validation < LEAST_EXPECTED):
+        raise UserError(f"--validation {recipe.validation}: none of the {units:,} {unit} was held out; raise it")
+    if not units:
+        raise UserError(f"--validation {recipe.validation}: nothing is left to train on; lower it")
+
+
+def check_utf8(
+    recipe: Recipe, reads: Sequence[ReadPart], sources: Sequence[Counter[str]], strict: bool, warn: Callable
+) -> None:
+    """Says of each source how many of its lines were no UTF-8.
+
+    Raises:
+      UserError: more than `MAX_INVALID` of a source's lines are; if strict, any is.
+    """
+    for number, (spec, counts) in enumerate(zip(recipe.sources, sources, strict=True)):
+        found = [tuple(rest) for read in reads for source, *rest in read.invalid if source == number]
+        if not found:
+            continue
+        invalid, share = counts["invalid_lines"], counts["invalid_lines"] / max(1, counts["lines"])
+        name, most, first = max(found, key=lambda file: file[1])
+        what = (
+            f"source '{spec}': {invalid:,} of {counts['lines']:,} lines ({share:.2%}) are not UTF-8; most of them,"
+            f" {most:,}, are in {name} (the first is {first})"
+        )
+        convert = "convert it with `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW`, or from whatever it is"
+        if strict or share > MAX_INVALID:
+            drop = "" if strict else "; `iconv -f UTF-8 -t UTF-8 -c` leaves out what is none"
+            raise UserError(f"{what}; {convert}{drop}")
+        warn(f"{what}; their bad bytes became U+FFFD; {convert}")
 
 
 def counted(dropped: Counter[str]) -> str:

@@ -6,17 +6,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from ctcd_jax.duration import duration
 from ctcd_jax.errors import UserError
+from ctcd_jax.stopping import SIGNALS
 
 Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 _FLUSH_SENTENCES = 1000
 _LOOK_EVERY, _LINE_EVERY = 0.5, 10.0  # seconds
@@ -35,7 +38,7 @@ class Progress:
     """
 
     def __init__(self, totals):
-        """Takes a shared array of two floats with a lock."""
+        """Takes an array of two floats with `get_lock`, shared where there are several processes."""
         self.totals = totals
         self._position = self._units = 0.0
         self._sentences = 0
@@ -70,6 +73,17 @@ class Progress:
             self.flush()
 
 
+class _Totals(list):
+    """What `multiprocessing.Array` is to several processes, to the threads of this one; it needs no /dev/shm."""
+
+    def __init__(self):
+        super().__init__((0.0, 0.0))
+        self._lock = threading.Lock()
+
+    def get_lock(self) -> threading.Lock:
+        return self._lock
+
+
 def run_tasks(
     function: Callable[..., None],
     tasks: Sequence[Task],
@@ -90,19 +104,23 @@ def run_tasks(
     """
     if not tasks:
         return
+    workers = min(workers, len(tasks))
+    if workers == 1:
+        progress = Progress(_Totals())
+        with _Display(progress.totals, label, units, log) as display, display.in_thread():
+            for task in tasks:
+                function(task, progress=progress)
+                progress.flush()
+        return
     context = multiprocessing.get_context("spawn")
-    progress = Progress(context.Array("d", 2))
-    with _Display(progress.totals, label, units, log) as display:
-        workers = min(workers, len(tasks))
-        if workers == 1:
-            with display.in_thread():
-                for task in tasks:
-                    function(task, progress=progress)
-                    progress.flush()
-            return
-        pool = ProcessPoolExecutor(workers, context, _start_worker, (progress.totals,))
+    with _starting(workers):
+        totals = context.Array("d", 2)
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (totals,))
+    with _Display(totals, label, units, log) as display:
         try:
-            _watch([pool.submit(_call, function, task) for task in tasks], display)
+            with _starting(workers), _signals_held_back():
+                futures = [pool.submit(_call, function, task) for task in tasks]
+            _watch(futures, display)
             pool.shutdown()
         except BrokenProcessPool as error:
             raise UserError(
@@ -113,6 +131,61 @@ def run_tasks(
             for process in (pool._processes or {}).values():  # a stopped run must not go on behind the user's back
                 process.kill()
             pool.shutdown(cancel_futures=True)
+
+
+def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:
+    """Returns `function(watched)`, called in a thread: a signal that comes while it is in native code need not wait.
+
+    Args:
+      function: passes what it iterates over through `watched`, by which it ends soon after it is no longer waited for.
+    """
+    abandoned, result = threading.Event(), Future()
+
+    def watched(items: Iterable) -> Iterator:
+        for item in items:
+            if abandoned.is_set():
+                raise KeyboardInterrupt
+            yield item
+
+    def call() -> None:
+        try:
+            result.set_result(function(watched))
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    try:
+        return result.result()
+    finally:
+        abandoned.set()
+        thread.join(1.0)
+
+
+@contextmanager
+def _starting(workers: int) -> Iterator[None]:
+    """Tells what is amiss where processes cannot be started, or have nothing to share memory in."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--workers {workers}: several processes cannot be started ({error.strerror or error}; they share memory in"
+            " /dev/shm, which must be writable and have room); mend that, or give --workers 1"
+        ) from error
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Keeps SIGTERM and Ctrl-C from processes that are started in the block, for good: the parent stops them itself.
+
+    A handler of their own would come too late: a signal while they import would be a traceback. What comes to this
+    process meanwhile is delivered at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch(futures: Sequence[Future], display: "_Display") -> None:
@@ -131,7 +204,6 @@ def _start_worker(totals) -> None:
     global _progress
     _progress = Progress(totals)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for every core already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

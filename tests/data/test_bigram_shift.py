@@ -90,3 +90,16 @@ def test_the_command_line_writes_the_files(corpus, tmp_path, capsys):
 
 def test_only_two_different_words_are_swapped():
     assert swap_candidates(["the", "The", "cat", ",", "sat", "3", "on", "it", "."]) == [1, 6]
+
+
+@pytest.mark.parametrize(("option", "value"), [("train", 0), ("dev", -1), ("train", 1.5)])
+def test_a_number_that_does_not_do_is_named(packed, tmp_path, option, value):
+    with pytest.raises(UserError, match=rf"^--{option} is {value}; it must be a whole number at least 1"):
+        write_bigram_shift(packed, tmp_path / "out", **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(corpus, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert main(["--corpus", str(corpus.directory), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"--out {tmp_path}/out: cannot be written (File exists)")

@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from ctcd_jax.data import Corpus, tokenizer_hash
+from ctcd_jax.cli import main
+from ctcd_jax.data import Corpus, prepare, tokenizer_hash
+from ctcd_jax.data.corpus import read_manifest
 from ctcd_jax.errors import UserError
 
 
@@ -97,3 +99,52 @@ def test_another_tokenizer_is_noticed(copy):
     path.write_text(path.read_text().replace('"river"', '"rivers"'))
     with pytest.raises(UserError, match="not the tokenizer the corpus was made with"):
         Corpus.open(copy)
+
+
+DAMAGES = {
+    "recipe is missing": lambda manifest: manifest.pop("recipe"),
+    "recipe is no object": lambda manifest: manifest.update(recipe=3),
+    "recipe.packing is 'pack'": lambda manifest: manifest["recipe"].update(packing="pack"),
+    "recipe.length is '48' and no count": lambda manifest: manifest["recipe"].update(length="48"),
+    "sources is no list": lambda manifest: manifest.update(sources={}),
+    "sources[0].kept is missing": lambda manifest: manifest["sources"][0].pop("kept"),
+    "splits.validation is missing": lambda manifest: manifest["splits"].pop("validation"),
+    "splits.train.padding is None and no number": lambda manifest: manifest["splits"]["train"].update(padding=None),
+    "dropped.duplicates is -1 and no count": lambda manifest: manifest["dropped"].update(duplicates=-1),
+    "tokenizer.hash is 3 and no string": lambda manifest: manifest["tokenizer"].update(hash=3),
+    "tokenizer.special_ids.unk is missing": lambda manifest: manifest["tokenizer"]["special_ids"].pop("unk"),
+    "its vocabulary has not": lambda manifest: manifest["token_frequencies"].pop(),
+    "shards.train[0].sha256 is missing": lambda manifest: manifest["shards"]["train"][0].pop("sha256"),
+    "token_frequencies[2] is 1.5 and no count": lambda manifest: manifest["token_frequencies"].__setitem__(2, 1.5),
+    "row_tokens[0] is None and no count": lambda manifest: manifest["row_tokens"].__setitem__(0, None),
+    "validation_cut_rows is missing": lambda manifest: manifest.pop("validation_cut_rows"),
+}
+
+
+@pytest.mark.parametrize(("what", "damage"), DAMAGES.items())
+def test_a_damaged_manifest_is_one_line_for_everybody(copy, what, damage, capsys):
+    manifest = json.loads((copy / "corpus.json").read_text())
+    again = [manifest["recipe"]["sources"], copy]
+    options = {name: manifest["recipe"][name] for name in ("tokenizer", "length", "validation")}
+    damage(manifest)
+    (copy / "corpus.json").write_text(json.dumps(manifest))
+    for read in (Corpus.open, lambda _: prepare(*again, **options), lambda _: read_manifest(copy)):
+        with pytest.raises(UserError) as caught:
+            read(copy)
+        assert str(caught.value).startswith(f"{copy}/corpus.json: damaged ({what}")
+        assert str(caught.value).endswith("; prepare the corpus again")
+    assert main(["inspect", str(copy)]) == 2
+    assert capsys.readouterr().err == f"ctcd inspect: {caught.value}\n"
+
+
+def test_a_shard_cut_short_is_one_line(copy):
+    path = copy / "train-00000.npy"
+    for size in (0, 40, path.stat().st_size - 1):
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(UserError, match=r"train-00000\.npy: damaged \(.*; prepare the corpus again"):
+            Corpus.open(copy, verify=False).shards("train")
+
+
+def test_a_corpus_is_found_in_the_home_directory(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy.parent))
+    assert Corpus.open("~/copy").directory == copy

@@ -68,6 +68,36 @@ def test_the_papers_corpus_is_a_recipe_whose_sources_can_be_replaced(tmp_path, l
     assert main(["prepare", *arguments]) == 0
 
 
+def test_names_of_any_bytes_in_any_locale_make_the_same_corpus(tmp_path, library, vocabulary):
+    text, out = tmp_path / "é[1], a=b\udcff.txt", tmp_path / "ü\udcff"
+    text.write_bytes((library / "a.txt").read_bytes())
+    command = [sys.executable, "-m", "ctcd_jax", "prepare", "--source", f"text:{text}", "--out", str(out)]
+    command += ["--tokenizer", str(vocabulary), "--validation", "0.2", "--workers", "1"]
+    made = []
+    for locale in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | locale
+        result = subprocess.run(command, env=environment, capture_output=True)
+        assert (result.returncode, result.stderr) == (0, b"")
+        made.append(content(out))
+        again = subprocess.run(command, env=environment, capture_output=True)
+        assert b"already prepared" in again.stdout
+        out.rename(tmp_path / f"made{len(made)}")
+    assert made[0] == made[1]
+
+
+def test_home_is_a_tilde_everywhere(tmp_path, monkeypatch, library, vocabulary):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "recipe.py").write_text(
+        "from ctcd_jax.config import recipe\n"
+        "def get_config(preset=''):\n"
+        "    return recipe({'one': 'text:~/a.txt'}, tokenizer='~/vocab.txt', validation=0.2)\n"
+    )
+    for name, source in (("a.txt", library / "a.txt"), ("vocab.txt", vocabulary)):
+        (tmp_path / name).write_bytes(source.read_bytes())
+    assert main(["prepare", "--config", "~/recipe.py", "--out", "~/out", "--workers", "1"]) == 0
+    assert (tmp_path / "out/corpus.json").is_file()
+
+
 def test_a_job_array_and_one_more_job_make_the_corpus(tmp_path, options):
     """With `srun` replaced by a command that runs its arguments; the rest is the script as it is."""
     commands = tmp_path / "bin"

@@ -2,8 +2,8 @@
 
     SPEC = KIND[:LOCATION][,key=value ...]
 
-text        LOCATION is a glob; plain, .gz, .xz or .zst; a sentence or a paragraph a line. A document ends at a blank
-            line, at the file's end or after 1,000 lines.
+text        LOCATION is a glob; plain, gzip, xz, zstd or bz2; a sentence or a paragraph a line. A document ends at a
+            blank line, at the file's end or after 1,000 lines.
 jsonl       LOCATION is a glob; an object a line, plain or compressed; a document is the string in `field`.
 parquet     LOCATION is a glob; a document is the string in the column `field`.
 hf          LOCATION is a data set of the Hugging Face hub, or a directory of one; `name`, `split`, `field`.
@@ -13,14 +13,18 @@ docstrings  LOCATION is a directory of Python code, by default the running inter
 
 Every kind takes `share=0.5` (keep each sentence with this probability) and `lines=sentences` (a line is a sentence:
 do not split it). `field` is "text" and `split` is "train" unless given (for hf, its only split if there is but one).
+What exists as it is written is meant literally, whatever characters are in it.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 
 from ctcd_jax.data.sources import environment, hub, jsonl, parquet, text, tfds
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Source, Spec
+from ctcd_jax.data.sources.files import expanded, split_glob
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.ranges import Range
 
 __all__ = ["Document", "InputFile", "Reading", "Source", "open_source"]
 
@@ -43,11 +47,13 @@ def open_source(spec: str, log: Log = print) -> Source:
 
 
 def _parse(text_: str) -> Spec:
-    head, *pairs = re.split(r",(\w+)=", text_)
-    kind, _, location = head.partition(":")
+    kind, _, rest = text_.partition(":")
+    location, keys = _split_keys(rest)
+    if not rest:
+        kind, keys = _split_keys(kind)
     if kind not in _KINDS:
         raise UserError(f"source '{text_}': unknown kind '{kind}'{did_you_mean(kind, _KINDS)}")
-    spec = Spec(text_, kind, location, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    spec = Spec(text_, kind, location, keys)
     allowed = (*_KINDS[kind][0], *_COMMON_KEYS)
     for key in spec.keys:
         if key not in allowed:
@@ -55,12 +61,28 @@ def _parse(text_: str) -> Spec:
     return spec
 
 
+def _split_keys(text_: str) -> tuple[str, dict[str, str]]:
+    """Returns (location, keys): the location is the longest beginning that exists, for a name may look like keys."""
+    found = list(re.finditer(r",(\w+)=", text_))
+    ends = [*(match.start() for match in found), len(text_)]
+    first = next((n for n in range(len(found), 0, -1) if _exists(text_[: ends[n]], ends[n - 1])), 0)
+    values = [text_[match.end() : end] for match, end in zip(found, ends[1:], strict=True)]
+    names = [match[1] for match in found]
+    return text_[: ends[first]], dict(zip(names[first:], values[first:], strict=True))
+
+
+def _exists(location: str, key: int) -> bool:
+    """Whether what is at `key` of a location is in the name of a file or directory."""
+    root, _ = split_glob(expanded(location))
+    return os.path.lexists(expanded(location)) or (len(root) > key and os.path.lexists(root))
+
+
 def _share(spec: Spec) -> float:
     try:
         share = float(spec.keys.get("share", 1))
     except ValueError:
         share = 0.0
-    if not 0 < share <= 1:
+    if not Range(0, 1, above=True).holds(share):
         raise spec.error(f"share={spec.keys['share']} is not a number above 0 and at most 1")
     return share
 

@@ -17,17 +17,64 @@ class Document:
 
 @dataclass
 class Reading:
-    """One reading of an input file.
+    """One reading of an input file. All that a source reads becomes text here, and what was no text is counted.
 
     Attributes:
       strict: invalid UTF-8 is an error; else it is replaced and counted.
-      invalid_lines: lines with invalid UTF-8 so far.
+      lines: lines with text in them (of a table: values) so far.
+      invalid_lines: of these, with invalid UTF-8.
+      first_invalid: where the first one is, e.g. FILE:LINE.
       share: how much of the file has been read, 0 to 1; only progress bars look at it.
     """
 
     strict: bool = False
+    lines: int = 0
     invalid_lines: int = 0
+    first_invalid: str = ""
     share: float = 0.0
+
+    def text(self, value: bytes, place: Callable[[], str]) -> str:
+        """Returns `value` as text, without a byte order mark and surrounding white space.
+
+        Args:
+          place: says where it is from, e.g. FILE:LINE.
+
+        Raises:
+          UserError: for a NUL byte; if strict, for invalid UTF-8.
+        """
+        try:
+            text = value.decode()
+        except UnicodeDecodeError as error:
+            self._invalid(f"not UTF-8 ({error.reason})", place)
+            text = value.decode(errors="replace")
+        if "\0" in text:
+            raise UserError(
+                f"{place()}: a NUL byte, which no text has; if it is UTF-16, convert it with `iconv -f UTF-16LE -t"
+                " UTF-8`, if it is damaged, mend it or leave it out"
+            )
+        text = text.removeprefix("\ufeff").strip()
+        self.lines += bool(text)
+        return text
+
+    def characters(self, text: str, place: Callable[[], str]) -> str:
+        """Returns `text` with halves of surrogate pairs replaced: an escape may spell one, and no encoding writes it.
+
+        Raises:
+          UserError: if strict, for such a half.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self._invalid("not UTF-8 (half of a surrogate pair)", place)
+            text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return text
+
+    def _invalid(self, problem: str, place: Callable[[], str]) -> None:
+        if self.strict:
+            raise UserError(f"{place()}: {problem}; convert it, e.g. with iconv, or omit --strict")
+        if not self.invalid_lines:
+            self.first_invalid = place()
+        self.invalid_lines += 1
 
 
 @dataclass(frozen=True)
@@ -80,4 +127,4 @@ class Spec:
 
 def paragraphs(text: str) -> list[str]:
     """Returns the lines of a document's text that are not blank, without the white space around them."""
-    return [line for line in map(str.strip, text.split("\n")) if line]
+    return [line for line in map(str.strip, text.replace("\r", "\n").split("\n")) if line]

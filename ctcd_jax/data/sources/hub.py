@@ -1,6 +1,7 @@
 """Source `hf`: a data set of the Hugging Face hub, streamed, or a directory that `datasets` wrote or can read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +13,10 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.hub_access import check_reachable
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
-from ctcd_jax.data.sources.files import stamp
+from ctcd_jax.data.sources.files import expanded, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, one_line, texts
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import is_lfs_pointer
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -38,16 +40,21 @@ def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], M
         if name not in splits:
             raise spec.error(no_such("split", name, splits))
         split, field = splits[name], spec.keys.get("field", "text")
+        if data.revision is None:
+            _check_fetched(spec, map(Path, split.files))
         _check_field(spec, split.dataset, field)
         sizes = _sizes(data, split)
     except UserError:
         raise
     except Exception as error:  # whatever the readers of a dozen formats and the network raise
-        raise spec.error(_why(error)) from error
+        if data.revision is None:
+            _check_fetched(spec, Path(data.location).rglob("*"))
+        raise spec.error(_why(error, data)) from error
     files = []
     for i, size in enumerate(sizes):
         rows = split.rows and split.rows / len(sizes)
-        shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}")
+        path = split.files[i] if len(split.files) == len(sizes) else ""
+        shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}", str(path))
         files.append(InputFile(shard.name, size, data.version, shard.documents))
     log(f"{spec.location}: {len(files)} shards" + (f" of revision {data.revision}" if data.revision else ""))
     details = {"revision": data.revision, "rows": split.rows}
@@ -79,6 +86,7 @@ class _Shard:
       rows: About how many, where it is known.
       size: In bytes, about.
       place: What its errors name.
+      file: The file it is, if it is one.
     """
 
     data: _Data
@@ -88,6 +96,7 @@ class _Shard:
     rows: float | None
     size: int
     place: str
+    file: str
 
     @property
     def name(self) -> str:
@@ -109,14 +118,14 @@ class _Shard:
             raise
         except Exception as error:  # as in open_hub
             raise UserError(
-                f"{self.place}: cannot be read ({one_line(error)}); try again, or fetch it first"
+                f"{self.place}: {self.file or 'it'} cannot be read ({one_line(error)}); try again, or fetch it first"
             ) from error
 
 
 def _locate(spec: Spec) -> _Data:
     if not spec.location:
         raise spec.error("give a data set of the hub or a directory, e.g. hf:wikimedia/wikipedia,name=20231101.en")
-    config, directory = spec.keys.get("name"), Path(spec.location).expanduser()
+    config, directory = spec.keys.get("name"), Path(expanded(spec.location))
     if directory.is_dir():
         # A relative path could be taken for the name of a format: "text", "json".
         return _Data(str(directory.resolve()), config, None, _directory_stamp(directory))
@@ -141,6 +150,12 @@ def _locate(spec: Spec) -> _Data:
 def _directory_stamp(directory: Path) -> str:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     return f"{hash64(*(text for path in paths for text in (path.relative_to(directory).as_posix(), stamp(path)))):x}"
+
+
+def _check_fetched(spec: Spec, files: Iterable[Path]) -> None:
+    """Raises UserError if Git LFS has not fetched one of the files: some formats would take its pointer for text."""
+    if pointer := next((path for path in sorted(files) if is_lfs_pointer(path)), None):
+        raise spec.error(f"{pointer} is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`")
 
 
 @lru_cache(maxsize=4)  # opening one of the hub is a dozen requests
@@ -206,7 +221,12 @@ def _check_field(spec: Spec, dataset: "IterableDataset", field: str) -> None:
         check_type(spec, field, dataset.features.arrow_schema.field(field).type)
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, data: _Data) -> str:
+    if data.revision is None and glob.has_magic(data.location):
+        return (
+            f"{one_line(error)}; `datasets` takes the * ? [ in a directory's name for a pattern: rename it, or give its"
+            " files as parquet:, jsonl: or text:"
+        )
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error):
         return (
             "it is a program that makes the data, and `datasets` runs none any more; "

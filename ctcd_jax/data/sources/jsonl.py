@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from ctcd_jax.data.sources.base import Document, InputFile, Spec, paragraphs
-from ctcd_jax.data.sources.files import LineReader, line_files, matching
+from ctcd_jax.data.sources.files import line_files
+from ctcd_jax.data.sources.lines import LineReader
 from ctcd_jax.errors import UserError
 
 
 def open_jsonl(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], Mapping[str, object]]:
     """Finds the files of a glob; what is in them is looked at when they are read."""
     documents = partial(jsonl_documents, field=spec.keys.get("field", "text"))
-    return line_files(matching(spec, "jsonl:DIR/*.jsonl.zst"), documents), {}
+    return line_files(spec, "jsonl:DIR/*.jsonl.zst", documents, log), {}
 
 
 def jsonl_documents(lines: LineReader, name: str, field: str) -> Iterator[Document]:
@@ -31,13 +32,19 @@ def _text(line: str, field: str, lines: LineReader) -> str:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{lines.place}: not a JSON object ({error})") from error
+        raise _no_object(lines, str(error)) from error
     if not isinstance(record, dict):
-        raise UserError(f"{lines.place}: not a JSON object (a {type(record).__name__})")
+        raise _no_object(lines, f"a {type(record).__name__}")
     if field not in record:
-        raise UserError(f"{lines.place}: no field '{field}'; there are: {', '.join(record)}")
+        raise UserError(f"{lines.place()}: no field '{field}'; there are: {', '.join(record)}")
     text = record[field]
     if not isinstance(text, str | None):
-        raise UserError(f"{lines.place}: field '{field}' is a {type(text).__name__}, not a string")
-    # An escape may spell half a character (half of a surrogate pair), which no encoding writes.
-    return (text or "").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        raise UserError(f"{lines.place()}: field '{field}' is a {type(text).__name__}, not a string")
+    return lines.reading.characters(text or "", lines.place)
+
+
+def _no_object(lines: LineReader, problem: str) -> UserError:
+    return UserError(
+        f"{lines.place()}: not a JSON object ({problem}); each line must hold a whole one: `jq -c . FILE > NEW` puts"
+        " objects on lines, `jq -c '.[]' FILE > NEW` those of an array"
+    )

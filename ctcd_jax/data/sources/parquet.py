@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
+from ctcd_jax.data.sources.content import compression, head_of, no_text
 from ctcd_jax.data.sources.files import matching, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, one_line, texts
 from ctcd_jax.errors import UserError
@@ -23,7 +24,7 @@ def open_parquet(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile
         with _opened(path) as file:
             if field not in file.schema_arrow.names:
                 raise spec.error(f"{name}: {no_such('field', field, file.schema_arrow.names)}")
-            check_type(spec, field, file.schema_arrow.field(field).type)
+            check_type(spec, field, file.schema_arrow.field(field).type, name)
             rows += file.metadata.num_rows
         files.append(InputFile(name, path.stat().st_size, stamp(path), partial(_documents, path, name, field)))
     return files, {"rows": rows}
@@ -60,4 +61,9 @@ def _opened(path: Path) -> "ParquetFile":
 def _damaged(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.errno is not None:
         return UserError(f"{path}: cannot be read ({error.strerror})")
+    head = head_of(path)
+    if not head.startswith(b"PAR1") and (what := no_text(head)):
+        return UserError(f"{path}: {what}")
+    if compressed := compression(head):
+        return UserError(f"{path}: compressed ({compressed}); decompress it")
     return UserError(f"{path}: damaged, or not parquet ({one_line(error)}); fetch it again")

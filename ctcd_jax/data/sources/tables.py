@@ -3,6 +3,7 @@
 import importlib
 import textwrap
 from collections.abc import Iterable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,17 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
     return f"no {what} '{name}'; there are: {', '.join(map(str, known))}"
 
 
-def check_type(spec: Spec, field: str, type_: "pyarrow.DataType") -> None:
-    """Raises UserError if a column of this type does not hold strings."""
+def check_type(spec: Spec, field: str, type_: "pyarrow.DataType", file: str = "") -> None:
+    """Raises UserError, which names `file`, if a column of this type does not hold strings (or nothing but nulls)."""
     if not _is_text(type_):
-        raise spec.error(f"field '{field}' holds {type_}, not strings")
+        raise spec.error(f"{file}{': ' if file else ''}field '{field}' holds {type_}, not strings")
 
 
 def texts(column: "pyarrow.ChunkedArray | pyarrow.Array", place: str) -> Iterator[bytes | None]:
     """Yields a column's values as they are stored: pyarrow does not check that strings are valid UTF-8."""
     import pyarrow
 
-    if not (_is_text(column.type) or pyarrow.types.is_null(column.type)):
+    if not _is_text(column.type):
         raise UserError(f"{place}: the field holds {column.type}, not strings")
     yield from column.cast(pyarrow.large_binary()).to_pylist()
 
@@ -47,11 +48,11 @@ def documents(name: str, values: Iterable[bytes | str | None], place: str, readi
     """Yields a document for each of the rows that has text in it, numbered by row; `place` is what errors name.
 
     Raises:
-      UserError: if strict, for invalid UTF-8.
+      UserError: as `Reading.text`.
     """
     for number, value in enumerate(values):
-        text = _decode(value, f"{place}, row {number}", reading) if isinstance(value, bytes) else value
-        kept = paragraphs(text or "")
+        stored = value if isinstance(value, bytes) else (value or "").encode("utf-8", "surrogatepass")
+        kept = paragraphs(reading.text(stored, partial("{}, row {}".format, place, number)))
         if kept:
             yield Document(name, number, kept)
 
@@ -67,14 +68,5 @@ def _is_text(type_: "pyarrow.DataType") -> bool:
 
     if types.is_dictionary(type_):
         return _is_text(type_.value_type)
-    return types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
-
-
-def _decode(value: bytes, place: str, reading: Reading) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError as error:
-        if reading.strict:
-            raise UserError(f"{place}: not UTF-8 ({error.reason}); mend it, or leave --strict out") from error
-        reading.invalid_lines += 1
-        return value.decode(errors="replace")
+    # A column of nulls alone has a type of its own, and they are no text.
+    return any(is_(type_) for is_ in (types.is_string, types.is_large_string, types.is_string_view, types.is_null))

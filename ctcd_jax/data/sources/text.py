@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ctcd_jax.data.sources.base import Document, InputFile, Spec
-from ctcd_jax.data.sources.files import line_files, matching
+from ctcd_jax.data.sources.files import line_files
 
 DOCUMENT_LINES = 1000
 
 
 def open_text(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], Mapping[str, object]]:
     """Finds the files of a glob."""
-    return line_files(matching(spec, "text:DIR/*.txt.xz"), text_documents), {}
+    return line_files(spec, "text:DIR/*.txt.xz", text_documents, log), {}
 
 
 def text_documents(lines: Iterable[str], name: str) -> Iterator[Document]:

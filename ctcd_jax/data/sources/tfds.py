@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
-from ctcd_jax.data.sources.files import stamp
+from ctcd_jax.data.sources.files import expanded, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, documents, library, no_such, one_line
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import is_lfs_pointer
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -32,6 +33,8 @@ def open_tfds(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], 
         raise spec.error(f"{directory} is not a prepared data set ({one_line(error)})") from error
     _check(spec, builder, split, field)
     parts = [(Path(part.filename), part) for part in builder.info.splits[split].file_instructions]
+    if pointer := next((path for path, _ in parts if is_lfs_pointer(path)), None):
+        raise spec.error(f"{pointer} is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`")
     try:
         version = f"{hash64(*(text for path, _ in parts for text in (path.name, stamp(path)))):x}"
         size = sum(path.stat().st_size * part.take // part.examples_in_shard for path, part in parts)
@@ -77,7 +80,7 @@ def _directory(spec: Spec) -> Path:
     """Returns the directory with the `features.json`."""
     if not spec.location:
         raise spec.error("give a data set's name or the directory it was prepared in, e.g. tfds:wiki40b/en")
-    location = Path(spec.location).expanduser()
+    location = Path(expanded(spec.location))
     if location.is_dir():
         # What is called NAME lies in NAME/VERSION or NAME/CONFIG/VERSION.
         found = [path.parent for levels in ("", "*/", "*/*/") for path in location.glob(levels + "features.json")]

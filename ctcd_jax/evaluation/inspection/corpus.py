@@ -1,5 +1,6 @@
 """Shows what is in a prepared corpus: `ctcd inspect`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def inspect(
     """
     if rows < 0:
         raise UserError(f"--rows {rows}: give how many validation rows to show, 0 or more")
+    html = html and os.path.expanduser(html)
     if html and not Path(html).parent.is_dir():
         raise UserError(f"--html {html}: there is no directory {Path(html).parent}; make it first")
     corpus = Corpus.open(directory, verify=False)

@@ -31,7 +31,7 @@ DROPPED = {
 }
 
 HASH_DIGITS = 12
-_COUNTED = {"source", "files", "documents", "sentences", "kept", "invalid_lines"}
+_COUNTED = {"source", "files", "documents", "sentences", "kept", "lines", "invalid_lines"}
 
 
 def describe(corpus: Corpus, tokenizer: Tokenizer, examples: Sequence[ExampleRow]) -> list[Section]:
@@ -63,7 +63,7 @@ def _recipe(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
     every, packing = recipe["every"], recipe["packing"]
     yield "rows", f"{recipe['length']} tokens, packing {packing}: {PACKINGS[packing]}"
     yield "sampling", f"{'every sentence' if every == 1 else f'1 sentence in {every}'}, seed {recipe['seed']}"
-    yield "validation", f"{_percent(recipe['validation'])} of the documents held out"
+    yield "validation", f"{_percent(recipe['validation'])} of the {recipe.get('validation_by', 'documents')} held out"
     yield "filters", ", ".join(_filters(recipe)) or "none"
     if recipe.get("language"):
         yield "language", recipe["language"]

@@ -1,0 +1,70 @@
+"""A corpus that is there: whether it is what was asked for, and what there is to say of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ctcd_jax.data.corpus import MANIFEST, read_manifest
+from ctcd_jax.data.recipe import Recipe
+from ctcd_jax.data.stamps import check_unchanged
+from ctcd_jax.data.tokenizer import tokenizer_hash
+from ctcd_jax.data.whole import counted
+from ctcd_jax.errors import UserError
+
+Log = Callable[[str], None]
+
+MAX_UNKNOWN = 0.01
+"""Of the training tokens: WordPiece vocabularies of a text leave far less than this, so it is said."""
+
+
+def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Log) -> dict:
+    """Returns the manifest of the corpus in `out`, if it is what would be made now.
+
+    Raises:
+      UserError: it is not, or is no corpus; the line says what differs.
+    """
+    if not (out / MANIFEST).is_file():
+        raise UserError(f"--out {out}: exists and is not a prepared corpus; choose another directory")
+    manifest = read_manifest(out)
+    if difference := recipe.difference(manifest["recipe"]):
+        name, there, here = difference
+        raise UserError(
+            f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
+        )
+    for source in manifest["sources"]:
+        if strict and source.get("invalid_lines"):
+            raise UserError(
+                f"--strict: {out} was prepared without it, and {source['invalid_lines']:,} lines of"
+                f" {source['source']} were not UTF-8; delete it and prepare it again, or omit --strict"
+            )
+    if recipe.tokenizer and not _is_tokenizer_of(out, recipe.tokenizer, warn):
+        raise UserError(
+            f"--out {out}: was prepared with another tokenizer than {recipe.tokenizer} is now; choose another directory"
+            " or delete it"
+        )
+    check_unchanged(out, recipe.sources, manifest, log, warn)
+    log(f"{out}: already prepared")
+    return manifest
+
+
+def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
+    there = tokenizer_hash(out / "tokenizer")
+    try:
+        return tokenizer_hash(tokenizer) == there
+    except UserError as error:
+        warn(f"{out}: whether its tokenizer has changed since cannot be told: {error}")
+        return True
+
+
+def say_what_came_out(manifest: Mapping, log: Log, warn: Log) -> None:
+    """Says how large the splits are, what was left out by reason, and warns of many [UNK]."""
+    for split, counts in manifest["splits"].items():
+        cut = f", {counts['cut_rows']:,} rows with part of a sentence only" if counts["cut_rows"] else ""
+        log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding{cut}")
+    if manifest["dropped"]:
+        log(f"left out: {counted(manifest['dropped'])}")
+    unknown = manifest["splits"]["train"]["unknown"]
+    if unknown > MAX_UNKNOWN:
+        warn(
+            f"{unknown:.1%} of the training tokens are [UNK]: this vocabulary is not made for this text; choose another"
+            " --tokenizer, or train one with a larger --vocab-size"
+        )

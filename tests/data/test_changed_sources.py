@@ -1,0 +1,134 @@
+"""What was asked, and of which text, belongs to what is kept: nothing made of another text is taken for this one's."""
+
+import json
+import os
+import shutil
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from ctcd_jax.data import Corpus, prepare
+from ctcd_jax.errors import UserError
+from tests.data.conftest import sentence
+
+
+@pytest.fixture
+def ask(vocabulary, tmp_path):
+    """Prepares sources into one `out`; returns the manifest and what was said."""
+
+    def ask(*sources, **options):
+        said, warned = [], []
+        options = {"tokenizer": str(vocabulary), "length": 48, "validation": 0.2} | options
+        manifest = prepare(sources, tmp_path / "out", **options, log=said.append, warn=warned.append)
+        return manifest, said, warned
+
+    return ask
+
+
+@pytest.fixture
+def shelf(library, tmp_path):
+    return shutil.copytree(library, tmp_path / "shelf")
+
+
+def stop(line: str) -> None:
+    if "training the tokenizer" in line:
+        raise KeyboardInterrupt
+
+
+def test_another_field_of_the_same_file_is_another_text(ask, tmp_path, vocabulary):
+    columns = {name: [sentence(n + first) for n in range(40)] for name, first in (("title", 0), ("body", 100))}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({name: texts[n] for name, texts in columns.items()}) + "\n" for n in range(40))
+    )
+    for kind in ("parquet", "jsonl"):
+        source = f"{kind}:{tmp_path}/a.{kind}"
+        with pytest.raises(KeyboardInterrupt):  # when all is read
+            prepare([f"{source},field=title"], tmp_path / "out", length=48, vocab_size=300, validation=0.2, log=stop)
+        assert list((tmp_path / "out.partial").glob("read-*"))
+        resumed = ask(f"{source},field=body", tokenizer=None, vocab_size=300)[0]
+        shutil.rmtree(tmp_path / "out")
+        assert ask(f"{source},field=body", tokenizer=None, vocab_size=300)[0] == resumed
+        shutil.rmtree(tmp_path / "out")
+
+
+CHANGES = {
+    "a.txt has changed": lambda shelf: (shelf / "a.txt").write_text("Other."),
+    "b.txt is gone": lambda shelf: (shelf / "b.txt").unlink(),
+    "d.txt is new": lambda shelf: (shelf / "d.txt").write_text("New."),
+    "sub/c.txt is gone (and 1 more)": lambda shelf: (shelf / "sub/c.txt").rename(shelf / "sub/d.txt"),
+}
+
+
+@pytest.mark.parametrize(("what", "change"), CHANGES.items())
+def test_changed_files_under_a_finished_corpus_are_named(ask, shelf, tmp_path, what, change):
+    ask(f"text:{shelf}/**/*.txt")
+    assert ask(f"text:{shelf}/**/*.txt")[1:] == ([f"{tmp_path}/out: already prepared"], [])
+    change(shelf)
+    with pytest.raises(UserError) as caught:
+        ask(f"text:{shelf}/**/*.txt")
+    assert str(caught.value).startswith(
+        f"--out {tmp_path}/out: source 'text:{shelf}/**/*.txt' is not what it was prepared from: {what}; choose another"
+        " directory or delete it (or delete "
+    )
+    Corpus.open(tmp_path / "out")  # which nobody minds who only trains on it
+
+
+def test_files_with_another_time_only_are_no_obstacle_for_long(ask, shelf, tmp_path):
+    first = ask(f"text:{shelf}/*.txt")[0]
+    os.utime(shelf / "a.txt", (0, 0))
+    with pytest.raises(UserError, match=r"a\.txt has changed; .* \(or delete \S+/out/sources\.json, if the text"):
+        ask(f"text:{shelf}/*.txt")
+    (tmp_path / "out/sources.json").unlink()
+    manifest, said, _ = ask(f"text:{shelf}/*.txt")
+    assert manifest == first
+    assert said == [
+        f"{tmp_path}/out: it has no sources.json, so whether its sources have changed since cannot be told",
+        f"{tmp_path}/out: already prepared",
+    ]
+
+
+def test_times_are_no_part_of_a_corpus(ask, shelf, tmp_path):
+    ask(f"text:{shelf}/*.txt")
+    before = (tmp_path / "out").rename(tmp_path / "before")
+    os.utime(shelf / "a.txt", (0, 0))
+    ask(f"text:{shelf}/*.txt")
+    assert Corpus.open(before).hash == Corpus.open(tmp_path / "out").hash
+    assert (before / "sources.json").read_bytes() != (tmp_path / "out/sources.json").read_bytes()
+
+
+def test_a_source_or_tokenizer_that_is_no_longer_there_is_said(ask, shelf, tmp_path, vocabulary):
+    own = shutil.copy(vocabulary, tmp_path / "vocab.txt")
+    ask(f"text:{shelf}/*.txt", tokenizer=str(own))
+    own.write_text(own.read_text().replace("river", "rivers"))
+    with pytest.raises(UserError, match=r"was prepared with another tokenizer than \S+/vocab\.txt is now"):
+        ask(f"text:{shelf}/*.txt", tokenizer=str(own))
+    own.unlink()
+    shutil.rmtree(shelf)
+    _, said, warned = ask(f"text:{shelf}/*.txt", tokenizer=str(own))
+    assert said == [f"{tmp_path}/out: already prepared"]
+    assert "whether its tokenizer has changed since cannot be told: tokenizer" in warned[0]
+    assert "whether this has changed since cannot be told: source" in warned[1]
+    assert len(warned) == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"format": 1, "sources": [{"source": 3, "files": {}}]}'])
+def test_damaged_stamps_are_one_line(ask, shelf, tmp_path, content):
+    ask(f"text:{shelf}/*.txt")
+    (tmp_path / "out/sources.json").write_text(content)
+    with pytest.raises(UserError, match=r"sources\.json: .*; delete it, and changes of the sources are no longer"):
+        ask(f"text:{shelf}/*.txt")
+
+
+def test_docstrings_are_compared_by_what_they_say(ask, tmp_path):
+    code = tmp_path / "code"
+    code.mkdir()
+    for n in range(30):
+        (code / f"m{n}.py").write_text(f'"""{sentence(n)}"""\n')
+    ask(f"docstrings:{code}")
+    os.utime(code / "m0.py", (0, 0))
+    assert "already prepared" in ask(f"docstrings:{code}")[1][-1]
+    (code / "m0.py").write_text('"""The other words of an old river are in this module."""\n')
+    with pytest.raises(UserError, match="code has changed"):
+        ask(f"docstrings:{code}")
