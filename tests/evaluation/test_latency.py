@@ -242,7 +242,7 @@ def test_the_command_line_takes_lists(models, tmp_path, capsys):
     assert [(row["length"], row["batch_size"]) for row in rows[::2]] == [(8, 1), (8, 2), (16, 1), (16, 2)]
     with pytest.raises(SystemExit):
         main(["latency", *names, "--length", "8,long"])
-    assert "'8,long' is not a list of whole numbers" in capsys.readouterr().err
+    assert "--length: long is not a whole number" in capsys.readouterr().err
 
 
 # What cannot be.

@@ -196,7 +196,7 @@ def test_differences_are_shown_where_they_have_been_worked_out(project, tmp_path
             "No interval for RTE: comparison.csv is of an earlier version, whose intervals held less than they said",
         ),
         (
-            "difference,low,high,seeds,covers,missing\nstudent,teacher,rte_accuracy,?,,,3,,",
+            "difference,low,high,seeds,covers,missing\nstudent,teacher,rte_accuracy,1.25,,,three,,",
             "No differences: comparison.csv:2: damaged; run ctcd glue again.",
         ),
     ],
