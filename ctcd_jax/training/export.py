@@ -15,7 +15,7 @@ from ctcd_jax.initial import read_run
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
 from ctcd_jax.training.checkpoint import TOKENIZER, load_member, saved_step
-from ctcd_jax.training.provenance import card_facts, from_scratch
+from ctcd_jax.training.provenance import card_facts, recorded_start
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
 TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ def export(
     config, params = load_member(workdir, member, step)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty; remove it or choose another --out")
-    if from_scratch(run, member):
+    if recorded_start(run, workdir, member)["from_scratch"]:
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
