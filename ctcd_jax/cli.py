@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     for argument in rest:
-        if not (getattr(options, "config", None) and argument.startswith(("--config.", "--noconfig."))):
+        takes_overrides = options.verb == "train" or getattr(options, "config", None)
+        if not (takes_overrides and argument.startswith(("--config.", "--noconfig."))):
             options.parser.unknown(argument)
     try:
         return options.run(options, rest)
@@ -114,12 +115,17 @@ def _parser() -> argparse.ArgumentParser:
         _train,
         "a corpus -> a trained cohort; resumes by itself",
         "Every field of the config can be set on the command line: --config.optimizer.learning_rate=1e-3, "
-        "--config.edges[0].weight=4. The same command goes on with a run that was stopped or killed.",
+        "--config.edges[0].weight=4. The same command goes on with a run that was stopped or killed, and so does "
+        "--workdir alone. --change extends a run (--config.train.steps, --config.train.epochs) or mends one whose loss "
+        "is no longer finite (--config.optimizer.*, --config.train.dtype), from its newest saved step on.",
     )
-    verb.add_argument("--config", required=True, type=located, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny")
+    verb.add_argument(
+        "--config", type=located, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny (default: that of the run)"
+    )
     verb.add_argument(
         "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
     )
+    verb.add_argument("--change", action="store_true", help="let the config extend or mend the run that is there")
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
 
     verb = _verb(verbs, "export", _export, "a member of a run -> a Hugging Face model, parity proven")
@@ -382,14 +388,15 @@ def _train(options, overrides) -> int:
     from ctcd_jax.training.distributed import start_processes
     from ctcd_jax.training.loop import train
     from ctcd_jax.training.plan import plan
+    from ctcd_jax.training.run import config_of_run
 
-    config = load_config(options.config, overrides)
+    config = load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
     start_processes()
     keep_programs(warn)
     if options.plan:
-        plan(config, log=say)
+        plan(config, log=say, workdir=options.workdir, change=options.change)
     else:
-        train(config, options.workdir, log=say, began=began)
+        train(config, options.workdir, log=say, began=began, change=options.change)
     return 0
 
 

@@ -1,14 +1,16 @@
-"""Loads `configs/FILE.py[:PRESET]` with the overrides of the command line, `--config.a.b=VALUE`."""
+"""Loads `configs/FILE.py[:PRESET]`, or a run's own config.json, with the overrides of the command line,
+`--config.a.b=VALUE`."""
 
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ctcd_jax.config import edge, experiment, member
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
 
@@ -28,16 +30,64 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
     if not path.is_file():
         near = [str(other) for other in path.parent.glob("*.py")]
         raise UserError(f"--config {path}: no such file{did_you_mean(str(path), near) if near else ''}")
-    config = _parse(spec, ())
+
+    def define(values: flags.FlagValues, arguments: list[str]) -> None:
+        arguments.insert(1, f"--config={spec}")
+        config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
+
+    config = _parse(define, f"--config {spec}", ())
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"--config {path}: get_config returned {'None' if config is None else f'a {type(config).__name__}'}; "
             "it must return the ConfigDict that experiment(preset) made"
         )
+    return _overridden(define, f"--config {spec}", config, overrides, warn)
+
+
+def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Callable[[str], None] = warn) -> ConfigDict:
+    """Returns the config of a run from the content of its `config.json`, with overrides applied.
+
+    Fields that an earlier version did not have get their defaults. Raises UserError as `load_config` does.
+    """
+
+    def define(values: flags.FlagValues, arguments: list[str]) -> None:
+        recorded = _recorded(content)
+        config_flags.DEFINE_config_dict("config", recorded, lock_config=True, flag_values=values, sys_argv=arguments)
+
+    return _overridden(define, "config.json", _recorded(content), overrides, warn)
+
+
+def _recorded(content: Mapping) -> ConfigDict:
+    config = experiment("smoke")
+    _fill(config, {name: value for name, value in content.items() if name not in ("members", "edges")})
+    config.members = ConfigDict({name: _fill(member(), fields) for name, fields in content["members"].items()})
+    config.edges = tuple(_fill(edge(e["source"], e["target"]), e) for e in content["edges"])
+    return config
+
+
+def _fill(config: ConfigDict, values: Mapping) -> ConfigDict:
+    for name in config:
+        if name in values:
+            if isinstance(config[name], ConfigDict):
+                _fill(config[name], values[name])
+            else:
+                with config.ignore_type():  # it is what the run was begun with
+                    config[name] = values[name]
+    return config
+
+
+Define = Callable[[flags.FlagValues, list[str]], None]
+"""Defines the flag `config` among the values, for the arguments of a command line."""
+
+
+def _overridden(
+    define: Define, place: str, config: ConfigDict, overrides: Sequence[str], warn: Callable[[str], None]
+) -> ConfigDict:
+    """Returns a config, which `define` makes anew, with overrides applied."""
     given = _last_of_each(overrides, config, warn)
     values = [f"{flag}={value}" if value is not None else flag for flag, value in given.items() if value not in NONE]
     if values:
-        config = _parse(spec, values)
+        config = _parse(define, place, values)
     for flag in (flag for flag, value in given.items() if value in NONE):
         _set_none(config, _parts(flag))
     if "train" in config and isinstance(config.train, ConfigDict):  # and not the recipe of a corpus
@@ -46,10 +96,9 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
     return config
 
 
-def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
-    arguments = ["ctcd", f"--config={spec}", *overrides]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
+def _parse(define: Define, place: str, overrides: Sequence[str]) -> ConfigDict:
+    arguments, values = ["ctcd", *overrides], flags.FlagValues()
+    define(values, arguments)
     try:
         with _quiet():
             values(arguments)
@@ -59,13 +108,13 @@ def _parse(spec: str, overrides: Sequence[str]) -> ConfigDict:
     except Exception as error:  # a config file is a program: anything may go wrong in it
         if len(overrides) > 1:
             for override in overrides:  # which of them is it?
-                _parse(spec, [override])
+                _parse(define, place, [override])
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         if isinstance(error, flags.Error) and overrides:
             reason = reason.removeprefix(f"flag {overrides[0]}: ")
         else:
             reason += f" ({type(error).__name__})"
-        raise UserError(f"{' '.join(overrides) or '--config ' + spec}: {reason}") from error
+        raise UserError(f"{' '.join(overrides) or place}: {reason}") from error
 
 
 @contextlib.contextmanager

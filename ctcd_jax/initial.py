@@ -1,12 +1,13 @@
 """Where a member's first weights come from: `scratch`, `hf:DIR_OR_ID`, `run:WORKDIR#MEMBER`, `layers:MEMBER#0,2,4`."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import tokenizer_hash
-from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.errors import UserError, did_you_mean, first_line
 from ctcd_jax.files import read_json
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import find_pretrained, read_config
@@ -91,14 +92,33 @@ def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corp
 
 
 def read_run(workdir: str | Path) -> dict:
-    """Returns a run's `config.json`. Raises UserError if there is none or its format is unknown."""
+    """Returns a run's `config.json`. Raises UserError if there is none, its format is unknown, or it is damaged."""
     path = Path(workdir) / "config.json"
     run = read_json(path, "name the --workdir of a `ctcd train` run")
     if run.get("format") != 1:
         raise UserError(f"{path}: format {run.get('format')} is unknown to this version, which reads format 1")
-    if "models" not in run.get("resolved", {}):
-        raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
+    with reading(path):
+        if "models" not in run.get("resolved", {}):
+            raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
+        for name, model in run["resolved"]["models"].items():
+            BertConfig(**model)
+            parse_init(name, run["members"][name]["init"] or "scratch", run["members"])
+        int(run["seed"])
+        for part in ("data", "train", "optimizer", "masking"):
+            run[part].items()
+        for edge in run["edges"]:
+            edge["weight"], edge["source"], edge["target"]
     return run
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises a UserError that names the file where the block finds that its JSON is not what was written into it."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{path}: damaged ({reason}); restore it, or use another --workdir") from error
 
 
 def run_member_config(workdir: str | Path, member: str) -> BertConfig:

@@ -77,7 +77,8 @@ does not generate text.
 
 def _limits(facts: dict) -> Iterator[str]:
     corpus, positions = facts["corpus"], facts["model"]["max_positions"]
-    if facts["from_scratch"]:
+    earlier_rows = facts.get("earlier_rows", 0)  # of runs that its weights come from
+    if facts["from_scratch"] and not earlier_rows:
         yield "All that it knows it learned from its corpus, with whatever is wrong or one-sided in it."
     else:
         yield "What it knew before this run came with the weights that it started from."
@@ -87,8 +88,9 @@ def _limits(facts: dict) -> Iterator[str]:
     yield "Not trained: the pooler. The seed of the fine-tuning initialises it."
     if facts["from_scratch"]:
         yield "Not trained: token type 1, a copy of type 0. There were no sentence pairs."
-        if corpus.get("length", positions) < positions:
-            yield f"Not trained: the positions after the first {corpus['length']}, the length of the corpus's rows."
+        longest = max(corpus.get("length", 0), earlier_rows) or positions
+        if longest < positions:
+            yield f"Not trained: the positions after the first {longest}, the length of the corpus's rows."
 
 
 def _training(facts: dict) -> str:
@@ -135,7 +137,9 @@ def _start(start: dict) -> str:
         case "hf":
             return f"`{start['model']}`"
         case "run":
-            return f"member `{start['member']}` of run `{start['run']}`"
+            unfinished = start.get("step", 0) < start.get("steps", 0)
+            where = f" at step {start['step']:,} of {start['steps']:,}" if unfinished else ""
+            return f"member `{start['member']}` of run `{start['run']}`{where}"
         case "layers":
             return f"layers {', '.join(map(str, start['layers']))} of `{start['member']}`"
     return "random weights"
@@ -180,6 +184,9 @@ def _run(facts: dict) -> Iterator[str]:
         f"steps, then {fall}; betas {optimizer['b1']:g} and {optimizer['b2']:g}, epsilon {optimizer['eps']:g}, "
         f"weight decay {optimizer['weight_decay']:g}, gradients {clipped}"
     )
+    for entry in training.get("history", []):
+        fields = ", ".join(f"{field} from {before} to {after}" for field, (before, after) in entry["changed"].items())
+        yield f"Changed after step {entry['from_step']:,}: {fields}"
     if "splits" not in corpus:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"
 

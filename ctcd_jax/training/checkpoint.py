@@ -5,13 +5,16 @@ WORKDIR/frozen/NAME/        a Hugging Face directory and the SHA-256 of its weig
 WORKDIR/tokenizer/          as in the corpus
 """
 
+import glob
 import logging
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from etils.epath import gpath
 
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
@@ -33,15 +36,16 @@ class Checkpoints:
         # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        sys.unraisablehook = _quiet(sys.unraisablehook)
         # A step cut short by a kill is never listed; its remains are cleared away here.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
         self.directory = (workdir / CHECKPOINTS).resolve()
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(_LiteralPath(self.directory), options=options)
 
     @property
-    def begun(self) -> bool:
-        """Whether a step has been saved."""
-        return self._manager.latest_step() is not None
+    def newest(self) -> int | None:
+        """The newest saved step."""
+        return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, tokens: int) -> None:
         """Saves the state after `step` updates and the real tokens that the state does not count any more."""
@@ -53,18 +57,23 @@ class Checkpoints:
             if not self._manager.save(step, args=args, force=True):
                 raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
 
-    def restore(self, abstract: TrainState, warn: Callable[[str], None]) -> tuple[int, TrainState, int] | None:
+    def restore(
+        self, abstract: Callable[[int], TrainState], warn: Callable[[str], None]
+    ) -> tuple[int, TrainState, int] | None:
         """Returns (step, state, tokens) of the newest readable step, or None if nothing was saved.
 
         A step that cannot be read (Orbax raises bare Exceptions) is set aside as STEP.unreadable if an older one can. A
         run of several processes does not fall back: they might not agree.
 
+        Args:
+          abstract: what the state of a step is made of.
+
         Raises:
           UserError: no step can be read.
         """
         unreadable = {}
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         for step in sorted(self._manager.all_steps(), reverse=True):
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract(step)), meta=ocp.args.JsonRestore())
             try:
                 restored = self._manager.restore(step, args=args)
             except Exception as error:
@@ -77,12 +86,12 @@ class Checkpoints:
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
                 (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
-                warn(f"step {bad} cannot be read ({first_line(error)}); going on from step {step}")
+                warn(f"step {bad} cannot be read ({_reason(error)}); going on from step {step}")
             self._manager.reload()
             return step, restored.state, restored.meta["tokens"]
         if unreadable:
             newest = max(unreadable)
-            reason = first_line(unreadable[newest])
+            reason = _reason(unreadable[newest])
             raise UserError(
                 f"{self.directory / str(newest)}: cannot be read ({reason}); remove {self.directory} to begin again"
             )
@@ -132,22 +141,25 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
     )
-    with ocp.CheckpointManager(directory) as manager:
+    with ocp.CheckpointManager(_LiteralPath(directory)) as manager:
         try:
             restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
         except Exception as error:  # Orbax raises bare Exceptions
             if is_out_of_memory(error):
                 raise
-            raise UserError(
-                f"{directory / str(step)}: cannot be read ({first_line(error)}); use another step"
-            ) from error
+            raise UserError(f"{directory / str(step)}: cannot be read ({_reason(error)}); use another step") from error
     return config, jax.device_get(restored["members"][member]["params"])
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """Returns the steps of which a run has saved its state, ascending."""
+    directory = (workdir / CHECKPOINTS).resolve()
+    return sorted(ocp.utils.checkpoint_steps(_LiteralPath(directory))) if directory.is_dir() else []
 
 
 def saved_step(workdir: Path, step: int | None = None) -> int:
     """Returns `step`, or the newest saved one for None. Raises UserError if it was not saved."""
-    directory = (workdir / CHECKPOINTS).resolve()
-    saved = sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+    directory, saved = (workdir / CHECKPOINTS).resolve(), saved_steps(workdir)
     if not saved:
         raise UserError(f"{directory}: no checkpoint there; train first")
     if step is not None and step not in saved:
@@ -156,13 +168,14 @@ def saved_step(workdir: Path, step: int | None = None) -> int:
 
 
 def save_frozen(workdir: Path, name: str, config: BertConfig, params: dict) -> None:
-    """Keeps a frozen member, once, with the hash of its weights."""
+    """Keeps a frozen member with the hash of its weights."""
     directory = workdir / FROZEN / name
     partial = directory.with_name(name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with _disk_errors(directory):
         save_pretrained(partial, config, params)
         (partial / "model.sha256").write_text(file_sha256(partial / "model.safetensors") + "\n")
+        shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it saved a step
         partial.rename(directory)
 
 
@@ -173,6 +186,38 @@ def load_frozen(workdir: Path, name: str) -> dict:
     if not weights.is_file() or not recorded.is_file() or file_sha256(weights) != recorded.read_text().strip():
         raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
     return load_pretrained(directory)[1]
+
+
+def _quiet(hook: Callable) -> Callable:
+    """A hook for exceptions that nobody can catch, which leaves out what reading a damaged checkpoint ends in.
+
+    Orbax closes its event loop at the first failure, and each array still to come then says that it is closed.
+    """
+    if getattr(hook, "quiet", False):
+        return hook
+
+    def quiet(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    quiet.quiet = True
+    return quiet
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error without TensorStore's specification, which is a page of JSON."""
+    return first_line(error).partition(" [tensorstore_spec")[0]
+
+
+class _LiteralPath(gpath.PosixGPath):
+    """A directory that Orbax takes literally, whatever its name.
+
+    Epath's own glob takes the directory for a part of the pattern: below one that has [ ] * or ? in its name Orbax
+    finds nothing, or the files of another, and a checkpoint is saved that nobody can read.
+    """
+
+    def glob(self, pattern: str) -> Iterator[gpath.PosixGPath]:
+        return (self / name for name in glob.iglob(pattern, root_dir=self))
 
 
 def _is_key(leaf: jax.Array) -> bool:

@@ -1,8 +1,16 @@
-"""Joins the other processes of a run, if there are any: under SLURM, or where the launcher says so."""
+"""The other processes of a run, if there are any: joining them, and being of one mind with them."""
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ctcd_jax.errors import UserError
+
+Result = TypeVar("Result")
 
 
 def start_processes() -> None:
@@ -18,3 +26,33 @@ def start_processes() -> None:
         )
     elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ:
         jax.distributed.initialize()
+
+
+def gather(text: str) -> list[str]:
+    """Returns the text of every process, in their order, on every process. All must call it."""
+    if jax.process_count() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(len(data)))
+    rows = multihost_utils.process_allgather(np.pad(data, (0, int(lengths.max()) - len(data))))
+    return [row[:length].tobytes().decode(errors="surrogateescape") for row, length in zip(rows, lengths, strict=True)]
+
+
+def led(action: Callable[[], Result]) -> Result | None:
+    """Returns `action()` on the leading process and None on the others, once it is done. All must call it.
+
+    Raises:
+      UserError: that of the leading process, on every process.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, refused = None, ""
+    if jax.process_index() == 0:
+        try:
+            result = action()
+        except UserError as error:
+            refused = str(error)
+    refused = gather(refused)[0]
+    if refused:
+        raise UserError(refused)
+    return result

@@ -22,7 +22,7 @@ from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
 from ctcd_jax.stopping import handling
 from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, load_member, saved_step
-from ctcd_jax.training.provenance import card_facts, from_scratch
+from ctcd_jax.training.provenance import card_facts, recorded_start
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
 TOLERANCE = 1e-4
@@ -51,7 +51,7 @@ def export(
         step = trained = saved_step(workdir, step)  # once: a run that is still going saves more
     _check_place(out, workdir)
     config, params = load_member(workdir, member, step)
-    if from_scratch(run, member):
+    if recorded_start(run, workdir, member)["from_scratch"]:
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)

@@ -1,31 +1,46 @@
 """The training loop: thin wiring of corpus, step, metrics and checkpoints. Kill it at any moment and run it again."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ctcd_jax.compilation import CompilationCount
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
-from ctcd_jax.errors import NonFinite, Stopped
+from ctcd_jax.errors import NonFinite, Stopped, UserError
+from ctcd_jax.files import locked, write_json
 from ctcd_jax.hardware import peak_flops
-from ctcd_jax.initial import read_run
 from ctcd_jax.stopping import handling
-from ctcd_jax.training.checkpoint import Checkpoints
+from ctcd_jax.training import history
+from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
+from ctcd_jax.training.distributed import led
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
-from ctcd_jax.training.members import frozen_params, probe, report_probe, trained_params, warn_of_twins
+from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record
-from ctcd_jax.training.run import open_run
+from ctcd_jax.training.run import (
+    CONFIG,
+    LOCK,
+    Opened,
+    begun_run,
+    check_place,
+    check_processes,
+    known_shapes,
+    open_run,
+    run_content,
+    share,
+)
 from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
 from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
@@ -36,11 +51,13 @@ def train(
     workdir: str | Path,
     log: Callable[[str], None] = print,
     began: float | None = None,
+    change: bool = False,
 ) -> dict:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
     Args:
       began: time.perf_counter() at the start of the command, for the log; None for now.
+      change: whether the config may extend or mend the run that is there (`history`).
 
     Raises:
       UserError: something the user can mend, in one line.
@@ -48,25 +65,38 @@ def train(
     """
     began = time.perf_counter() if began is None else began
     workdir = Path(workdir)
-    corpus = Corpus.open(corpus_directory(config))
-    begun = read_run(workdir)["resolved"]["models"] if (workdir / "config.json").is_file() else None
-    experiment = resolve(config, corpus, jax.device_count(), begun)
     leads = jax.process_index() == 0
-    content = open_run(config, experiment, corpus, workdir, leads)
-    if jax.process_count() > 1:  # the others must not look into a directory that is still being made
-        multihost_utils.sync_global_devices("run opened")
-    with _stop_requests() as stop_requested, CompilationCount() as compiled:
-        run = _Run(experiment, corpus, workdir, content, log if leads else _silent, leads)
+    log = log if leads else _silent
+    check_place(workdir)
+    corpus = Corpus.open(corpus_directory(config))
+    before = begun_run(workdir)
+    if change and before is None:
+        raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")
+    experiment = resolve(config, corpus, jax.device_count(), known_shapes(before, config, workdir))
+    content = run_content(config, experiment, corpus)
+    check_processes(content, change)
+    with contextlib.ExitStack() as held, CompilationCount() as compiled:
+        # The others must not look into a directory that is still being made: they wait for the leading process.
+        opened = share(led(lambda: _open(content, corpus, experiment, workdir, change, log, held)))
+        run = _Run(experiment, corpus, workdir, opened, log, leads)
         try:
-            return run.finish(
-                stop_requested, lambda: f"first step after {time.perf_counter() - began:.1f} s ({compiled})"
-            )
+            return run.finish(lambda: f"first step after {time.perf_counter() - began:.1f} s ({compiled})")
         finally:
             run.close()
 
 
 # Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
 MOST_TOKENS = 2**31 - 1
+
+
+def _open(content, corpus, experiment, workdir, change, log, held) -> Opened:
+    """Opens the run and locks its directory until `held` is closed."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(workdir / LOCK, str(workdir), warn=_warner(log)))
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
+    return open_run(content, corpus, experiment, workdir, change, log)
 
 
 def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
@@ -83,7 +113,8 @@ def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
-    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, content: dict, log, leads: bool):
+    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, leads: bool):
+        self.signals = contextlib.ExitStack()
         self.on_terminal = leads and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
         self.mesh = make_mesh(*experiment.mesh)
@@ -98,31 +129,48 @@ class _Run:
         self.peak = peak_flops(experiment.train.dtype)
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
+        warn, beginning = _warner(log), None
+        if self.checkpoints.newest is None:
+            beginning = begin(experiment, workdir, leads, warn)
+            frozen = beginning.frozen
+        else:
+            frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
+            led(lambda: check_sources(experiment, workdir, opened, frozen, warn))
         whole = replicated(self.mesh)
-        frozen = frozen_params(experiment, workdir, self.checkpoints.begun, leads)
         self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
         for name in experiment.cohort.frozen:
             batch = place_rows(self.validation[0], self.mesh)
-            report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, _warner(log))
+            report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, warn)
 
-        restored = None
-        if self.checkpoints.begun:
-            restored = self.checkpoints.restore(abstract_state(experiment, self.mesh), _warner(log))
-        if restored is None:
-            params = trained_params(experiment, frozen)
-            warn_of_twins(experiment, params, _warner(log))
-            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, params), 0
+        if beginning:
+            warn_of_twins(experiment, beginning.trained, warn)
+            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, beginning.trained), 0
         else:
-            self.step, self.state, self.tokens = restored
+            self.step, self.state, self.tokens = self._restore(opened.content, warn)
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
+            if opened.changed:
+                for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
+                    log(line)
+            if leads:
+                _write_config(workdir, opened.content, self.step)
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = Writers(workdir, self.step, experiment.wandb_project, content) if leads else None
-        self.seconds = last_seconds(workdir) if leads else 0.0
+        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if leads else None
+        self.seconds = last_seconds(workdir, warn) if leads else 0.0
         self._announce(corpus)
 
-    def finish(self, stop_requested: Callable[[], bool], started: Callable[[], str]) -> dict:
+    def _restore(self, content: dict, warn: Callable[[str], None]) -> tuple[int, TrainState, int]:
+        """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype."""
+
+        def saved(step: int) -> TrainState:
+            dtype = history.dtype_at(content.get("history", []), step, self.experiment.train.dtype)
+            return abstract_state(history.with_dtype(self.experiment, dtype), self.mesh)
+
+        step, state, tokens = self.checkpoints.restore(saved, warn)
+        return step, history.adapted(state, abstract_state(self.experiment, self.mesh)), tokens
+
+    def finish(self, started: Callable[[], str]) -> dict:
         """Trains to the last step and returns the last validation record.
 
         Between two lines of the log nothing here waits for the device, or asks it anything: step follows step.
@@ -135,11 +183,15 @@ class _Run:
         began, paused = time.perf_counter(), 0.0
         last, first = None, self.step
         for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
-            self.state, result = self.train_step(self.state, self.frozen, batch)
-            self.step = step + 1
             if step == first:
-                jax.block_until_ready(result)
+                # XLA compiles for minutes and looks at no signal: until there is something to save, they end it all.
+                compute = partial(self.train_step, self.state, self.frozen, batch)
+                self.state, result = jax.block_until_ready(_in_a_thread(compute))
                 self.log(started())
+                stop_requested = self.signals.enter_context(_stop_requests())
+            else:
+                self.state, result = self.train_step(self.state, self.frozen, batch)
+            self.step = step + 1
             bar.update()
             if self.step % self.taken_every == 0:
                 self._take_tokens()
@@ -171,16 +223,26 @@ class _Run:
         return last
 
     def close(self) -> None:
-        if self.writers:
-            self.writers.close()
-        self.checkpoints.close()
+        with self.signals:  # a second signal must not cut a checkpoint short
+            try:
+                if self.writers:
+                    self.writers.close()
+            finally:
+                self.checkpoints.close()
 
     def _check(self, finite) -> None:
-        if not bool(finite):
-            raise NonFinite(
-                f"step {self.step:,}: the loss or a gradient is not finite; the last good checkpoint is kept. Lower "
-                "optimizer.learning_rate, or use --config.train.dtype=float32"
-            )
+        if bool(finite):
+            return
+        advice = (
+            "a lower --config.optimizer.learning_rate or --config.optimizer.clip_norm, or --config.train.dtype=float32"
+        )
+        saved = self.checkpoints.newest
+        end = (
+            "no step had been saved, so the run begins again: use "
+            if saved is None
+            else f"the last good checkpoint, step {saved:,}, is kept. Go on from it with --change and "
+        )
+        raise NonFinite(f"step {self.step:,}: the loss or a gradient is not finite; {end}{advice}")
 
     def _log_line(self, seconds: float) -> None:
         window, tokens = self._measured()
@@ -249,6 +311,32 @@ def epochs(steps: int, batches: TrainBatches) -> str:
     if left := batches.left_out:
         text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
     return text
+
+
+def _write_config(workdir: Path, content: dict, step: int) -> None:
+    """Writes the config.json of a run that goes on from `step`, which may be earlier than its newest was."""
+    if "history" in content:
+        content["history"] = history.going_on_from(content["history"], step)
+    write_json(workdir / CONFIG, content)
+
+
+def _in_a_thread(compute: Callable):
+    """Returns `compute()`, which may be long in C++: meanwhile this thread acts on signals."""
+    result = []
+
+    def work() -> None:
+        try:
+            result.append((compute(), None))
+        except BaseException as error:
+            result.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    value, error = result[0]
+    if error is not None:
+        raise error
+    return value
 
 
 def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:

@@ -1,63 +1,88 @@
-"""Where members get their first parameters, and two mistakes that are caught here: a teacher that knows nothing, and
-students that start as twins."""
+"""Where members get their first parameters, and the mistakes that are caught here: a teacher that is not the one that a
+run began with, or knows nothing, and students that start as twins."""
 
+import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
-from ctcd_jax.errors import warn
+from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
 from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
+from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
+from ctcd_jax.training.run import Opened
 from ctcd_jax.training.state import Params, scratch_params
 from ctcd_jax.training.step import evaluation_step, fused_losses
 
 
-def frozen_params(experiment: Experiment, workdir: Path, begun: bool, writes: bool) -> dict[str, dict]:
-    """Returns the frozen members' parameters: from where the config says the first time, then from the run's copy.
+@dataclass(frozen=True)
+class Beginning:
+    """What the members of a run begin with. Dicts are by member name.
 
-    Args:
-      begun: whether the run has saved a step, so that there must be a copy.
-      writes: whether this process makes the copy.
-
-    Raises:
-      UserError: the copy has changed or is gone.
+    Attributes:
+      frozen: parameters of the frozen members, host float32 arrays.
+      trained: those of the trainable members that do not start from scratch.
+      starts: what the leading process knows of all these: `start_facts`, and "weights", see `weights_sha256`.
     """
-    params = {}
-    for name in experiment.cohort.frozen:
-        if begun or (workdir / FROZEN / name).is_dir():
-            params[name] = load_frozen(workdir, name)
+
+    frozen: dict[str, dict]
+    trained: dict[str, dict]
+    starts: dict[str, dict]
+
+
+def begin(experiment: Experiment, workdir: Path, leads: bool, warn: Callable[[str], None]) -> Beginning:
+    """Loads what the members of a run begin with from where the config says; the leading process keeps the frozen ones.
+
+    Raises UserError where that is not to be had, unless the run had been begun and kept its copy.
+    """
+    frozen, trained, starts = {}, {}, {}
+    known = read_provenance(workdir).get("starts", {})
+    for name in (*experiment.cohort.frozen, *experiment.cohort.trainable):
+        source, freezes = experiment.sources[name], name in experiment.cohort.frozen
+        if source.kind == "scratch":
             continue
-        params[name] = source_params(experiment, name)
-        if writes:
-            save_frozen(workdir, name, experiment.models[name], params[name])
-    return params
-
-
-def trained_params(experiment: Experiment, frozen: Params) -> dict[str, dict]:
-    """Returns the first parameters of the trainable members that do not start from scratch."""
-    return {
-        name: source_params(experiment, name, frozen)
-        for name in experiment.cohort.trainable
-        if experiment.sources[name].kind != "scratch"
-    }
+        try:
+            facts = start_facts(experiment.sources, name)
+            params = source_params(experiment, name, frozen, facts.get("step"), warn)
+        except UserError:
+            if not (freezes and name in known and (workdir / FROZEN / name).is_dir()):
+                raise
+            frozen[name], starts[name] = load_frozen(workdir, name), known[name]
+            continue
+        (frozen if freezes else trained)[name] = params
+        if leads:
+            starts[name] = facts | {"weights": weights_sha256(params)}
+            if facts.get("step", 0) < facts.get("steps", 0):
+                warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
+            if freezes:
+                save_frozen(workdir, name, experiment.models[name], params)
+    if leads:
+        record_starts(workdir, starts)
+    return Beginning(frozen, trained, starts)
 
 
 def source_params(
-    experiment: Experiment, name: str, frozen: Params | None = None, warn: Callable[[str], None] = warn
+    experiment: Experiment,
+    name: str,
+    frozen: Params | None = None,
+    step: int | None = None,
+    warn: Callable[[str], None] = warn,
 ) -> dict:
     """Returns a member's first parameters, as host float32 arrays, from where its `init` says.
 
     Args:
       frozen: parameters already loaded, for members that copy their layers.
+      step: the saved step of the run that it starts from; None for the newest.
       warn: is told of rows of the vocabulary that are left out.
     """
     source = experiment.sources[name]
@@ -65,7 +90,7 @@ def source_params(
         params = load_pretrained(find_pretrained(source.location))[1]
         return _without_padding(params, experiment.models[name].vocab_size, str(source), warn)
     if source.kind == "run":
-        return load_member(source.location, source.member)[1]
+        return load_member(source.location, source.member, step)[1]
     if source.kind == "layers":
         base = (frozen or {}).get(source.location) or source_params(experiment, source.location)
         kept = {key: value for key, value in base.items() if not key.startswith("layer_")}
@@ -81,6 +106,58 @@ def _without_padding(params: dict, vocab_size: int, source: str, warn: Callable[
         params["embeddings"]["word"] = params["embeddings"]["word"][:vocab_size]
         params["head"]["bias"] = params["head"]["bias"][:vocab_size]
     return params
+
+
+def check_sources(
+    experiment: Experiment, workdir: Path, opened: Opened, frozen: Params, warn: Callable[[str], None]
+) -> None:
+    """Compares what the config names as the members' beginning with what the run began with, by their weights.
+
+    A source may have moved. One that has gone cannot be compared: the run goes on with what it began with.
+
+    Args:
+      opened: the run; where a source that has gone is named otherwise than it was, its `content` keeps the name it had.
+      frozen: the run's own copies.
+
+    Raises:
+      UserError: a member is to start from other weights now.
+    """
+    starts = read_provenance(workdir).get("starts", {})
+    for name, source in experiment.sources.items():
+        was, settings = opened.before["members"][name]["init"], opened.content["members"][name]
+        same_name = settings["init"] == was
+        here = Path(source.location).is_dir()
+        if source.kind not in ("hf", "run") or (same_name and not here):
+            continue
+        theirs = weights_sha256(frozen[name]) if name in frozen else starts.get(name, {}).get("weights")
+        if theirs is None:  # begun by an earlier version
+            continue
+        try:
+            now = weights_sha256(source_params(experiment, name, warn=lambda line: None))  # said when it began
+        except UserError as error:
+            if not same_name:
+                settings["init"] = was
+                warn(f"members.{name}.init: {first_line(error)}; the run goes on with {was}, which it began with")
+            continue
+        if now != theirs and same_name:
+            warn(
+                f"members.{name}.init: {source} holds other weights ({now[:12]}) than when this run began "
+                f"({theirs[:12]}), and it goes on with those"
+            )
+        elif now != theirs:
+            raise UserError(
+                f"members.{name}.init: {source} holds other weights ({now[:12]}) than {was}, which this run began with "
+                f"({theirs[:12]}); use that to resume, or another --workdir"
+            )
+
+
+def weights_sha256(params: Mapping) -> str:
+    """Returns the SHA-256 (hex) of parameters: of their names, shapes and values, however they are stored."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten_dict(dict(params), sep="/").items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaf))
+    return digest.hexdigest()
 
 
 def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], None]) -> None:

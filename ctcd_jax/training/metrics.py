@@ -1,15 +1,17 @@
 """What a run says: `metrics.jsonl` (the same bytes however often it was interrupted), `timing.jsonl`, TensorBoard, and
 a line for people."""
 
+import contextlib
 import json
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ctcd_jax.duration import duration
-from ctcd_jax.errors import UserError
-from ctcd_jax.files import write_whole
+from ctcd_jax.errors import UserError, first_line, warn
+from ctcd_jax.files import read_json_lines, write_whole
 
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 
@@ -57,23 +59,29 @@ def progress(step: int, steps: int, tokens_per_second: float, mfu: float | None,
 class Writers:
     """Writes the lines of a run from its first step, or again from `start`: what lies after it is cut off first.
 
-    Only one process of a run has one.
+    Only one process of a run has one. Every method raises UserError where the disk gives out.
     """
 
-    def __init__(self, workdir: Path, start: int, wandb_project: str | None, config: dict):
+    def __init__(
+        self,
+        workdir: Path,
+        start: int,
+        wandb_project: str | None,
+        config: dict,
+        warn: Callable[[str], None] = warn,
+    ):
         self._files = {name: workdir / name for name in (METRICS, TIMING)}
         for path in self._files.values():
-            cut_after(path, start)
-        self._tensorboard = _summary_writer()(str(workdir / TENSORBOARD), purge_step=start + 1)
+            with _disk_errors(path):
+                cut_after(path, start, warn)
         self._wandb = _start_wandb(wandb_project, workdir, config) if wandb_project else None
+        self._curves = _Curves(workdir / TENSORBOARD, start + 1)
 
     def metrics(self, line: dict) -> None:
         """Appends a record, and its figures to TensorBoard and Weights & Biases as `kind/group/name`."""
         self._append(METRICS, line)
         figures = {f"{line['kind']}/{name}": value for name, value in flatten(line)}
-        for name, value in figures.items():
-            self._tensorboard.add_scalar(name, value, line["step"])
-        self._tensorboard.flush()
+        self._curves.add(line["step"], figures)
         if self._wandb:
             self._wandb.log(figures, step=line["step"])
 
@@ -81,16 +89,64 @@ class Writers:
         self._append(TIMING, line)
 
     def close(self) -> None:
-        self._tensorboard.close()
+        self._curves.close()
         if self._wandb:
             self._wandb.finish()
 
     def _append(self, name: str, line: dict) -> None:
+        with _disk_errors(self._files[name]), self._files[name].open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; make room and start again") from error
+
+
+class _Curves:
+    """TensorBoard's file of events, written where the caller is.
+
+    tensorboardX's own SummaryWriter hands the events to a thread. Where the disk is full that thread dies with a
+    traceback, and whoever hands it more waits for ever.
+    """
+
+    def __init__(self, directory: Path, purge_step: int):
+        tensorboard = _tensorboard()
+        self._event, self._scalar = tensorboard.proto.event_pb2.Event, tensorboard.summary.scalar
+        self._directory, self._failed = directory, False
+        session = tensorboard.proto.event_pb2.SessionLog
+        with self._writing():
+            directory.mkdir(exist_ok=True)
+            self._file = tensorboard.event_file_writer.EventsWriter(str(directory / "events"))
+            self._write(step=purge_step, file_version="brain.Event:2")
+            # What an interrupted session drew after the step that this one goes on from is hidden.
+            self._write(step=purge_step, session_log=session(status=session.START))
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        with self._writing():
+            for name, value in figures.items():
+                self._write(step=step, summary=self._scalar(name, value))
+            self._file.flush()
+
+    def close(self) -> None:
+        if not self._failed:  # else it would fail again, on the way out of the first failure
+            with self._writing():
+                self._file.close()
+
+    def _write(self, **content) -> None:
+        self._file.write_event(self._event(wall_time=time.time(), **content))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            with self._files[name].open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(f"{self._files[name]}: {error.strerror}; make room and start again") from error
+            with _disk_errors(self._directory):
+                yield
+        except UserError:
+            self._failed = True
+            raise
 
 
 def flatten(line: dict) -> list[tuple[str, float]]:
@@ -108,38 +164,62 @@ def flatten(line: dict) -> list[tuple[str, float]]:
     return found
 
 
-def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, and a last line that a kill cut short."""
+def read_lines(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
+    """Returns the records of `metrics.jsonl` or the lines of `timing.jsonl`; what is damaged is left out, and said."""
+    return [line for _, line in _numbered(path, warn)]
+
+
+def cut_after(path: Path, step: int, warn: Callable[[str], None] = warn) -> None:
+    """Removes the lines of later steps, a last line that a kill cut short, and damaged lines, which are said."""
     if not path.is_file():
         return
-    kept = []
-    for text in path.read_text().splitlines(keepends=True):
-        if text.endswith("\n") and json.loads(text)["step"] <= step:
-            kept.append(text)
-    write_whole(path, "".join(kept))
+    kept = [number for number, line in _numbered(path, warn) if line["step"] <= step]
+    lines = path.read_bytes().splitlines(keepends=True)
+    write_whole(path, b"".join(lines[number - 1] for number in kept))
 
 
-def last_seconds(workdir: Path) -> float:
+def last_seconds(workdir: Path, warn: Callable[[str], None] = warn) -> float:
     """Returns the training seconds that `timing.jsonl` has counted so far."""
-    path = workdir / TIMING
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return json.loads(lines[-1])["seconds"] if lines else 0.0
+    seconds = [line.get("seconds") for line in read_lines(workdir / TIMING, warn)]
+    return next((value for value in reversed(seconds) if isinstance(value, int | float)), 0.0)
 
 
-def _summary_writer() -> type:
-    """Returns tensorboardX's writer, without PyTorch.
+def _numbered(path: Path, warn: Callable[[str], None]) -> list[tuple[int, dict]]:
+    lines, damaged = read_json_lines(path)
+    good = [(number, line) for number, line in lines if _whole(line)]
+    damaged = sorted(damaged + [number for number, line in lines if not _whole(line)])
+    if damaged:
+        numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        warn(f"{path}: {len(damaged)} damaged and left out (line {numbers})")
+    return good
 
-    tensorboardX imports it where it is installed, which takes two seconds, to take tensors that it is never given.
+
+def _whole(line: dict) -> bool:
+    """Whether a line has what its readers take for granted."""
+    if not isinstance(line.get("step"), int):
+        return False
+    members = line.get("members")
+    figures = isinstance(members, dict) and all(isinstance(values, dict) for values in members.values())
+    return "kind" not in line or (figures and isinstance(line.get("tokens"), int))
+
+
+def _tensorboard():
+    """Returns tensorboardX, imported without PyTorch.
+
+    It imports that where it is installed, which takes two seconds, to take tensors that it is never given.
     """
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX
+        import tensorboardX.event_file_writer
+        import tensorboardX.proto.event_pb2
+        import tensorboardX.summary
     finally:
         if hidden:
             del sys.modules["torch"]
-    return SummaryWriter
+    return tensorboardX
 
 
 def _start_wandb(project: str, workdir: Path, config: dict):
@@ -151,4 +231,10 @@ def _start_wandb(project: str, workdir: Path, config: dict):
     path = workdir / "wandb.id"
     if not path.is_file():
         path.write_text(secrets.token_hex(4))
-    return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=config)
+    try:
+        return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=config)
+    except wandb.Error as error:
+        raise UserError(
+            f"wandb.project: Weights & Biases does not start ({first_line(error)}); set WANDB_API_KEY, or "
+            "WANDB_MODE=offline to keep the curves here"
+        ) from error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
@@ -9,7 +10,9 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.duration import duration
+from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.loop import epochs, make_masker
+from ctcd_jax.training.run import begun_run, changes, known_shapes, run_content
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import init_state, parameter_count, scratch_params
 from ctcd_jax.training.step import make_train_step
@@ -17,14 +20,27 @@ from ctcd_jax.training.step import make_train_step
 TIMED_STEPS = 3
 
 
-def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
+def plan(
+    config: ConfigDict, log: Callable[[str], None] = print, workdir: str | Path | None = None, change: bool = False
+) -> dict:
     """Prints members, parameters, memory, rows, steps, epochs, tokens and projected hours, and returns them.
 
     The time is that of a few real steps on this machine, without evaluation and saving; members that would be loaded
-    take random weights, which cost the same. Raises UserError as `train`.
+    take random weights, which cost the same. Nothing is written.
+
+    Args:
+      workdir, change: as for `train`: of a run that is there what is left to do is said, too.
+
+    Raises:
+      UserError: as `train`.
     """
     corpus = Corpus.open(corpus_directory(config))
-    experiment = resolve(config, corpus, jax.device_count())
+    before = begun_run(Path(workdir)) if workdir else None
+    known = known_shapes(before, config, Path(workdir)) if before else {}
+    experiment = resolve(config, corpus, jax.device_count(), known)
+    saved = saved_steps(Path(workdir)) if before else []
+    if saved:
+        changes(before, run_content(config, experiment, corpus), Path(workdir), change)
     mesh = make_mesh(*experiment.mesh)
     part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
@@ -64,6 +80,9 @@ def plan(config: ConfigDict, log: Callable[[str], None] = print) -> dict:
         f"{figures['tokens']:,} tokens"
     )
     log(f"time: {seconds:.3f} s a step here, {duration(steps * seconds)} in all ({experiment.train.dtype})")
+    if saved:
+        left = steps - saved[-1]
+        log(f"of these {saved[-1]:,} steps are done: {left:,} to go, {duration(left * seconds)}")
     return figures
 
 

@@ -1,18 +1,26 @@
-"""A run's directory: its `config.json`, and the rule by which a run may be resumed."""
+"""A run's directory: its `config.json`, and the rule by which a run is begun, resumed or changed."""
 
 import json
 import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from ctcd_jax.config import Experiment, resolved
+from ctcd_jax.config_file import recorded_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
-from ctcd_jax.initial import read_run
-from ctcd_jax.training.checkpoint import TOKENIZER
+from ctcd_jax.initial import read_run, reading
+from ctcd_jax.training.checkpoint import FROZEN, TOKENIZER, saved_steps
+from ctcd_jax.training.distributed import gather
+from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
 from ctcd_jax.training.provenance import PROVENANCE, write_provenance
+
+CONFIG, LOCK = "config.json", "lock"
 
 # What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
 # is compared by its hash, and `auto` dtype counts as what it resolved to.
@@ -30,60 +38,191 @@ MAY_CHANGE = (
     "train.loss_chunk",
 )
 
+# What a run that was killed while it began has left behind, and what others put into a new directory: a log that the
+# shell or the scheduler began to write, the file system's own.
+OURS = (TOKENIZER, PROVENANCE, CONFIG, LOCK)
+HARMLESS_NAMES, HARMLESS_ENDS = ("lost+found", "nohup.out"), (".log", ".out", ".err")
 
-# What a run that was killed while it began has left behind.
-OURS = (TOKENIZER, PROVENANCE, "config.json")
 
+@dataclass(frozen=True)
+class Opened:
+    """A run that may go on.
 
-def open_run(config: ConfigDict, experiment: Experiment, corpus: Corpus, workdir: Path, writes: bool) -> dict:
-    """Returns the content of `config.json`, which is written (with tokenizer and provenance) if the run is new.
-
-    Args:
-      writes: whether this process writes.
-
-    Raises:
-      UserError: the directory holds another run (the first differing field is named), or something else.
+    Attributes:
+      content: of config.json.
+      before: the content as it was found, None where the run begins.
+      changed: what this command changed, {field: [before, after]}.
     """
-    content = {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
-    path = workdir / "config.json"
-    if path.is_file():
-        check_same_run(read_run(workdir), content, path)
-    elif writes and workdir.is_dir() and any(not p.name.startswith(OURS) for p in workdir.iterdir()):
-        raise UserError(f"{workdir}: not empty and not a run (no config.json); use another --workdir")
-    if writes:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            # config.json last: a directory that has it is complete.
-            if not path.is_file():
-                shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER, dirs_exist_ok=True)
-                write_provenance(workdir, corpus, experiment.sources)
-            elif not (workdir / PROVENANCE).is_file():  # begun by an earlier version
-                write_provenance(workdir, corpus, {})
-            write_json(path, content)
-        except OSError as error:
-            raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
-    return content
+
+    content: dict
+    before: dict | None = None
+    changed: Changed = field(default_factory=dict)
 
 
-def check_same_run(old: dict, new: dict, path: Path) -> None:
-    """Raises UserError that names the first field in which a run differs from the one begun in its directory."""
-    before, after = _comparable(old), _comparable(new)
-    for field in sorted(before.keys() | after.keys(), key=lambda field: (field.startswith("resolved."), field)):
-        if before.get(field) != after.get(field):
+def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> dict:
+    """Returns what `config.json` says of a run that begins."""
+    return {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
+
+
+def begun_run(workdir: Path) -> dict | None:
+    """Returns the content of a directory's `config.json`, None if it holds no run. Raises UserError as `read_run`."""
+    return read_run(workdir) if (workdir / CONFIG).is_file() else None
+
+
+def config_of_run(workdir: str | Path, overrides: Sequence[str]) -> ConfigDict:
+    """Returns the config that a run was begun with, with overrides applied. Raises UserError where there is no run."""
+    path = Path(workdir) / CONFIG
+    if not path.is_file():
+        raise UserError(f"{workdir}: there is no run to go on with; name the config of a new one with --config")
+    with reading(path):
+        return recorded_config(read_run(workdir), overrides)
+
+
+def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapping[str, dict]:
+    """Returns the shapes of the members, {name: fields of BertConfig}, that need no longer be asked of their source.
+
+    Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
+    """
+    if before is None:
+        return {}
+    models = before["resolved"]["models"]
+    if saved_steps(workdir):
+        return models
+    with reading(workdir / CONFIG):
+        inits = {name: member["init"] for name, member in before["members"].items()}
+    return {
+        name: models[name]
+        for name, member in config.members.items()
+        if name in models and inits.get(name) == member.get("init")
+    }
+
+
+def check_place(workdir: Path) -> None:
+    """Raises UserError for a directory that is somebody else's, or whose name Orbax cannot write to."""
+    place = str(workdir.resolve())
+    if "\\" in place or any("\ud800" <= letter <= "\udfff" for letter in place):
+        raise UserError(f"{place!a}: checkpoints cannot be written below a \\ or bytes that are not UTF-8; "
+                        "use another --workdir")  # fmt: skip
+    if (workdir / CONFIG).is_file() or not workdir.is_dir():
+        return
+    for entry in sorted(path.name for path in workdir.iterdir()):
+        harmless = entry in HARMLESS_NAMES or entry.endswith(HARMLESS_ENDS) or entry.startswith(".")
+        if not (harmless or entry.startswith(OURS)):
+            raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
+
+
+def check_processes(content: dict, change: bool) -> None:
+    """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
+    own = _flat(content, ("wandb.", "data.corpus")) | {"--change": change}
+    first, *others = map(json.loads, gather(json.dumps(own)))
+    for number, other in enumerate(others, start=1):
+        if different := _differing(first, other):
+            name = different[0]
             raise UserError(
-                f"{path}: this run was begun with {field.replace('resolved.dtype', 'train.dtype')} = "
-                f"{before.get(field)}, not {after.get(field)}; "
-                "use another --workdir, or that value to resume"
+                f"{name.removeprefix('resolved.')} is {first.get(name)} on process 0, but {other.get(name)} on process "
+                f"{number}; start every process of a run with the same command"
             )
 
 
+def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed:
+    """Returns what a config changes in a run of which a step is saved, {field: [before, after]}.
+
+    Raises:
+      UserError: it may not, or was not asked to (`--change`); the line names the first field.
+    """
+    path, step = workdir / CONFIG, saved_steps(workdir)[-1]
+    with reading(path):
+        old = _flat(json.loads(recorded_config(before).to_json_best_effort()) | {"resolved": before["resolved"]})
+    new = _flat(content)
+    different = _differing(old, new)
+    for name in sorted(different, key=lambda name: bool(MENDABLE.fullmatch(name))):
+        said = f"{path}: this run was begun with {_said(name)} = {old.get(name)}, not {new.get(name)}; "
+        if not MENDABLE.fullmatch(name):
+            limit = f"--change is for {IN_WORDS}; " if change else ""
+            raise UserError(f"{said}{limit}use another --workdir, or that value to resume")
+        if not change:
+            raise UserError(
+                f"{said}add --change to go on with it from step {step:,}, or use another --workdir, or that value to "
+                "resume"
+            )
+    changed = {_said(name): [old.get(name), new.get(name)] for name in different}
+    if (steps := content["resolved"]["steps"]) < step:
+        raise UserError(f"train.steps: {steps:,} are fewer than the {step:,} that {workdir} has done; ask for more")
+    if isinstance(new["train.steps"], int) and isinstance(old["train.steps"], int):
+        changed.pop("resolved.steps", None)  # it says the same
+    return changed
+
+
+def open_run(
+    content: dict, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
+) -> Opened:
+    """Begins a run, or checks that it may go on.
+
+    Of a run that has saved no step nothing is lost: it begins afresh with what the config says now. Of another nothing
+    is written here: its `config.json` follows when it has been restored.
+
+    Raises:
+      UserError: the directory holds another run (the first differing field is named), or cannot be written.
+    """
+    before = begun_run(workdir)
+    steps, changed = saved_steps(workdir), {}
+    history = (before or {}).get("history", [])
+    if before and steps:
+        changed = changes(before, content, workdir, change)
+        if changed:
+            history = with_change(history, steps[-1], changed)
+        if history:
+            content |= {"history": history}
+    try:
+        if before and steps:
+            if not (workdir / PROVENANCE).is_file():  # begun by an earlier version
+                write_provenance(workdir, corpus, {})
+            return Opened(content, before, changed)
+        differs = before is not None and _flat(before, places=True) != _flat(content, places=True)
+        if before is None or differs or not (workdir / PROVENANCE).is_file():
+            if differs:
+                log(f"{workdir}: no step had been saved; the run begins afresh")
+            (workdir / CONFIG).unlink(missing_ok=True)  # written last: a directory that has it is complete
+            for directory in (TOKENIZER, FROZEN):
+                shutil.rmtree(workdir / directory, ignore_errors=True)
+            shutil.copytree(corpus.tokenizer_directory, workdir / TOKENIZER)
+            write_provenance(workdir, corpus, experiment.sources)
+        write_json(workdir / CONFIG, content)
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
+    return Opened(content, before, changed)
+
+
+def share(opened: Opened | None) -> Opened:
+    """Returns what the leading process opened, on every process. All must call it."""
+    if jax.process_count() == 1:
+        return opened
+    text = json.dumps([opened.content, opened.before, opened.changed]) if opened else ""
+    return Opened(*json.loads(gather(text)[0]))
+
+
+def _said(name: str) -> str:
+    return name.replace("resolved.dtype", "train.dtype")
+
+
+def _differing(old: Mapping, new: Mapping) -> list[str]:
+    """Returns the fields that differ, those of the config before what was resolved from it."""
+    fields = sorted(old.keys() | new.keys(), key=lambda name: (name.startswith("resolved."), name))
+    return [name for name in fields if old.get(name) != new.get(name)]
+
+
 def _without_place(init: str) -> str:
-    """Drops the directory of an `init`: it may move, and the frozen copy has its own hash."""
+    """Drops the directory of an `init`: it may move. What lies there is compared by its weights (`members`)."""
     kind, _, rest = init.partition(":")
     return init if kind == "layers" else f"{kind}#{rest.partition('#')[2]}"
 
 
-def _comparable(content: dict) -> dict:
+def _flat(content: dict, leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
+    """Returns {dotted field: value} of what counts in a comparison.
+
+    Args:
+      places: whether the directories of `init` count.
+    """
     flat = {}
 
     def walk(prefix, value):
@@ -92,10 +231,10 @@ def _comparable(content: dict) -> dict:
             name = f"{prefix}[{key}]" if isinstance(key, int) else f"{prefix}.{key}".lstrip(".")
             if isinstance(inner, dict | list):
                 walk(name, inner)
-            elif name.startswith("members.") and name.endswith(".init"):
+            elif not places and name.startswith("members.") and name.endswith(".init"):
                 flat[name] = _without_place(inner or "")
-            elif not name.startswith(MAY_CHANGE):
+            elif not name.startswith(leave_out):
                 flat[name] = inner
 
-    walk("", content)
+    walk("", {name: value for name, value in content.items() if name not in ("format", "history")})
     return flat

@@ -11,7 +11,7 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.initial import Source, read_run
 from ctcd_jax.training.provenance import PROVENANCE, _cached_hub_id, card_facts, read_provenance, write_provenance
-from ctcd_jax.training.run import open_run
+from ctcd_jax.training.run import open_run, run_content
 from tests.small import config
 
 
@@ -21,8 +21,11 @@ def run(corpus, tmp_path):
 
     def begin(**changes):
         settings, opened = config(corpus, **changes), Corpus.open(corpus)
-        open_run(settings, resolve(settings, opened), opened, tmp_path / "runs" / "ctcd", writes=True)
-        return tmp_path / "runs" / "ctcd"
+        experiment, workdir = resolve(settings, opened), tmp_path / "runs" / "ctcd"
+        workdir.mkdir(parents=True, exist_ok=True)
+        content = run_content(settings, experiment, opened)
+        open_run(content, opened, experiment, workdir, change=False, log=print)
+        return workdir
 
     return begin
 
