@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--keep-onnx",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="keep the ONNX files that were checked and measured, NAME.onnx; with --runtime onnx",
     )

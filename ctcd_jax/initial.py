@@ -101,7 +101,7 @@ def read_run(workdir: str | Path) -> dict:
         if "models" not in run.get("resolved", {}):
             raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
         for name, model in run["resolved"]["models"].items():
-            BertConfig(**model)
+            recorded_shape(f"{path}: resolved.models.{name}", model)
             parse_init(name, run["members"][name]["init"] or "scratch", run["members"])
         int(run["seed"])
         for part in ("data", "train", "optimizer", "masking"):
@@ -134,4 +134,4 @@ def recorded_shape(place: str, fields: dict) -> BertConfig:
     try:
         return BertConfig(**fields)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{place} is damaged ({error}); use another --workdir") from error
+        raise UserError(f"{place} is damaged ({error}); restore it, or use another --workdir") from error

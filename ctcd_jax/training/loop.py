@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ctcd_jax.compilation import CompilationCount
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
-from ctcd_jax.errors import NonFinite, Stopped, UserError
+from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
 from ctcd_jax.hardware import peak_flops
 from ctcd_jax.stopping import handling
@@ -45,6 +45,9 @@ from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows,
 from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
 
+# Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
+MOST_TOKENS = 2**31 - 1
+
 
 def train(
     config: ConfigDict,
@@ -52,6 +55,7 @@ def train(
     log: Callable[[str], None] = print,
     began: float | None = None,
     change: bool = False,
+    warn: Callable[[str], None] = warn,
 ) -> dict:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
@@ -66,7 +70,7 @@ def train(
     began = time.perf_counter() if began is None else began
     workdir = Path(workdir)
     leads = jax.process_index() == 0
-    log = log if leads else _silent
+    log, warn = (log, warn) if leads else (_silent, _silent)
     check_place(workdir)
     corpus = Corpus.open(corpus_directory(config))
     before = begun_run(workdir)
@@ -77,23 +81,19 @@ def train(
     check_processes(content, change)
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
-        opened = share(led(lambda: _open(content, corpus, experiment, workdir, change, log, held)))
-        run = _Run(experiment, corpus, workdir, opened, log, leads)
+        opened = share(led(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
+        run = _Run(experiment, corpus, workdir, opened, log, warn, leads)
         try:
             return run.finish(lambda: f"first step after {time.perf_counter() - began:.1f} s ({compiled})")
         finally:
             run.close()
 
 
-# Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
-MOST_TOKENS = 2**31 - 1
-
-
-def _open(content, corpus, experiment, workdir, change, log, held) -> Opened:
+def _open(content, corpus, experiment, workdir, change, log, warn, held) -> Opened:
     """Opens the run and locks its directory until `held` is closed."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(workdir / LOCK, str(workdir), warn=_warner(log)))
+        held.enter_context(locked(workdir / LOCK, str(workdir), warn=warn))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
     return open_run(content, corpus, experiment, workdir, change, log)
@@ -113,7 +113,7 @@ def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
-    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, leads: bool):
+    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, warn, leads: bool):
         self.signals = contextlib.ExitStack()
         self.on_terminal = leads and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
@@ -129,7 +129,7 @@ class _Run:
         self.peak = peak_flops(experiment.train.dtype)
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        warn, beginning = _warner(log), None
+        beginning = None
         if self.checkpoints.newest is None:
             beginning = begin(experiment, workdir, leads, warn)
             frozen = beginning.frozen
@@ -374,10 +374,6 @@ def _above_the_bar(log: Callable[[str], None]) -> Callable[[str], None]:
             log(text)
 
     return write
-
-
-def _warner(log: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda text: log(f"WARNING: {text}")
 
 
 def _silent(text: str) -> None:

@@ -319,9 +319,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(corpus, tmp_pa
     for path in newest.rglob("d/*"):
         path.write_bytes(b"")
     said = []
-    train(config(corpus), tmp_path / "run", log=said.append)
+    train(config(corpus), tmp_path / "run", log=said.append, warn=said.append)
     assert "resumed at step 14 of 20" in said
-    assert any(line.startswith("WARNING: step 20 cannot be read") for line in said)
+    assert any(line.startswith("step 20 cannot be read") for line in said)
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == expected
 
 
