@@ -149,6 +149,7 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
     """Returns the member after one update, and whether it is sound.
 
     With a loss scale, an overflow skips this member's update (and nobody else's) and is sound, unless the scale is 1.
+    Parameters that float16 cannot hold are not sound: every pass through them would overflow, which no scale mends.
     """
     scale = member.loss_scale
     if scale:
@@ -161,7 +162,9 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
     kept = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (member.params, member.opt_state)
     )
-    return MemberState(*kept, scale.update(finite)), finite | (scale.scale > 1)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(kept[0])]))
+    fits = largest <= jnp.finfo(jnp.float16).max
+    return MemberState(*kept, scale.update(finite)), fits & (finite | (scale.scale > 1))
 
 
 def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:

@@ -357,8 +357,9 @@ def test_a_run_that_diverges_ends_with_code_3_and_keeps_the_last_good_checkpoint
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-def test_divergence_is_an_exception_of_its_own(corpus, tmp_path):
-    diverging = config(corpus)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])  # whose loss scale takes an overflow for a passing thing
+def test_divergence_is_an_exception_of_its_own(corpus, tmp_path, dtype):
+    diverging = config(corpus, dtype=dtype)
     diverging.optimizer.learning_rate = 1e36
     with pytest.raises(NonFinite, match=r"optimizer\.learning_rate"):
         train(diverging, tmp_path / "run", log=lambda _: None)
