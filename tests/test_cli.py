@@ -305,8 +305,8 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
 
     # What it started from may go; the run's own copy may not change, nor may the run be told another story.
     moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]
-    capsys.readouterr()
     assert main(moved) == 0
+    assert "which it began with" in capsys.readouterr().err
     other = [*arguments, "--config.members.student1.init=layers:teacher#1"]
     assert "members.student1.init = layers:teacher#0, not" in fails(capsys, *other)
     weights = tmp_path / "run/frozen/teacher/model.safetensors"

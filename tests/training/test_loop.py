@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -365,37 +366,45 @@ def test_divergence_is_an_exception_of_its_own(corpus, tmp_path, dtype):
         train(diverging, tmp_path / "run", log=lambda _: None)
 
 
-def run_limited(config_file, corpus, workdir, limit):
-    """Finishes a run of 14 steps, then asks for more with a disk that gives out."""
+@pytest.fixture(scope="module")
+def fourteen(config_file, corpus, tmp_path_factory):
+    """A run of 14 steps, finished."""
+    workdir = tmp_path_factory.mktemp("fourteen") / "run"
     assert ctcd(*command(config_file, corpus, workdir, steps=14)[3:]).returncode == 0
-    (workdir / "config.json").write_text((workdir / "config.json").read_text().replace('"steps": 14', '"steps": 60'))
+    return workdir
+
+
+def run_limited(fourteen, config_file, corpus, workdir, limit, **settings):
+    """Asks for more steps of a finished run with a disk that gives out, and then with one that does not."""
+    shutil.copytree(fourteen, workdir)
+    (workdir / "config.json").write_text((workdir / "config.json").read_text().replace('"steps": 14', '"steps": 24'))
     saved = {path: path.read_bytes() for path in (workdir / "checkpoints/14").rglob("*") if path.is_file()}
-    arguments = command(config_file, corpus, workdir, steps=60)[3:]
+    arguments = command(config_file, corpus, workdir, steps=24)[3:]
     code = f"import runpy, sys; {limit}; sys.argv[0] = 'ctcd'; runpy.run_module('ctcd_jax', run_name='__main__')"
-    # Without a compilation cache, which would be written to the same full disk.
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     launch = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings)
     assert done.returncode == 2, done.stdout + done.stderr
     assert saved == {path: path.read_bytes() for path in saved}
     assert ctcd(*arguments).returncode == 0
-    assert lines(workdir)[-1]["step"] == 60
+    assert lines(workdir)[-1]["step"] == 24
     return done.stderr
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(config_file, corpus, tmp_path):
+def test_a_full_disk_is_one_line_and_loses_nothing(fourteen, config_file, corpus, tmp_path):
     limit = "import collections, shutil; shutil.disk_usage = lambda _: collections.namedtuple('U', 'free')(1000)"
-    said = run_limited(config_file, corpus, tmp_path / "run", limit)
+    said = run_limited(fourteen, config_file, corpus, tmp_path / "run", limit)
     assert said.count("\n") == 1, said
     assert "no room for a checkpoint of" in said
     assert "(1,000 are free)" in said
 
 
-def test_a_write_that_fails_halfway_loses_nothing(config_file, corpus, tmp_path):
+def test_a_write_that_fails_halfway_loses_nothing(fourteen, config_file, corpus, tmp_path):
     """A limit on the size of files: the disk seems empty enough, and the write fails all the same."""
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
-    assert "File too large; make room and start again" in run_limited(config_file, corpus, tmp_path / "run", limit)
+    # Without a compilation cache, which would be written to the same full disk.
+    said = run_limited(fourteen, config_file, corpus, tmp_path / "run", limit, JAX_ENABLE_COMPILATION_CACHE="false")
+    assert "File too large; make room and start again" in said
 
 
 # Weights & Biases, offline.
