@@ -74,10 +74,13 @@ def applied_note(rows: Sequence[dict]) -> list[str]:
         if len(values := _values(chosen, field)) > 1:
             notes.append(f"Cells were computed with more than one {field}: {', '.join(values)}.")
     for field in ("device", "threads"):
+        unlike: dict[tuple[str, ...], list[str]] = {}
         for model, task in dict.fromkeys((row["model"], row["task"]) for row in chosen):
             seeds = [row for row in chosen if (row["model"], row["task"]) == (model, task)]
             if len(values := _values(seeds, field)) > 1:
-                notes.append(f"The seeds of {model} on {task} differ in {field}: {', '.join(values)}.")
+                unlike.setdefault(tuple(values), []).append(f"{model} on {task}")
+        for values, means in unlike.items():
+            notes.append(f"The seeds of one mean differ in {field} ({', '.join(values)}): {'; '.join(means)}.")
     left = [
         f"{model} {task} seed {seed}"
         for (model, task), settings in _grouped(rows).items()

@@ -135,6 +135,6 @@ def test_what_differs_between_cells_is_said():
     rows = [line(device="cpu", threads=1), line(seed=1, device="cpu", threads=2), line("n", precision="bfloat16")]
     assert applied_note(rows) == [
         "Cells were computed with more than one precision: float32, bfloat16.",
-        "The seeds of m on rte differ in threads: 1, 2.",
+        "The seeds of one mean differ in threads (1, 2): m on rte.",
     ]
     assert applied_note([line(), line("n")]) == []
