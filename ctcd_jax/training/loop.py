@@ -233,9 +233,9 @@ class _Run:
     def _check(self, finite) -> None:
         if bool(finite):
             return
-        advice = (
-            "a lower --config.optimizer.learning_rate or --config.optimizer.clip_norm, or --config.train.dtype=float32"
-        )
+        advice = "a lower --config.optimizer.learning_rate or --config.optimizer.clip_norm"
+        if self.experiment.train.dtype != "float32":
+            advice += ", or --config.train.dtype=float32"
         saved = self.checkpoints.newest
         end = (
             "no step had been saved, so the run begins again: use "

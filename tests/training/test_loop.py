@@ -362,8 +362,9 @@ def test_a_run_that_diverges_ends_with_code_3_and_keeps_the_last_good_checkpoint
 def test_divergence_is_an_exception_of_its_own(corpus, tmp_path, dtype):
     diverging = config(corpus, dtype=dtype)
     diverging.optimizer.learning_rate = 1e36
-    with pytest.raises(NonFinite, match=r"optimizer\.learning_rate"):
+    with pytest.raises(NonFinite, match=r"optimizer\.learning_rate") as error:
         train(diverging, tmp_path / "run", log=lambda _: None)
+    assert ("--config.train.dtype=float32" in str(error.value)) == (dtype == "float16")
 
 
 @pytest.fixture(scope="module")
