@@ -52,7 +52,8 @@ KIND = {
 }
 # What there is besides, where the corpus has `splits`.
 _CORPUS = {"packing": str, "every": COUNT, "seed": WHOLE, "validation": SHARE, "length": COUNT, "sources": list}
-_CORPUS |= {"tokenizer": {"name": (str, None), "cased": bool, "vocab_size": COUNT}}
+_CORPUS |= {"validation_by?": str}
+_CORPUS |= {"tokenizer": {"name": (str, None), "cased": bool, "keep_accents?": bool, "vocab_size": COUNT}}
 
 
 def write_facts(directory: Path, facts: dict) -> None:

@@ -201,8 +201,9 @@ def _corpus(corpus: dict) -> str:
     tokenizer = corpus["tokenizer"]
     lines = [
         f"For training: {train['sentences']:,} sentences, {train['rows']:,} rows, {train['tokens']:,} tokens",
-        f"Held out: {100 * corpus['validation']:g}% of the documents; validation took {validation['sentences']:,} "
-        f"sentences of them, {validation['rows']:,} rows, {validation['tokens']:,} tokens",
+        f"Held out: {100 * corpus['validation']:g}% of the {corpus.get('validation_by', 'documents')}; validation "
+        f"took {validation['sentences']:,} sentences of them, {validation['rows']:,} rows, "
+        f"{validation['tokens']:,} tokens",
         f"Rows of up to {corpus['length']} tokens: {_PACKING[corpus['packing']]}",
         f"Tokenizer: WordPiece of {tokenizer['vocab_size']:,} tokens, "
         + (f"`{tokenizer['name']}`" if tokenizer["name"] else f"trained on it, {_case(tokenizer)}"),
@@ -218,7 +219,9 @@ def _manifest(corpus: dict) -> str:
 
 
 def _case(tokenizer: dict) -> str:
-    return "cased" if tokenizer["cased"] else "lower case"
+    if tokenizer["cased"]:
+        return "cased"
+    return "lower case, accents kept" if tokenizer.get("keep_accents") else "lower case"
 
 
 def _source(source: dict) -> str:

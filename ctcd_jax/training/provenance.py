@@ -213,9 +213,12 @@ def _corpus(manifest: dict | None) -> dict:
         "splits": manifest["splits"],
         "dropped": manifest["dropped"],
         **{key: recipe[key] for key in taken},
+        # An earlier version had neither this nor keep_accents.
+        "validation_by": recipe.get("validation_by", "documents"),
         "tokenizer": {
             "name": recipe["tokenizer"] and _last(recipe["tokenizer"]),
             "cased": recipe["cased"],
+            "keep_accents": recipe.get("keep_accents", False),
             "vocab_size": tokenizer["vocab_size"],
             "hash": tokenizer["hash"],
         },

@@ -252,6 +252,14 @@ def test_the_text_says_what_was_done():
         assert line in text, line
 
 
+def test_how_text_was_held_out_and_lowered_is_said():
+    corpus = facts()["corpus"]
+    accented = corpus["tokenizer"] | {"keep_accents": True}
+    text = body(facts(corpus=corpus | {"validation_by": "sentences", "tokenizer": accented}))
+    assert "* Held out: 10% of the sentences; validation took 10 sentences of them, 9 rows, 220 tokens" in text
+    assert "* Tokenizer: WordPiece of 150 tokens, trained on it, lower case, accents kept" in text
+
+
 def test_what_is_not_known_has_no_line():
     """A run of an earlier version, exported at a step at which nothing was logged."""
     training = facts()["training"] | {"step": 14}
