@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(options, message, code: int) -> int:
-    print(f"ctcd {options.verb}: {message}", file=sys.stderr)
+    line = r"\n".join(str(message).splitlines())  # the name of a file may hold a line end
+    print(f"ctcd {options.verb}: {line}", file=sys.stderr)
     return code
 
 

@@ -397,6 +397,10 @@ def test_a_tilde_is_the_home_directory_in_every_path(verb, tmp_path, monkeypatch
     assert not any("~" in str(value) for value in given)
 
 
+def test_a_line_end_in_a_name_does_not_make_two_lines_of_an_error(capsys, tmp_path):
+    assert r"no\nwhere: no such directory" in fails(capsys, "inspect", tmp_path / "no\nwhere")
+
+
 def test_every_path_option_is_tried():
     """An option whose value is a place expands it; so a new one must be added above."""
     places = {"DIR", "FILE", "FILE[:PRESET]", "WHERE", "PLACE"}
