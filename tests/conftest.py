@@ -1,5 +1,6 @@
 """Tests run on CPUs: eight virtual devices to shard over, no hub, and a compilation cache shared by all of them."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -9,10 +10,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "ctcd_jax-test-compilation-cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # The programs here run for milliseconds and compile for seconds: optimising them is more than half of the tests' time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jax
+import orbax.checkpoint as ocp
 
 from tests.small import config_file, corpus  # noqa: F401  fixtures for every test
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Orbax would cut each of a state's small arrays into eight, one for every device to write: a quarter of a run's time.
+ocp.type_handlers.get_type_handler(jax.Array)._min_slice_bytes_for_replica_parallel = 2**20
+# Traced programs are a million objects, none of them garbage, through which Python would look again and again.
+gc.set_threshold(100_000, 50, 100)

@@ -1,6 +1,6 @@
 """Everything a run needs to go on: the trainable members, each with its optimizer, and the window of the log line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 
 import jax
@@ -101,9 +101,15 @@ def _shapes(config: BertConfig) -> dict:
 
 def scratch_params(experiment: Experiment, name: str) -> dict:
     """Returns a member's random initial parameters: a function of (seed, name, shape) alone, whatever its cohort."""
-    model = BertForMaskedLM(experiment.models[name])
     ids = jnp.zeros((1, 1), jnp.int32)
-    return jax.jit(model.init)(named_key(root_key(experiment.seed), f"init/{name}"), ids, ids)["params"]
+    return _initializer(experiment.models[name])(named_key(root_key(experiment.seed), f"init/{name}"), ids, ids)[
+        "params"
+    ]
+
+
+@cache  # members of one shape share a program
+def _initializer(config: BertConfig) -> Callable:
+    return jax.jit(BertForMaskedLM(config).init)
 
 
 def reset_window(state: TrainState) -> TrainState:

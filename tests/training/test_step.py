@@ -33,6 +33,20 @@ def run(setup, steps=3, mesh=None, frozen=None, batch=rows):
     return jax.device_get(state.replace(key=0)), losses
 
 
+@pytest.fixture(scope="module")
+def reference():
+    """`run(setup, steps)`, once for all tests that compare another run with it: what compiles is most of the time."""
+    runs = {}
+
+    def run_once(setup, steps=3):
+        key = repr((setup, steps))
+        if key not in runs:
+            runs[key] = run(setup, steps)
+        return runs[key]
+
+    return run_once
+
+
 def params_of(state):
     return {name: member.params for name, member in state.members.items()}
 
@@ -49,6 +63,12 @@ def assert_close(a, b, relative, floor=0.0):
 
 def hard(state, name):
     return float(state.window[f"hard/{name}"][0])
+
+
+@pytest.fixture(scope="module")
+def ctcd_step():
+    """The step of CTCD in float32 on one device, compiled once."""
+    return make_train_step(experiment(), masker(), one_device_mesh())
 
 
 # Law 2: a member without incoming edges trains as it would alone.
@@ -133,9 +153,9 @@ def test_law_3_a_frozen_member_has_no_backward_pass_and_no_dropout():
 
 @pytest.mark.parametrize("positions", ["masked", "attended"])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_law_5_micro_batches_are_one_batch(parts, positions):
+def test_law_5_micro_batches_are_one_batch(parts, positions, reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions=positions), Edge("student", "teacher")))
-    whole, losses = run(experiment(cohort, b2=0.5))
+    whole, losses = reference(experiment(cohort, b2=0.5))
     split, split_losses = run(experiment(cohort, b2=0.5, micro_batches=parts))
     np.testing.assert_allclose(split_losses, losses, rtol=1e-6)
     assert_close(params_of(split), params_of(whole), 1e-4, floor=1e-2)
@@ -144,21 +164,21 @@ def test_law_5_micro_batches_are_one_batch(parts, positions):
 
 @pytest.mark.parametrize("shape", [(8, 1), (1, 8), (2, 4)], ids=str)
 @pytest.mark.parametrize("positions", ["masked", "attended"])
-def test_law_5_eight_devices_are_one(shape, positions):
+def test_law_5_eight_devices_are_one(shape, positions, reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions=positions), Edge("student", "teacher")))
     setup = experiment(cohort)
-    one, losses = run(setup)
+    one, losses = reference(setup)
     eight, eight_losses = run(setup, mesh=make_mesh(*shape))
     np.testing.assert_allclose(eight_losses, losses, rtol=2e-6)
     moments = [optax.tree_utils.tree_get(s.members["student"].opt_state, "mu") for s in (eight, one)]
     assert_close(*moments, 1e-4, floor=1e-3 * float(optax.tree.norm(moments[1])))
 
 
-def test_law_5_a_loss_in_chunks_is_the_same_on_eight_devices_and_waits_for_none_within_a_chunk():
+def test_law_5_a_loss_in_chunks_is_the_same_on_eight_devices_and_waits_for_none_within_a_chunk(reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions="attended"), Edge("student", "teacher")))
     setup = experiment(cohort)
     chunked = replace(setup, train=replace(setup.train, loss_chunk=20))
-    _, losses = run(setup)
+    _, losses = reference(setup)
     mesh = make_mesh(8, 1)
     _, chunked_losses = run(chunked, mesh=mesh)
     np.testing.assert_allclose(chunked_losses, losses, rtol=2e-6)
@@ -171,11 +191,10 @@ def test_law_5_a_loss_in_chunks_is_the_same_on_eight_devices_and_waits_for_none_
     assert "all-reduce" in program
 
 
-def test_products_of_a_step_are_as_few_and_as_small_as_they_can_be():
+def test_products_of_a_step_are_as_few_and_as_small_as_they_can_be(ctcd_step):
     """Every matrix product of a CTCD step, counted by the size of its result."""
     setup, mesh = experiment(), one_device_mesh()
-    step = make_train_step(setup, masker(), mesh)
-    program = step.lower(init_state(setup, mesh), {}, place_rows(rows(), mesh)).as_text()
+    program = ctcd_step.lower(init_state(setup, mesh), {}, place_rows(rows(), mesh)).as_text()
     results = Counter(re.findall(r"stablehlo.dot_general.*-> tensor<([\dx]+)x(?:f32|bf16)>", program))
     layers, rows_, length, slots, hidden, wide = 2 + 1, 16, 24, 4, 16, 32
     tokens, predicted = f"{rows_}x{length}x", rows_ * slots
@@ -214,10 +233,10 @@ def test_an_array_without_a_rule_is_an_error():
         tree_shardings({"new": {"table": jnp.zeros((4, 4))}}, one_device_mesh())
 
 
-def test_the_old_state_is_donated():
+def test_the_old_state_is_donated(ctcd_step):
     setup, mesh = experiment(), one_device_mesh()
     state = init_state(setup, mesh)
-    make_train_step(setup, masker(), mesh)(state, {}, place_rows(rows(), mesh))
+    ctcd_step(state, {}, place_rows(rows(), mesh))
     assert state.members["teacher"].params["layer_0"]["up"]["kernel"].is_deleted()
 
 
@@ -277,8 +296,8 @@ def test_each_member_is_clipped_by_its_own_norm():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_low_precision_follows_float32(dtype):
-    _, exact = run(experiment(steps=10), steps=10)
+def test_low_precision_follows_float32(dtype, reference):
+    _, exact = reference(experiment(steps=10), steps=10)
     state, losses = run(experiment(steps=10, dtype=dtype), steps=10)
     np.testing.assert_allclose(losses, exact, rtol=5e-3)
     assert {leaf.dtype for leaf in jax.tree.leaves(params_of(state))} == {np.dtype("float32")}
@@ -319,24 +338,24 @@ def test_a_loss_scale_grows_after_enough_good_updates():
     assert (float(scale.scale), int(scale.good_updates)) == (16.0, 0)
 
 
-def test_a_poisoned_parameter_is_reported():
+def test_a_poisoned_parameter_is_reported(ctcd_step):
     setup, mesh = experiment(), one_device_mesh()
     state = init_state(setup, mesh)
     params = jax.tree.map(lambda x: x * jnp.nan, state.members["teacher"].params)
     poisoned = state.replace(members=state.members | {"teacher": state.members["teacher"].replace(params=params)})
-    _, metrics = make_train_step(setup, masker(), mesh)(poisoned, {}, place_rows(rows(), mesh))
+    _, metrics = ctcd_step(poisoned, {}, place_rows(rows(), mesh))
     assert not bool(metrics["finite"])
 
 
 # Memory: there is one state, not two.
 
 
-def test_the_state_is_updated_in_place():
+def test_the_state_is_updated_in_place(ctcd_step):
     setup, mesh = experiment(), one_device_mesh()
-    step, state, batch = make_train_step(setup, masker(), mesh), init_state(setup, mesh), place_rows(rows(), mesh)
-    memory = step.lower(abstract_state(setup, mesh), {}, batch).compile().memory_analysis()
+    state, batch = init_state(setup, mesh), place_rows(rows(), mesh)
+    memory = ctcd_step.lower(abstract_state(setup, mesh), {}, batch).compile().memory_analysis()
     arrays = [jax.random.key_data(leaf) if leaf is state.key else leaf for leaf in jax.tree.leaves(state)]
     assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in arrays)
     members = jax.tree.leaves(state.members)
-    step(state, {}, batch)
+    ctcd_step(state, {}, batch)
     assert all(leaf.is_deleted() for leaf in members)
