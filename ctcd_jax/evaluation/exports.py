@@ -105,6 +105,13 @@ def require_tokenizer(directory: Path) -> None:
         raise UserError(f"--model {directory}: no tokenizer ({', '.join(TOKENIZERS)}); copy the model's own into it")
 
 
+def tokenizer_digest(directory: Path) -> str:
+    """Returns the SHA-256 (hex) of the files of a model's tokenizer: equal weights may be given other words."""
+    files = [directory / name for name in (*TOKENIZERS, "tokenizer_config.json", "added_tokens.json")]
+    digests = [f"{file.name} {file_sha256(file)}" for file in files if file.is_file()]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def encoder_layers(directory: Path) -> int:
     """Returns the number of layers that the model's config.json states; UserError where it is not that of a model."""
     from transformers import AutoConfig

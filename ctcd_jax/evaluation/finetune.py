@@ -5,11 +5,19 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.cell import resolve_precision, run_cell
 from ctcd_jax.evaluation.cells_display import Display
-from ctcd_jax.evaluation.exports import encoder_layers, named_exports, require_tokenizer, require_torch, weights_digest
+from ctcd_jax.evaluation.exports import (
+    encoder_layers,
+    named_exports,
+    require_tokenizer,
+    require_torch,
+    tokenizer_digest,
+    weights_digest,
+)
 from ctcd_jax.evaluation.matrix import (
     Cell,
     finished,
@@ -107,6 +115,7 @@ def glue(
     if options.intermediate:
         options = replace(options, intermediate=plain(options.intermediate))
     given = _by_weights(models, warn)
+    tokenizers = {weights: tokenizer_digest(directory) for weights, directory in given.items()}
     layers = {directory: encoder_layers(directory) for directory in given.values()}
     chosen, missing = choose(source, tasks)
     if missing:
@@ -124,14 +133,19 @@ def glue(
         rows = numbered_results(results, lambda text: warn(f"{text}, and the cell that it may be of is run again"))
         directories = named_models(given, rows)
         weights = dict(zip(directories, given, strict=True))
-        cells = [
-            _cell((name, directory, weights[name], layers[directory]), source, one, seed, setting, axes, out, options)
+        known = [
+            _Model(name, directory, weights[name], tokenizers[weights[name]], layers[directory])
             for name, directory in directories.items()
+        ]
+        cells = [
+            _cell(model, source, one, seed, setting, axes, out, options)
+            for model in known
             for one in data
             for setting in settings
             for seed in range(seeds)
         ]
-        done = finished(results, rows, settings, weights, {one.task.name: one for one in data}, options.intermediate)
+        by_name = {one.task.name: one for one in data}
+        done = finished(results, rows, settings, weights, tokenizers, by_name, options.intermediate)
         cells = share(cells, *options.shard)
         pending = [cell for cell in cells if cell.key not in done]
         require_alike(results, rows, pending, precision)
@@ -157,6 +171,11 @@ def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str
         require_tokenizer(directory)
         weights = weights_digest(directory)
         if weights in given:
+            if tokenizer_digest(directory) != tokenizer_digest(given[weights]):
+                raise UserError(
+                    f"--model {directory}: has the weights of {given[weights]} but another tokenizer; results are "
+                    "known by the weights, so use another --out for it"
+                )
             warn(f"--model {directory}: has the weights of {given[weights]}, which stands for both")
         given.setdefault(weights, directory)
     return given
@@ -174,8 +193,16 @@ def _settings(options: Options, data: Sequence[TaskData]) -> tuple[list[str], li
     return axes, settings
 
 
+class _Model(NamedTuple):
+    name: str
+    directory: Path
+    weights: str
+    tokenizer: str
+    layers: int
+
+
 def _cell(
-    model: tuple[str, Path, str, int],
+    model: _Model,
     source: Source,
     one: TaskData,
     seed: int,
@@ -184,17 +211,17 @@ def _cell(
     out: Path,
     options: Options,
 ) -> Cell:
-    name, directory, weights, layers = model
     task, intermediate = one.task, options.intermediate
     starts = intermediate if task.name in SMALL_TASKS and task.name != intermediate else None
-    kept = out / CELLS / name / intermediate / f"seed-{seed}" / "encoder" if intermediate else None
-    folder = out / CELLS / name / task.name / f"seed-{seed}"
+    kept = out / CELLS / model.name / intermediate / f"seed-{seed}" / "encoder" if intermediate else None
+    folder = out / CELLS / model.name / task.name / f"seed-{seed}"
     if options.grid:
         folder /= "-".join(f"{axis}={setting[axis]:g}" for axis in axes)
     return Cell(
-        model=name,
-        directory=directory.resolve(),
-        weights=weights,
+        model=model.name,
+        directory=model.directory.resolve(),
+        weights=model.weights,
+        tokenizer=model.tokenizer,
         source=source,
         task=task,
         seed=seed,
@@ -204,7 +231,7 @@ def _cell(
         folder=folder,
         precision=options.precision,
         compiled=options.compiled,
-        cost=one.train.characters() * setting["epochs"] * layers,
+        cost=one.train.characters() * setting["epochs"] * model.layers,
     )
 
 

@@ -109,11 +109,18 @@ def claimed(out: Path, shard: tuple[int, int], warn: Callable[[str], None] = war
       shard: (index, count).
 
     Raises:
-      UserError: another process works there, or at this share; the line names it.
+      UserError: another process works there, at this share, or at one of another division; the line names it.
     """
     index, count = shard
     with files.locked(out / LOCK, str(out), shared=count > 1, warn=warn), contextlib.ExitStack() as stack:
         if count > 1:
+            with locked(out / RESULTS):  # one process at a time looks for arrays of another division
+                division = out / f"{LOCK}.{count}"
+                stack.enter_context(files.locked(division, f"{out}, {count} shares", shared=True, warn=warn))
+                for other in out.glob(f"{LOCK}.*"):
+                    if other.suffix[1:].isdigit() and other != division:
+                        with files.locked(other, f"{out} in {other.suffix[1:]} shares", warn=warn):
+                            pass
             mine = out / f"{LOCK}.{index}-of-{count}"
             stack.enter_context(files.locked(mine, f"{out}, share {index}/{count}", warn=warn))
         yield

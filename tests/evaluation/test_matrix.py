@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,23 @@ def test_two_directories_of_the_same_weights_are_one_model(models, pets, tmp_pat
     rows, _, warned = run([models[1], copy], pets, tmp_path / "out")
     assert [row["model"] for row in rows] == ["student"]
     assert f"--model {copy}: has the weights of {models[1]}, which stands for both" in warned
+
+
+def with_another_tokenizer(model, place):
+    copy = Path(shutil.copytree(model, place))
+    path = copy / "tokenizer.json"
+    path.write_text(path.read_text().replace('"lowercase": true', '"lowercase": false'))
+    assert path.read_bytes() != (model / "tokenizer.json").read_bytes()
+    return copy
+
+
+def test_equal_weights_with_another_tokenizer_are_another_model(models, pets, tmp_path):
+    other = with_another_tokenizer(models[1], tmp_path / "other")
+    with pytest.raises(UserError, match=rf"other: has the weights of {models[1]} but another tokenizer"):
+        run([models[1], other], pets, tmp_path / "out")
+    run(models[1:], pets, tmp_path / "out")
+    with pytest.raises(UserError, match=r"results\.jsonl:1: student had another tokenizer then; use another --out"):
+        run([other], pets, tmp_path / "out")
 
 
 def test_a_damaged_line_is_named_and_its_cell_run_again(models, pets, tmp_path):

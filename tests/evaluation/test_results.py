@@ -158,7 +158,13 @@ def test_a_folder_is_one_processs_or_that_of_an_array_each_with_its_share(tmp_pa
         claimed(tmp_path, (0, 1)),
     ):
         pass
+    with (
+        pytest.raises(UserError, match=rf"{tmp_path} in 3 shares: process {process.pid} on .* is at work there"),
+        claimed(tmp_path, (0, 4)),
+    ):
+        pass
     end.set()
     process.join()
-    with claimed(tmp_path, (0, 1)):
-        pass
+    for shard in ((0, 4), (0, 1)):
+        with claimed(tmp_path, shard):
+            pass
