@@ -15,12 +15,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from ctcd_jax import __version__
-from ctcd_jax.allocator import keep_freed_memory
 from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
 from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, warn
 from ctcd_jax.ranges import COUNT, Range
-from ctcd_jax.stopping import EXIT_CODE as STOPPED
-from ctcd_jax.stopping import end_at_once
+from ctcd_jax.runtime.allocator import keep_freed_memory
+from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
+from ctcd_jax.runtime.stopping import end_at_once
 
 USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
 RESUMABLE = ("prepare", "train", "glue")
@@ -347,7 +347,7 @@ def _models(verb):
 def _prepare(options, overrides) -> int:
     from ctcd_jax.data import prepare
     from ctcd_jax.data.recipe import Recipe
-    from ctcd_jax.data.workers import available_cores
+    from ctcd_jax.runtime.cores import available_cores
 
     known = [field.name for field in fields(Recipe)]
     given = {name: getattr(options, name) for name in known if hasattr(options, name)}
@@ -355,7 +355,7 @@ def _prepare(options, overrides) -> int:
         if given or options.source:
             name = next(iter(given), "source").replace("_", "-")
             raise UserError(f"--{name}: a recipe is given with --config; set its fields with --config.NAME=VALUE")
-        from ctcd_jax.config_file import load_config
+        from ctcd_jax.config.file import load_config
 
         given = load_config(os.path.expanduser(options.config), overrides).to_dict()
         for name in given:
@@ -373,7 +373,7 @@ def _prepare(options, overrides) -> int:
 
 
 def _inspect(options, _) -> int:
-    from ctcd_jax.evaluation.inspection.corpus import inspect
+    from ctcd_jax.inspection.corpus import inspect
     from ctcd_jax.training.questions import validation_questions
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -384,9 +384,9 @@ def _inspect(options, _) -> int:
 
 def _train(options, overrides) -> int:
     began = time.perf_counter()  # before the imports, which are a second or two of the start
-    from ctcd_jax.compilation import keep_programs
-    from ctcd_jax.config_file import load_config
-    from ctcd_jax.training.distributed import start_processes
+    from ctcd_jax.config.file import load_config
+    from ctcd_jax.runtime.compilation import keep_programs
+    from ctcd_jax.runtime.distributed import start_processes
     from ctcd_jax.training.loop import train
     from ctcd_jax.training.plan import plan
     from ctcd_jax.training.run import config_of_run
@@ -402,8 +402,8 @@ def _train(options, overrides) -> int:
 
 
 def _export(options, _) -> int:
-    from ctcd_jax.compilation import keep_programs
-    from ctcd_jax.evaluation.exports import quiet_loading, require_torch
+    from ctcd_jax.artifacts.exports import quiet_loading, require_torch
+    from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.training.export import export
 
     require_torch()
@@ -415,8 +415,8 @@ def _export(options, _) -> int:
 
 def _glue(options, _) -> int:
     from ctcd_jax.evaluation.finetune import Options, glue
-    from ctcd_jax.evaluation.task_data import open_source
-    from ctcd_jax.evaluation.tasks import own_task
+    from ctcd_jax.evaluation.tasks.data import open_source
+    from ctcd_jax.evaluation.tasks.tasks import own_task
 
     own = None
     if options.task:
@@ -433,7 +433,7 @@ def _glue(options, _) -> int:
 
 
 def _latency(options, _) -> int:
-    from ctcd_jax.evaluation.latency import latency
+    from ctcd_jax.latency import latency
 
     grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
     given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
@@ -443,14 +443,14 @@ def _latency(options, _) -> int:
 
 
 def _card(options, _) -> int:
-    from ctcd_jax.evaluation.card import card
+    from ctcd_jax.report.card import card
 
     card(options.model, options.places, log=say, warn=warn)
     return 0
 
 
 def _report(options, _) -> int:
-    from ctcd_jax.evaluation.report import report
+    from ctcd_jax.report.report import report
 
     report([Path(directory) for directory in options.directories], Path(options.out), log=say, warn=warn)
     return 0

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ctcd_jax.benchmarks import cpu, data, gpu, memory, plot
 from ctcd_jax.benchmarks.environment import variables
-from ctcd_jax.data.workers import available_cores
 from ctcd_jax.errors import UserError, did_you_mean
-from ctcd_jax.evaluation.latency.encoders import cpu_name
 from ctcd_jax.files import write_json
+from ctcd_jax.latency.encoders import cpu_name
+from ctcd_jax.runtime.cores import available_cores
 
 __all__ = ["bench"]
 

@@ -7,6 +7,7 @@ teacher alone, then a student distilled from it)? What does a step cost, against
 
 from collections.abc import Callable
 
+from ctcd_jax.artifacts.exports import require_torch
 from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, command, run
 from ctcd_jax.benchmarks.environment import waiting
 from ctcd_jax.benchmarks.steps import (
@@ -26,7 +27,6 @@ from ctcd_jax.benchmarks.steps import (
     strongest,
 )
 from ctcd_jax.benchmarks.workload import Case
-from ctcd_jax.evaluation.exports import require_torch
 
 __all__ = ["panels", "suite"]
 

@@ -17,8 +17,8 @@ from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
 from ctcd_jax.data.parts import PART_BYTES
 from ctcd_jax.data.tokenizer import load_tokenizer
-from ctcd_jax.data.workers import available_cores
 from ctcd_jax.errors import UserError
+from ctcd_jax.runtime.cores import available_cores
 
 BATCH, LENGTH = 128, 128
 BATCHES = 200  # a round

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from ctcd_jax.benchmarks.interleaved import interleave
-from ctcd_jax.data.workers import available_cores
+from ctcd_jax.runtime.cores import available_cores
 
 # Of OpenMP (GNU's and Intel's), BLAS, XLA, JAX, PyTorch, CUDA and glibc's allocator.
 PREFIXES = (

@@ -6,6 +6,7 @@ Rates are of real tokens, by formula; the limits are the measured rate of a larg
 from collections.abc import Callable
 from dataclasses import replace
 
+from ctcd_jax.artifacts.exports import require_torch
 from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, command, run
 from ctcd_jax.benchmarks.interleaved import interleave
 from ctcd_jax.benchmarks.steps import (
@@ -25,7 +26,6 @@ from ctcd_jax.benchmarks.steps import (
 )
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.exports import require_torch
 
 __all__ = ["panels", "suite"]
 

@@ -12,17 +12,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ctcd_jax.allocator import keep_freed_memory
 from ctcd_jax.benchmarks import environment, workload
 from ctcd_jax.benchmarks.interleaved import refuse, serve
 from ctcd_jax.benchmarks.steps import PEERS
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.config import Experiment
-from ctcd_jax.data.workers import available_cores
 from ctcd_jax.distill import objective
 from ctcd_jax.errors import UserError
-from ctcd_jax.hardware import default_dtype, peak_flops
 from ctcd_jax.ops import linear
+from ctcd_jax.runtime.allocator import keep_freed_memory
+from ctcd_jax.runtime.cores import available_cores
+from ctcd_jax.runtime.hardware import default_dtype, peak_flops
 from ctcd_jax.training import init_state, make_train_step
 from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import make_mesh, place_rows

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctcd_jax.config import PRESETS, Experiment, OptimizerSettings, TrainSettings
+from ctcd_jax.config.init_spec import Source
 from ctcd_jax.data import TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
-from ctcd_jax.hardware import default_dtype
-from ctcd_jax.initial import Source
 from ctcd_jax.models import BertConfig
+from ctcd_jax.runtime.hardware import default_dtype
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.keys import root_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys

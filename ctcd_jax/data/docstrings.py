@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from ctcd_jax.data.progress import watch
+from ctcd_jax.jobs.progress import watch
 
 _SKIPPED_DIRECTORIES = {"__pycache__", "test", "tests", "idle_test", "site-packages", "dist-packages"}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

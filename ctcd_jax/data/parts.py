@@ -29,7 +29,7 @@ from ctcd_jax.data.shards import RowFiles, RowWriter
 from ctcd_jax.data.sources import Document, InputFile, Reading, Source
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
-from ctcd_jax.data.workers import Progress
+from ctcd_jax.jobs.workers import Progress
 
 PART_BYTES = 2**22
 """Input files are taken together until a part has this many bytes, as stored."""

@@ -38,9 +38,9 @@ from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
 from ctcd_jax.data.whole import Unseen, Whole, check_utf8, counted, merge, tokenizer_sentences
-from ctcd_jax.data.workers import interruptible, run_tasks
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
+from ctcd_jax.jobs.workers import interruptible, run_tasks
 from ctcd_jax.ranges import COUNT
 
 Log = Callable[[str], None]

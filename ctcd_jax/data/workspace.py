@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctcd_jax.errors import Stopped, UserError
 from ctcd_jax.files import locked
-from ctcd_jax.stopping import raises_stopped
+from ctcd_jax.runtime.stopping import raises_stopped
 
 _LOCK = "lock"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
-from ctcd_jax.evaluation.results import FORMAT, PREDICTIONS
 from ctcd_jax.evaluation.scores import majority, majority_share, score
-from ctcd_jax.evaluation.task_data import Source, TaskData, digest, load
-from ctcd_jax.evaluation.tasks import Task
+from ctcd_jax.evaluation.tasks.data import Source, TaskData, digest, load
+from ctcd_jax.evaluation.tasks.tasks import Task
 from ctcd_jax.files import writing_whole
 
 CUT_SPLITS = ("train", "dev", "dev_mismatched")

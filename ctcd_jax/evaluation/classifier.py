@@ -22,11 +22,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from ctcd_jax.artifacts.exports import quiet_loading, usable_positions
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.exports import quiet_loading, usable_positions
-from ctcd_jax.evaluation.task_data import TaskData
-from ctcd_jax.evaluation.task_files import Split
-from ctcd_jax.evaluation.tasks import Task
+from ctcd_jax.evaluation.tasks.data import TaskData
+from ctcd_jax.evaluation.tasks.files import Split
+from ctcd_jax.evaluation.tasks.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.cell import resolve_precision, run_cell
-from ctcd_jax.evaluation.cells_display import Display
-from ctcd_jax.evaluation.exports import (
+from ctcd_jax.artifacts.exports import (
     encoder_layers,
     named_exports,
     require_tokenizer,
@@ -18,17 +15,7 @@ from ctcd_jax.evaluation.exports import (
     tokenizer_digest,
     weights_digest,
 )
-from ctcd_jax.evaluation.matrix import (
-    Cell,
-    finished,
-    named_models,
-    require_alike,
-    require_encoders,
-    settings_of,
-    share,
-)
-from ctcd_jax.evaluation.pool import Outcome, environments, run_jobs
-from ctcd_jax.evaluation.results import (
+from ctcd_jax.artifacts.results import (
     CELLS,
     FAILED,
     LOG,
@@ -39,11 +26,24 @@ from ctcd_jax.evaluation.results import (
     locked,
     numbered_results,
 )
-from ctcd_jax.evaluation.selection import cut_text, was_cut
-from ctcd_jax.evaluation.table import write_tables
-from ctcd_jax.evaluation.task_data import Source, TaskData, choose, classes_line, departures, load
-from ctcd_jax.evaluation.tasks import SMALL_TASKS, plain
-from ctcd_jax.stopping import raises_stopped
+from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.cell import resolve_precision, run_cell
+from ctcd_jax.evaluation.matrix import (
+    Cell,
+    finished,
+    named_models,
+    require_alike,
+    require_encoders,
+    settings_of,
+    share,
+)
+from ctcd_jax.evaluation.tables.selection import cut_text, was_cut
+from ctcd_jax.evaluation.tables.table import write_tables
+from ctcd_jax.evaluation.tasks.data import Source, TaskData, choose, classes_line, departures, load
+from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, plain
+from ctcd_jax.jobs.display import Display
+from ctcd_jax.jobs.pool import Outcome, environments, run_jobs
+from ctcd_jax.runtime.stopping import raises_stopped
 
 
 @dataclass(frozen=True)

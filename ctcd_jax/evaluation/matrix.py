@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctcd_jax.artifacts.exports import distinct_names
+from ctcd_jax.artifacts.results import RESULTS
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.exports import distinct_names
-from ctcd_jax.evaluation.results import RESULTS
-from ctcd_jax.evaluation.task_data import Source, TaskData, digest
-from ctcd_jax.evaluation.tasks import SMALL_TASKS, Task
+from ctcd_jax.evaluation.tasks.data import Source, TaskData, digest
+from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
 
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
 # BERT's decay.

@@ -16,9 +16,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils.epath import gpath
 
+from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
-from ctcd_jax.initial import run_member_config
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.training.state import TrainState

@@ -14,13 +14,13 @@ import numpy as np
 from safetensors import SafetensorError
 
 from ctcd_jax.card import write_card, write_facts
+from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256
-from ctcd_jax.initial import read_run
 from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
-from ctcd_jax.stopping import handling
+from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
 

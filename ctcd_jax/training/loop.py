@@ -15,16 +15,16 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ctcd_jax.compilation import CompilationCount
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
-from ctcd_jax.hardware import peak_flops
-from ctcd_jax.stopping import handling
+from ctcd_jax.runtime.compilation import CompilationCount
+from ctcd_jax.runtime.distributed import led
+from ctcd_jax.runtime.hardware import peak_flops
+from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training import history
 from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
-from ctcd_jax.training.distributed import led
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ctcd_jax.duration import duration
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json_lines, write_whole
+from ctcd_jax.jobs.duration import duration
 
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 

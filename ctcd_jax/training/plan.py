@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
-from ctcd_jax.duration import duration
+from ctcd_jax.jobs.duration import duration
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.loop import epochs, make_masker
 from ctcd_jax.training.run import begun_run, changes, known_shapes, run_content

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ctcd_jax import __version__
 from ctcd_jax.card import read_facts
+from ctcd_jax.config.init_spec import Source, parse_init, read_run, reading
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import file_sha256, read_json, write_json
-from ctcd_jax.initial import Source, parse_init, read_run, reading
 from ctcd_jax.models.huggingface import find_pretrained
 from ctcd_jax.training.checkpoint import saved_step
 from ctcd_jax.training.history import settings_at

@@ -10,13 +10,13 @@ import jax
 from ml_collections import ConfigDict
 
 from ctcd_jax.config import Experiment, resolved
-from ctcd_jax.config_file import recorded_config
+from ctcd_jax.config.file import recorded_config
+from ctcd_jax.config.init_spec import read_run, reading
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
-from ctcd_jax.initial import read_run, reading
+from ctcd_jax.runtime.distributed import gather
 from ctcd_jax.training.checkpoint import FROZEN, TOKENIZER, saved_steps
-from ctcd_jax.training.distributed import gather
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
 from ctcd_jax.training.provenance import PROVENANCE, write_provenance
 

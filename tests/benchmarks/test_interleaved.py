@@ -8,7 +8,7 @@ import pytest
 
 from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, serve
 from ctcd_jax.benchmarks.workload import Case
-from ctcd_jax.data.workers import available_cores
+from ctcd_jax.runtime.cores import available_cores
 
 # Answers with its own number of steps so far, and notes every turn in a file that all workers share.
 WORKER = """

@@ -374,7 +374,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, libra
 
 
 def test_long_work_says_so_in_a_log(monkeypatch):
-    from ctcd_jax.data import progress
+    from ctcd_jax.jobs import progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     clock = iter(range(0, 1000, 4))

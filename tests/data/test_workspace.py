@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ctcd_jax.data import prepare
-from ctcd_jax.data.workers import interruptible, run_tasks
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import locked
+from ctcd_jax.jobs.workers import interruptible, run_tasks
 from tests.data.conftest import documents
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +138,7 @@ def test_workers_are_deaf_to_signals_and_end_with_an_error():
         raise InterruptedError("stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctcd_jax.data.workers._LINE_EVERY", 0.0)
+        patch.setattr("ctcd_jax.jobs.workers._LINE_EVERY", 0.0)
         patch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
         with pytest.raises(InterruptedError):
             run_tasks(slow, [1, 2], 2, label="x", units=2, log=say)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ctcd_jax.evaluation.bootstrap import resampled_scores, weighted_scores
 from ctcd_jax.evaluation.scores import score
+from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
 
 # A resample may hold one class only; the scores are compared there too.
 pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")

@@ -6,16 +6,16 @@ import pytest
 from scipy import stats
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.comparison import (
+from ctcd_jax.evaluation.scores import score
+from ctcd_jax.evaluation.tables.comparison import (
     differences,
     differences_csv,
     differences_note,
     differences_table,
     read_differences,
 )
-from ctcd_jax.evaluation.intervals import EXAMPLES, FINETUNING, interval_words
-from ctcd_jax.evaluation.scores import score
-from ctcd_jax.evaluation.tasks import TASKS
+from ctcd_jax.evaluation.tables.intervals import EXAMPLES, FINETUNING, interval_words
+from ctcd_jax.evaluation.tasks.tasks import TASKS
 
 METRICS = {task.name: task.metrics for task in TASKS.values()}
 

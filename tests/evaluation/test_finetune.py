@@ -13,9 +13,9 @@ from ctcd_jax.evaluation.classifier import Computation, encode, fine_tune
 from ctcd_jax.evaluation.finetune import Options, glue
 from ctcd_jax.evaluation.matrix import FIXED, share
 from ctcd_jax.evaluation.scores import score
-from ctcd_jax.evaluation.task_data import TaskData, load
-from ctcd_jax.evaluation.task_files import Folder, OwnFiles, Split
-from ctcd_jax.evaluation.tasks import TASKS, own_task
+from ctcd_jax.evaluation.tasks.data import TaskData, load
+from ctcd_jax.evaluation.tasks.files import Folder, OwnFiles, Split
+from ctcd_jax.evaluation.tasks.tasks import TASKS, own_task
 
 WORDS = ["the", "cat", "dog", "bird", "sees", "likes", "red", "small", "old", "house", "tree"]
 SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 16, "max_length": 16, **FIXED}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctcd_jax.evaluation.bootstrap import resampled_scores, weighted_scores
-from ctcd_jax.evaluation.intervals import (
+from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
+from ctcd_jax.evaluation.tables.intervals import (
     EXAMPLES,
     FINETUNING,
     PRETRAINING,

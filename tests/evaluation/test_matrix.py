@@ -8,9 +8,9 @@ import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.finetune import Options, glue
-from ctcd_jax.evaluation.selection import applied_note, selected
-from ctcd_jax.evaluation.task_data import open_source
-from ctcd_jax.evaluation.tasks import own_task
+from ctcd_jax.evaluation.tables.selection import applied_note, selected
+from ctcd_jax.evaluation.tasks.data import open_source
+from ctcd_jax.evaluation.tasks.tasks import own_task
 
 QUICK = Options(epochs=1, jobs=0)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ctcd_jax.evaluation.paper import COLUMNS, ROWS, mean_of_columns, mean_over_tasks
+from ctcd_jax.evaluation.tables.paper import COLUMNS, ROWS, mean_of_columns, mean_over_tasks
 
 PRINTED = {
     "BERT-base (109 M)": 83.23,

@@ -3,13 +3,13 @@ import shutil
 import numpy as np
 import pytest
 
+from ctcd_jax.artifacts.results import FORMAT, append_result
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.comparison import differences, differences_csv, differences_note
-from ctcd_jax.evaluation.prediction_tables import PredictionTable, read_table, table_text
-from ctcd_jax.evaluation.predictions import keep
-from ctcd_jax.evaluation.results import FORMAT, append_result
 from ctcd_jax.evaluation.scores import score
-from ctcd_jax.evaluation.table import write_tables
+from ctcd_jax.evaluation.tables.comparison import differences, differences_csv, differences_note
+from ctcd_jax.evaluation.tables.prediction_tables import PredictionTable, read_table, table_text
+from ctcd_jax.evaluation.tables.predictions import keep
+from ctcd_jax.evaluation.tables.table import write_tables
 
 TASKS = {"mrpc": ("f1", "accuracy"), "stsb": ("pearson", "spearman")}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ctcd_jax.evaluation import paper
-from ctcd_jax.evaluation.results import FORMAT, append_result
-from ctcd_jax.evaluation.table import as_table, csv_text, markdown, reading_notes, summarise, write_tables
+from ctcd_jax.artifacts.results import FORMAT, append_result
+from ctcd_jax.evaluation.tables import paper
+from ctcd_jax.evaluation.tables.table import as_table, csv_text, markdown, reading_notes, summarise, write_tables
 
 
 def row(model, task, seed, metrics, majority_share=None, **more):

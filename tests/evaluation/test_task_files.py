@@ -3,8 +3,8 @@ import gzip
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.task_files import Folder
-from ctcd_jax.evaluation.tasks import TASKS
+from ctcd_jax.evaluation.tasks.files import Folder
+from ctcd_jax.evaluation.tasks.tasks import TASKS
 
 COLA = 'gj04\t1\t\tThe cat "sees.\ngj04\t0\t*\tSees\rcat\u2028the.\n'
 

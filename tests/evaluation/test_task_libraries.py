@@ -1,8 +1,8 @@
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.task_data import load, open_source
-from ctcd_jax.evaluation.tasks import TASKS
+from ctcd_jax.evaluation.tasks.data import load, open_source
+from ctcd_jax.evaluation.tasks.tasks import TASKS
 
 datasets = pytest.importorskip("datasets")
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.task_data import classes_line, departures, load, open_source
-from ctcd_jax.evaluation.task_files import Folder
-from ctcd_jax.evaluation.task_rows import json_objects, table_rows
-from ctcd_jax.evaluation.tasks import TASKS, own_task
+from ctcd_jax.evaluation.tasks.data import classes_line, departures, load, open_source
+from ctcd_jax.evaluation.tasks.files import Folder
+from ctcd_jax.evaluation.tasks.rows import json_objects, table_rows
+from ctcd_jax.evaluation.tasks.tasks import TASKS, own_task
 
 ROWS = [(f"the room was {'quick' if n % 2 else 'ugly'} number {n}", "pos" if n % 2 else "neg") for n in range(8)]
 

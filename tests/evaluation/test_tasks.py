@@ -3,9 +3,9 @@ import gzip
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.task_data import TaskData, choose, departures, load, open_source
-from ctcd_jax.evaluation.task_files import Folder, Split
-from ctcd_jax.evaluation.tasks import DEFAULT_TASKS, TASKS, own_task
+from ctcd_jax.evaluation.tasks.data import TaskData, choose, departures, load, open_source
+from ctcd_jax.evaluation.tasks.files import Folder, Split
+from ctcd_jax.evaluation.tasks.tasks import DEFAULT_TASKS, TASKS, own_task
 
 
 def write(path, text):

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from ctcd_jax.config import Experiment, OptimizerSettings, TrainSettings
+from ctcd_jax.config.init_spec import Source
 from ctcd_jax.distill import Cohort, Edge, Member
-from ctcd_jax.initial import Source
 from ctcd_jax.models import BertConfig
 from ctcd_jax.training.masking import Masker
 

@@ -11,9 +11,9 @@ import pytest
 
 from ctcd_jax.cli import main
 from ctcd_jax.config import OptimizerSettings
-from ctcd_jax.config_file import load_config, recorded_config
+from ctcd_jax.config.file import load_config, recorded_config
+from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.errors import NonFinite, UserError
-from ctcd_jax.initial import read_run
 from ctcd_jax.training import history, loop, train
 from ctcd_jax.training.checkpoint import load_member, saved_steps
 from ctcd_jax.training.optimizer import learning_rate

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ctcd_jax.config import edge, member
+from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.errors import UserError
-from ctcd_jax.initial import read_run
 from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_frozen, load_member
 from ctcd_jax.training.export import export

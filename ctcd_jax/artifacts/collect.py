@@ -1,0 +1,127 @@
+"""Finds what a report is made of: runs, fine-tuning results, latency files and exports."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctcd_jax.artifacts.exports import WEIGHTS, distinct_names
+from ctcd_jax.artifacts.reading import Export, LeftOut, Reader, Run
+from ctcd_jax.artifacts.results import CELLS, RESULTS, failed_cells, in_order
+from ctcd_jax.errors import UserError, warn
+
+LATENCY = "latency.json"
+# Large, and holding nothing that the files beside them do not say.
+SKIPPED = {"checkpoints", "frozen", CELLS}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Fine-tuning.
+
+    Attributes:
+      rows: the lines of results.jsonl.
+      comparison: those of comparison.csv; none where there is no such file.
+      failed: why each cell without a result failed, by its folder, e.g. "student/mrpc/seed-0".
+    """
+
+    rows: list[dict]
+    comparison: list[dict[str, str]]
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Everything found, by the shortest end of its directory's path that is distinct among its kind.
+
+    Attributes:
+      left_out: what was found, but could not be used.
+    """
+
+    runs: dict[str, Run]
+    results: dict[str, Results]
+    latencies: dict[str, dict]
+    exports: dict[str, Export]
+    left_out: list[LeftOut]
+
+
+def collect(directories: Sequence[Path], warn: Callable[[str], None] = warn) -> Artifacts:
+    """Searches `directories` and all below them, checkpoints excepted.
+
+    A file that is damaged or of another format is left out, and said.
+
+    Raises:
+      UserError: a directory is missing or holds nothing to report, or nothing that was found can be used.
+    """
+    reader = Reader(warn)
+    found: dict[Path, tuple[Path, set[str]]] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"{directory}: {'not a' if directory.exists() else 'no such'} directory")
+        below = list(_search(directory, reader))
+        if not below and not reader.left_out:
+            raise UserError(f"{directory}: nothing to report; it holds no run, {RESULTS}, {LATENCY} or export")
+        # One directory may lie below another that was given too.
+        found.update({path.resolve(): (path, files) for path, files in below})
+    artifacts = _read(list(found.values()), reader)
+    if not any((artifacts.runs, artifacts.results, artifacts.latencies, artifacts.exports)):
+        raise UserError(nothing_good(reader.left_out) or f"{directories[0]}: nothing to report; no cell has run yet")
+    return artifacts
+
+
+def nothing_good(left_out: Sequence[LeftOut]) -> str:
+    """Returns a line for when nothing is left but what was left out, "" where nothing was."""
+    if not left_out:
+        return ""
+    more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+    return f"{left_out[0].path}: {left_out[0].reason}{more}; nothing else was found"
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a directory is not searched; `ctcd export` works in NAME.partial."""
+    return name in SKIPPED or name.startswith(".") or name.endswith(".partial")
+
+
+def walk(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
+    """Yields (directory, names of the files in it), those first that come first by name.
+
+    A directory that cannot be entered is left out, and said.
+    """
+
+    def refused(error: OSError) -> None:
+        reader.leave_out(Path(error.filename), error.strerror)
+
+    for parent, children, files in os.walk(directory, onerror=refused):
+        children[:] = sorted(child for child in children if not is_skipped(child))
+        yield Path(parent), set(files)
+
+
+_RUN, _EXPORT = {"config.json", "metrics.jsonl"}, {"config.json", WEIGHTS}
+
+
+def _search(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
+    for path, files in walk(directory, reader):
+        # By name alone: a link that leads nowhere is there, and cannot be read.
+        if any(kind <= files for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)):
+            yield path, files
+
+
+def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
+    runs, results, latencies, exports = (
+        distinct_names([path for path, files in found if kind <= files])
+        for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)
+    )
+    return Artifacts(
+        {name: run for name, path in runs.items() if (run := reader.run(path)) is not None},
+        {name: found for name, path in results.items() if (found := _results(path, reader)).rows or found.failed},
+        {name: made for name, path in latencies.items() if (made := reader.latency(path / LATENCY)) is not None},
+        {name: made for name, path in exports.items() if (made := reader.export(path)) is not None},
+        reader.left_out,
+    )
+
+
+def _results(path: Path, reader: Reader) -> Results:
+    comparison = reader.comparison(path / "comparison.csv")
+    models = dict.fromkeys(line[end] for end in ("first", "second") for line in comparison)
+    rows = in_order(reader.results(path / RESULTS), list(models))
+    return Results(rows, comparison, reader.attempt(path, failed_cells) or {})

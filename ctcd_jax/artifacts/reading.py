@@ -1,0 +1,260 @@
+"""Reads what stages left behind, for reports and cards: what is damaged or foreign is left out, and said.
+
+One bad file must not hide the good ones, so nothing here raises for what is in a file. What is returned has been
+checked: every key that a reader of it may ask for is there, and of its kind.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ctcd_jax.artifacts.exports import WEIGHTS, stored_parameters
+from ctcd_jax.artifacts.latency import as_latest
+from ctcd_jax.artifacts.results import METRICS
+from ctcd_jax.artifacts.results import READABLE as RESULT_FORMATS
+from ctcd_jax.errors import UserError, first_line, warn
+from ctcd_jax.files import read_json, read_json_lines
+from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
+from ctcd_jax.ranges import COUNT, SHARE, Range
+
+Read = TypeVar("Read")
+
+RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
+_NAMED_LINES = 3
+
+_NUMBER, _POSITIVE = Range(), Range(0, above=True)
+_SHAPE = ("vocab_size", "layers", "hidden", "heads", "intermediate", "max_positions", "token_types")
+RUN = {
+    "members": Each({"layers?": (COUNT, None), "hidden?": (COUNT, None), "trainable?": bool, "hard_weight?": _NUMBER}),
+    "edges?": (
+        [
+            {"source": str, "target": str, "weight?": _NUMBER, "temperature?": _NUMBER, "tau_squared?": bool}
+            | {"divergence?": str, "positions?": str, "signal?": str}
+        ],
+        None,
+    ),
+    "data?": {"corpus?": (str, None), "batch_size?": (COUNT, None)},
+    "train?": {"steps?": (COUNT, None)},
+    "resolved?": {"steps?": (COUNT, None), "models?": Each(dict.fromkeys(_SHAPE, COUNT))},
+    "seed?": WHOLE,
+}
+_VALUES = Each(Each((FIGURE, None)))
+METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
+METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None))}
+TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
+TIMING |= {"device?": str, "devices?": (COUNT, None)}
+RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
+RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
+RESULT |= {"value": _NUMBER, "weights?": (str, None), "majority_share?": (SHARE, None), "intermediate?": (str, None)}
+RESULT |= {"seconds?": AMOUNT, "device?": str, "precision?": str, "compiled?": bool}
+RESULT |= {"max_length_used?": COUNT, "threads?": (COUNT, None), "positive?": (str, None), "predictions?": (str, None)}
+RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev")}
+RESULT["majority?"] = (Each((_NUMBER, None)), None)
+_SIZES = {"path?": str, "parameters": COUNT, "stored_parameters?": COUNT, "bytes?": COUNT}
+_GENERAL = {"torch": str, "rounds": COUNT, "reference": str}
+LATENCY = {
+    1: _GENERAL
+    | {"device": str, "threads": (COUNT, None), "batch_size": COUNT, "length": COUNT}
+    | {
+        "models": [
+            {"name": str, "flops_per_token": AMOUNT, "median_ms": _POSITIVE, "p95_ms": _POSITIVE}
+            | {"sequences_per_second": AMOUNT, "speedup": AMOUNT}
+            | _SIZES
+        ]
+    },
+    2: _GENERAL
+    | {
+        "cpu?": str,
+        "models": [{"name": str, "weights?": (str, None), "flops_per_token": Each(AMOUNT)} | _SIZES],
+        "measurements": [
+            {"model": str, "device": str, "threads": (COUNT, None), "runtime": str, "dtype": str}
+            | {"batch_size": COUNT, "length": COUNT, "p50_ms": _POSITIVE, "p95_ms": _POSITIVE}
+            | {"sequences_per_second": AMOUNT, "tokens_per_second": AMOUNT, "speedup": (AMOUNT, None)}
+        ],
+        "onnx_differences?": Each(AMOUNT),
+        "left_out?": [{"model": str, "runtime?": (str, None), "reason": str}],
+    },
+}
+_COMPARISON = ("first", "second", "column", "difference", "low", "high")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its config and the lines of metrics.jsonl and timing.jsonl."""
+
+    config: dict
+    metrics: list[dict]
+    timing: list[dict]
+
+    def lines(self, kind: str) -> list[dict]:
+        """Returns the metric lines of a kind, "train" or "validation"."""
+        return [line for line in self.metrics if line["kind"] == kind]
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported Hugging Face directory: its config.json and the size of its weights."""
+
+    config: dict
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file, or lines of it, that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+class Reader:
+    """Reads files and keeps what was left out, in `left_out`; each is said by `warn` as it is found."""
+
+    def __init__(self, warn: Callable[[str], None] = warn):
+        self.left_out: list[LeftOut] = []
+        self._warn = warn
+
+    def leave_out(self, path: Path, reason: str) -> None:
+        """Notes that `path` is left out."""
+        entry = LeftOut(str(path), reason)
+        if entry not in self.left_out:
+            self.left_out.append(entry)
+            self._warn(f"{path}: left out: {reason}")
+
+    def attempt(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
+        """Returns what `read` makes of a file or directory; None if it cannot, which is noted."""
+        try:
+            return read(path)
+        except OSError as error:
+            self.leave_out(Path(error.filename or path), error.strerror or first_line(error))
+        except (UserError, csv.Error, ValueError) as error:
+            place, reason = path, first_line(error)
+            for file in (*(path / name for name in ("config.json", WEIGHTS)), path):
+                if reason.startswith(f"{file}: "):
+                    place, reason = file, reason.removeprefix(f"{file}: ")
+            self.leave_out(place, reason)
+        return None
+
+    def run(self, directory: Path) -> Run | None:
+        """Returns a training run; its config must be whole, of the other files the good lines count."""
+        config = self.attempt(directory / "config.json", run_config)
+        if config is None:
+            return None
+        timing = directory / "timing.jsonl"
+        return Run(
+            config,
+            self._lines(directory / "metrics.jsonl", lambda line: mismatch(line, METRIC)),
+            self._lines(timing, lambda line: mismatch(line, TIMING)),
+        )
+
+    def results(self, path: Path) -> list[dict]:
+        """Returns the good lines of a results.jsonl."""
+        return self._lines(path, _result_fault)
+
+    def latency(self, path: Path) -> dict | None:
+        """Returns the content of a latency.json, in its latest format."""
+        return self.attempt(path, _latency)
+
+    def comparison(self, path: Path) -> list[dict[str, str]]:
+        """Returns the lines of a comparison.csv; none where there is no such file."""
+        return (self.attempt(path, _comparison) or []) if path.is_file() else []
+
+    def export(self, directory: Path) -> Export | None:
+        return self.attempt(directory, _export)
+
+    def _lines(self, path: Path, fault: Callable[[dict], str]) -> list[dict]:
+        """Returns the objects of a JSON Lines file in which `fault` finds nothing."""
+        if path.is_symlink() and not path.exists():
+            self.leave_out(path, "a link that leads nowhere")
+            return []
+        lines, damaged = self.attempt(path, read_json_lines) or ([], [])
+        faults = dict.fromkeys(damaged, "not a JSON object") | {
+            number: found for number, line in lines if (found := fault(line))
+        }
+        if faults:
+            numbers = sorted(faults)
+            named = [f"line {number} ({faults[number]})" for number in numbers[:_NAMED_LINES]]
+            more = [f"{len(numbers) - _NAMED_LINES} more"] if len(numbers) > _NAMED_LINES else []
+            self.leave_out(path, ", ".join([*named, *more]))
+        return [line for number, line in lines if number not in faults]
+
+
+def run_config(path: Path) -> dict:
+    """Returns a run's config.json. Raises UserError if it is damaged, or not of `ctcd train`."""
+    config = read_json(path, "restore the file")
+    _check_format(path, config, RUN_FORMATS)
+    fault = mismatch(config, RUN) or ("" if config["members"] else "members is empty")
+    names = config.get("members")
+    for edge in [] if fault else config.get("edges") or []:
+        for end in ("source", "target"):
+            if edge[end] not in names:
+                fault = f"an edge's {end} '{edge[end]}' is no member"
+        if edge["source"] == edge["target"]:
+            fault = f"an edge from '{edge['source']}' to itself"
+    if fault:
+        raise UserError(f"{path}: not the config of a run of `ctcd train`: {fault}")
+    return config
+
+
+def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
+    found = content.get("format")
+    if isinstance(found, bool) or found not in formats:
+        known = " and ".join(map(str, formats))
+        raise UserError(f"{path}: format {found!r}, this version reads {known}")
+
+
+def _result_fault(row: dict) -> str:
+    if row.get("format") not in RESULT_FORMATS:
+        return f"format {row.get('format')!r}, this version reads {' and '.join(map(str, RESULT_FORMATS))}"
+    if fault := mismatch(row, RESULT):
+        return fault
+    if unknown := [metric for metric in row["metrics"] if metric not in METRICS]:
+        return f"metrics.{unknown[0]} is no metric that this version knows"
+    return "" if row["metrics"] else "metrics is empty"
+
+
+def _latency(path: Path) -> dict:
+    content = read_json(path, "run `ctcd latency --out` again")
+    _check_format(path, content, LATENCY_FORMATS)
+    if fault := mismatch(content, LATENCY[content["format"]]):
+        raise UserError(f"{path}: {fault}; run `ctcd latency --out` again")
+    content = as_latest(content)
+    names = {model["name"] for model in content["models"]}
+    keys = [key for model in content["models"] for key in model["flops_per_token"]]
+    fault = next(filter(None, (mismatch(key, Digits(), "a key of flops_per_token") for key in keys)), "")
+    if not content["measurements"]:
+        fault = "measurements is empty"
+    for row in content["measurements"]:
+        if row["model"] not in names:
+            fault = f"'{row['model']}' was measured, but is not in models"
+    if fault:
+        raise UserError(f"{path}: {fault}; run `ctcd latency --out` again")
+    return content
+
+
+def _comparison(path: Path) -> list[dict[str, str]]:
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
+    lines = []
+    for line in reader:
+        where = f"{path}: line {reader.line_num}"
+        if missing := [name for name in _COMPARISON if line.get(name) is None]:
+            raise UserError(f"{where}: {missing[0]} is missing; run `ctcd glue` again")
+        if None in line or None in line.values():
+            raise UserError(f"{where}: not as many columns as the first line has; run `ctcd glue` again")
+        for name in ("difference", "low", "high"):
+            if line[name]:
+                try:
+                    float(line[name])
+                except ValueError:
+                    raise UserError(f"{where}: {name} is {line[name]!r}, not a number; run `ctcd glue` again") from None
+        lines.append(line)
+    return lines
+
+
+def _export(directory: Path) -> Export:
+    config = read_json(directory / "config.json", "export the model again")
+    return Export(config, stored_parameters(directory), (directory / WEIGHTS).stat().st_size)

@@ -1,0 +1,135 @@
+"""`results.jsonl`: one line a finished cell of the fine-tuning matrix, appended by any number of processes."""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from ctcd_jax import files
+from ctcd_jax.errors import UserError, warn
+
+FORMAT = 2
+READABLE = (1, 2)  # 1 lacks what says how a cell was computed, and its predictions
+RESULTS, LOCK = "results.jsonl", "lock"
+# What a line may hold, and what people call it.
+METRICS = {
+    "accuracy": "acc",
+    "accuracy_mismatched": "acc mismatched",
+    "f1": "F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
+# Below its folder: cells/MODEL/TASK/seed-N/. `failed` is one line, there while the cell has no result.
+CELLS, PREDICTIONS, LOG, FAILED = "cells", "predictions.npz", "log.txt", "failed"
+_NEEDED = {"model": str | int, "task": str | int, "seed": str | int, "metrics": dict, "hyperparameters": dict}
+_SAID = 5  # of the lines that are left out, one by one
+
+
+def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
+    """Returns the lines of a `results.jsonl`, or none if the file is not there.
+
+    A torn last line is left out. So is a line that is damaged or of a format that this version does not read, and
+    `warn` is told which: one such line hides no other.
+    """
+    return [row for _, row in numbered_results(path, warn)]
+
+
+def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tuple[int, dict]]:
+    """Returns what `read_results` does, each line with its number in the file, from 1."""
+    good, damaged = files.read_json_lines(path)
+    faults = dict.fromkeys(damaged, "not a line of JSON")
+    for number, row in good:
+        if row.get("format") not in READABLE:
+            faults[number] = f"format {row.get('format')!r}, this version reads 1 and 2"
+        elif not _is_result(row):
+            faults[number] = "not a result"
+    for number in sorted(faults)[:_SAID]:
+        warn(f"{path}:{number}: {faults[number]}; left out")
+    if len(faults) > _SAID:
+        warn(f"{path}: {len(faults) - _SAID:,} more lines like these; left out")
+    return [(number, row) for number, row in good if number not in faults]
+
+
+def _is_result(row: dict) -> bool:
+    return (
+        all(isinstance(row.get(name), kind) for name, kind in _NEEDED.items())
+        and row["metrics"] != {}
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in row["metrics"].values())
+    )
+
+
+def in_order(rows: Sequence[dict], models: Sequence[str]) -> list[dict]:
+    """Returns the lines of `models` in their order, then the others as they are: lines stand as cells were finished."""
+    places = {model: place for place, model in enumerate(models)}
+    return sorted(rows, key=lambda row: places.get(row["model"], len(places)))
+
+
+def failed_cells(folder: Path) -> dict[str, str]:
+    """Returns {MODEL/TASK/seed-N: why it failed, a line} of the cells that have failed and not run since."""
+    paths = [path for path in sorted((folder / CELLS).rglob(FAILED)) if path.is_file()]
+    return {
+        path.parent.relative_to(folder / CELLS).as_posix(): next(
+            iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "no reason given"
+        )
+        for path in paths
+    }
+
+
+def append_result(path: Path, row: dict) -> None:
+    """Adds one line, whole: under the lock, for the jobs of an array share the file; in place of a torn last line."""
+    with locked(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        kept = file.read().rfind(b"\n") + 1
+        if kept < size:
+            file.truncate(kept)
+        line = memoryview(json.dumps(row).encode() + b"\n")
+        while line:  # a disk that is nearly full takes a part of it, and says why at the next
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[BinaryIO]:
+    """Holds the lock of a `results.jsonl`, which is made if it is not there, and gives it open to read and append.
+
+    Raises:
+      UserError: its file system has no locks.
+    """
+    with path.open("a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"{path}: its file system has no locks ({error.strerror}); give another --out") from error
+        yield file
+
+
+@contextlib.contextmanager
+def claimed(out: Path, shard: tuple[int, int], warn: Callable[[str], None] = warn) -> Iterator[None]:
+    """Holds a folder of results while the block runs: alone or, with the other shares of an array, its own share.
+
+    Args:
+      out: the folder, which must exist.
+      shard: (index, count).
+
+    Raises:
+      UserError: another process works there, at this share, or at one of another division; the line names it.
+    """
+    index, count = shard
+    with files.locked(out / LOCK, str(out), shared=count > 1, warn=warn), contextlib.ExitStack() as stack:
+        if count > 1:
+            with locked(out / RESULTS):  # one process at a time looks for arrays of another division
+                division = out / f"{LOCK}.{count}"
+                stack.enter_context(files.locked(division, f"{out}, {count} shares", shared=True, warn=warn))
+                for other in out.glob(f"{LOCK}.*"):
+                    if other.suffix[1:].isdigit() and other != division:
+                        with files.locked(other, f"{out} in {other.suffix[1:]} shares", warn=warn):
+                            pass
+            mine = out / f"{LOCK}.{index}-of-{count}"
+            stack.enter_context(files.locked(mine, f"{out}, share {index}/{count}", warn=warn))
+        yield

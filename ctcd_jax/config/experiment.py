@@ -1,0 +1,71 @@
+"""A run, resolved and typed: what the rest of the code sees. Nothing below this module knows a ConfigDict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ctcd_jax.config.check import OPTIMIZER_RANGES
+from ctcd_jax.config.init_spec import Source
+from ctcd_jax.distill import Cohort
+from ctcd_jax.models import BertConfig
+from ctcd_jax.ranges import require
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW of one member.
+
+    Attributes:
+      learning_rate: peak, after the warm-up.
+      warmup_fraction: share of all steps during which the rate rises linearly.
+      schedule: how it falls afterwards: "linear" or "cosine" to 0, or "constant".
+      b1, b2, eps, weight_decay: AdamW's (Loshchilov & Hutter 2019). Biases and LayerNorm are not decayed.
+      clip_norm: the member's gradient is scaled down to this norm; None: it is not.
+
+    Raises ValueError for a number out of its range.
+    """
+
+    learning_rate: float = 5e-4
+    warmup_fraction: float = 0.05
+    schedule: str = "linear"
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+    clip_norm: float | None = 5.0
+
+    def __post_init__(self):
+        off = {"clip_norm"} if self.clip_norm is None else set()
+        require("optimizer: ", self, {name: OPTIMIZER_RANGES[name] for name in OPTIMIZER_RANGES.keys() - off})
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`config.train`, resolved: the number of steps and the compute dtype are known."""
+
+    steps: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    dtype: str
+    micro_batches: int
+    remat: bool = False
+    attention: str = "auto"
+    loss_chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run, resolved and checked. Dicts are by member name."""
+
+    seed: int
+    cohort: Cohort
+    models: Mapping[str, BertConfig]
+    sources: Mapping[str, Source]
+    optimizers: Mapping[str, OptimizerSettings]
+    train: TrainSettings
+    batch_size: int
+    masking_rate: float = 0.15
+    masking_smoothing: float = 0.0
+    mesh: tuple[int, int] = (-1, 1)
+    wandb_project: str | None = None

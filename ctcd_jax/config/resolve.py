@@ -1,0 +1,225 @@
+"""A finished ConfigDict and the corpus it names become an `Experiment`; what does not fit is one line.
+
+What a field may hold, and the range of every number, is in `check`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ctcd_jax.config.builders import SIZES, edge, experiment, member
+from ctcd_jax.config.check import LARGEST_INT32, check_fields
+from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
+from ctcd_jax.config.init_spec import Source, parse_init, recorded_shape, source_config
+from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.distill import Cohort, Edge, Member
+from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.files import expand_home
+from ctcd_jax.models import BertConfig
+from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
+from ctcd_jax.runtime.hardware import default_dtype
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+def resolve(
+    config: ConfigDict, corpus: Corpus, devices: int = 1, begun: Mapping[str, dict] | None = None
+) -> Experiment:
+    """Checks a config against the corpus and the number of devices, and fills in what follows from them.
+
+    Args:
+      begun: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started from
+        need not be there any more.
+
+    Raises:
+      UserError: one line that names the field and the fix.
+    """
+    check(config)
+    members = config.members.to_dict()
+    sources = {name: _source(name, fields, members) for name, fields in members.items()}
+    models = {}
+    for name in _bases_first(sources):
+        known = recorded_shape(f"config.json: resolved.models.{name}", begun[name]) if name in (begun or {}) else None
+        models[name] = _model(name, members[name], sources[name], models, corpus, known)
+    train = _train(config, corpus)
+    if train.attention == "cudnn":
+        _check_cudnn(models, members, train.dtype, corpus)
+    _check_mesh(config, models, devices)
+    return Experiment(
+        seed=config.seed,
+        cohort=_cohort(config, members),
+        models={name: models[name] for name in members},
+        sources=sources,
+        optimizers={name: _optimizer(config, name) for name, fields in members.items() if fields["trainable"]},
+        train=train,
+        batch_size=config.data.batch_size,
+        masking_rate=config.masking.rate,
+        masking_smoothing=config.masking.smoothing,
+        mesh=(config.mesh.data, config.mesh.fsdp),
+        wandb_project=config.wandb.project,
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
+    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
+
+
+def _source(name: str, fields: dict, members: dict) -> Source:
+    init = fields["init"] or ("scratch" if fields["trainable"] else None)
+    if init in (None, "scratch") and not fields["trainable"]:
+        raise UserError(
+            f"members.{name}.init: a frozen member needs trained weights; "
+            f"set --config.members.{name}.init=run:WORKDIR#MEMBER or =hf:DIR"
+        )
+    return parse_init(name, init, members)
+
+
+def _bases_first(sources: Mapping[str, Source]) -> list[str]:
+    """Returns the members such that those whose layers are copied come before those that copy them."""
+    order: list[str] = []
+    while len(order) < len(sources):
+        ready = [n for n, s in sources.items() if n not in order and (s.kind != "layers" or s.location in order)]
+        if not ready:
+            waiting = next(name for name in sources if name not in order)
+            raise UserError(
+                f"members.{waiting}.init: {sources[waiting]} leads in a circle; let one start from elsewhere"
+            )
+        order += ready
+    return order
+
+
+def _model(
+    name: str, fields: dict, source: Source, models: dict, corpus: Corpus, known: BertConfig | None
+) -> BertConfig:
+    """The member's shape: as configured, or as what it starts from; both must agree."""
+    base = known if known and source.kind != "scratch" else source_config(source, models, corpus)
+    sizes = {key: fields[key] for key in SIZES if fields[key] is not None}
+    if base is None:
+        missing = [key for key in SIZES if key not in sizes]
+        if missing:
+            raise UserError(f"members.{name}.{missing[0]} is not set, and a member from scratch needs it")
+    else:
+        for key, value in sizes.items():
+            if value != getattr(base, key):
+                raise UserError(f"members.{name}.{key} is {value}, but {source} has {getattr(base, key)}; leave it out")
+        if base.vocab_size != corpus.vocab_size:
+            raise UserError(
+                f"members.{name}.init: {source} has {base.vocab_size} rows for tokens, but its own tokenizer, that of "
+                f"the corpus {corpus.directory}, has {corpus.vocab_size}; give it more with resize_token_embeddings"
+            )
+    dropout = {key: fields[key] for key in ("dropout", "attention_dropout")}
+    try:
+        if base is None:
+            model = BertConfig(vocab_size=corpus.vocab_size, **sizes, **dropout)
+        else:
+            model = replace(base, **dropout)
+    except ValueError as error:
+        raise UserError(f"members.{name}: {error}") from error
+    if model.max_positions < corpus.max_length:
+        raise UserError(
+            f"members.{name}.max_positions is {model.max_positions}, but the corpus has rows of {corpus.max_length} "
+            "tokens; raise it or prepare shorter rows with --length"
+        )
+    return model
+
+
+def _cohort(config: ConfigDict, members: dict) -> Cohort:
+    _check_that_all_learn(config, members)
+    try:
+        return Cohort(
+            {name: Member(fields["trainable"], fields["hard_weight"]) for name, fields in members.items()},
+            tuple(Edge(**fields.to_dict()) for fields in config.edges),
+        )
+    except ValueError as error:
+        raise UserError(f"edges: {error}") from error
+
+
+def _check_that_all_learn(config: ConfigDict, members: dict) -> None:
+    taught = {edge.target for edge in config.edges if edge.weight > 0}
+    for name, settings in members.items():
+        if settings["trainable"] and settings["hard_weight"] == 0 and name not in taught:
+            raise UserError(
+                f"members.{name}.hard_weight is 0 and no edge teaches '{name}', so it would learn nothing; "
+                "raise it, add an edge, or set trainable=False"
+            )
+
+
+def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
+    own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
+    settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
+    if settings.schedule not in SCHEDULES:
+        field = f"members.{name}.optimizer.schedule" if "schedule" in own else "optimizer.schedule"
+        raise UserError(f"{field}: no schedule '{settings.schedule}'{did_you_mean(settings.schedule, SCHEDULES)}")
+    return settings
+
+
+def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
+    train = config.train
+    if (train.steps is None) == (train.epochs is None):
+        raise UserError("train: set exactly one of train.steps and train.epochs")
+    if train.dtype not in DTYPES:
+        raise UserError(f"train.dtype: no dtype '{train.dtype}'{did_you_mean(train.dtype, DTYPES)}")
+    if train.attention not in IMPLEMENTATIONS:
+        raise UserError(f"train.attention: no attention '{train.attention}'"
+                        + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
+    epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
+    steps = round(train.epochs * epoch) if train.steps is None else train.steps
+    if steps < 1:
+        raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
+    if steps > LARGEST_INT32:
+        raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
+    dtype = default_dtype() if train.dtype == "auto" else train.dtype
+    rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
+    return TrainSettings(steps=steps, dtype=dtype, **rest)
+
+
+def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, corpus: Corpus) -> None:
+    for name, model in models.items():
+        drops = members[name]["trainable"] and model.attention_dropout > 0
+        for length in corpus.lengths("train"):
+            obstacle = cudnn_obstacle(jnp.dtype(dtype), length, model.hidden // model.heads, drops)
+            if obstacle:
+                raise UserError(f"train.attention: cuDNN's {obstacle} (members.{name}); or use train.attention=auto")
+
+
+def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:
+    data, fsdp = config.mesh.data, config.mesh.fsdp
+    if devices % fsdp or (data != -1 and data * fsdp != devices):
+        raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
+                        "mesh.fsdp to a divisor")  # fmt: skip
+    parts = devices * config.train.micro_batches
+    if config.data.batch_size % parts:
+        raise UserError(
+            f"data.batch_size is {config.data.batch_size}; it must be a multiple of {parts} "
+            f"({devices} devices x {config.train.micro_batches} micro-batches)"
+        )
+    for name, model in models.items():
+        for key in ("hidden", "intermediate"):
+            if getattr(model, key) % fsdp:
+                raise UserError(
+                    f"members.{name}.{key} is {getattr(model, key)}; it must be divisible by mesh.fsdp ({fsdp})"
+                )
+
+
+def resolved(experiment: Experiment, corpus: Corpus) -> dict:
+    """What `config.json` keeps beside the config: enough to read the run's checkpoints without the corpus."""
+    return {
+        "steps": experiment.train.steps,
+        "dtype": experiment.train.dtype,
+        "corpus_hash": corpus.hash,
+        "tokenizer_hash": corpus.tokenizer_hash,
+        "models": {name: asdict(model) for name, model in experiment.models.items()},
+    }
+
+
+def corpus_directory(config: ConfigDict) -> Path:
+    """Returns `data.corpus`, after a look at all fields. Raises UserError if it is not set or a field is wrong."""
+    check(config)  # before a corpus of gigabytes is read
+    if not config.data.corpus:
+        raise UserError("data.corpus is not set; name a directory made by `ctcd prepare`: --config.data.corpus=DIR")
+    return Path(expand_home(config.data.corpus))

@@ -1,5 +1,0 @@
-"""What exported models cost to serve, side by side; `latency` is what `ctcd latency` runs."""
-
-from ctcd_jax.evaluation.latency.measure import latency
-
-__all__ = ["latency"]

@@ -1,0 +1,212 @@
+"""The tables of `ctcd glue`: Markdown to read, CSV to work with, the paper's rows beside ours."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ctcd_jax.artifacts.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
+from ctcd_jax.evaluation.tables import paper
+from ctcd_jax.evaluation.tables.comparison import (
+    Difference,
+    differences,
+    differences_csv,
+    differences_note,
+    differences_table,
+)
+from ctcd_jax.evaluation.tables.predictions import keep
+from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
+from ctcd_jax.evaluation.tables.summary import (
+    MAJORITY_NOTE,
+    Cell,
+    Summary,
+    average_titles,
+    cell_text,
+    column_key,
+    column_title,
+    number_text,
+    summarise,
+    task_title,
+)
+from ctcd_jax.files import write_whole
+
+__all__ = [
+    "Cell",
+    "Summary",
+    "as_table",
+    "cell_text",
+    "column_title",
+    "csv_text",
+    "markdown",
+    "reading_notes",
+    "summarise",
+    "write_tables",
+]
+
+
+def write_tables(out: Path, models: Sequence[str] = ()) -> None:
+    """Writes the tables from `out`/results.jsonl, and beside them what the models answered.
+
+    That is `table.md`, `table.csv`, of two models or more `comparison.csv`, and `predictions/TASK.csv`.
+
+    Args:
+      models: these come first, in this order: the first is the one that the others are compared with. Others follow as
+        they come in the file.
+
+    Raises:
+      UserError: results.jsonl is damaged.
+    """
+    with locked(out / RESULTS):  # of the jobs of an array, the last to write has read all lines
+        # What is left out `glue` has said before.
+        rows = in_order(read_results(out / RESULTS, warn=lambda text: None), models)
+        keep(rows, out)
+        compared = differences(rows, out)
+        failed = [_failed_line(*cell) for cell in failed_cells(out).items()]
+        write_whole(out / "table.md", markdown(rows, compared, failed))
+        write_whole(out / "table.csv", csv_text(rows))
+        if compared:
+            write_whole(out / "comparison.csv", differences_csv(compared))
+        else:
+            (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
+
+
+def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
+    """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
+
+    Args:
+      compared: of `comparison.differences`.
+      failed: a line for each cell that has no result.
+    """
+    parts = ["# Fine-tuning results"]
+    if rows:
+        parts += [_grid(as_table(summarise(rows))), reading_notes(rows)]
+        if taken := settings_table(rows):
+            parts += ["## Settings taken", _grid(taken)]
+    else:
+        parts.append("No cell has a result.")
+    if compared:
+        parts += ["## Differences", _grid(differences_table(compared)), differences_note(compared)]
+    if failed:
+        parts += ["## Failed cells", "\n".join(f"- {line}" for line in failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_table(summary: Summary) -> list[list[str]]:
+    """Returns a header and one line a model as text, the averages last; then the majority class and the paper's rows.
+
+    The paper stands in the columns that ours have, its averages over the same of them.
+    """
+    table = [["model", *(column_title(*column) for column in summary.columns), *average_titles(summary.averaged)]]
+    for model, cells in summary.models.items():
+        means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
+        texts = (cell_text(cells.get(column), summary.seeds) for column in summary.columns)
+        table.append([model, *texts, *map(_number, means)])
+    if summary.majority:
+        shares = (_number(summary.majority.get(column)) for column in summary.columns)
+        table.append(["majority class", *shares, *map(_number, summary.averages(summary.majority))])
+    for name, values in _papers(summary):
+        means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
+        table.append([name, *(_number(values.get(column)) for column in summary.columns), *map(_number, means)])
+    return table
+
+
+def csv_text(rows: Sequence[dict]) -> str:
+    """Returns the table in per cent with a column for each mean, sample standard deviation and number of seeds.
+
+    `source` is measured, majority class, or paper (single figures: no deviation, no number of seeds).
+    """
+    summary = summarise(rows)
+    averages = [column_key(title) for title in average_titles(summary.averaged)]
+    parts = [f"{column_key(column)}_{part}" for column in summary.columns for part in ("mean", "sd", "n")]
+    lines: list[list[object]] = [["model", "source", *parts, *averages]]
+    for model, cells in summary.models.items():
+        line: list[object] = [model, "measured"]
+        for column in summary.columns:
+            cell = cells.get(column)
+            line += [_figure(cell.mean), _figure(cell.deviation), cell.seeds] if cell else ["", "", ""]
+        lines.append([*line, _figure(summary.mean_of_columns(model)), _figure(summary.mean_over_tasks(model))])
+    if summary.majority:
+        means = summary.averages(summary.majority)
+        lines.append(
+            ["majority class", "majority class", *_means_only(summary, summary.majority), *map(_figure, means)]
+        )
+    for name, values in _papers(summary):
+        means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
+        lines.append([name, "paper", *_means_only(summary, values), *map(_figure, means)])
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+def reading_notes(rows: Sequence[dict]) -> str:
+    """Says in one paragraph what the figures of the table are."""
+    chosen, summary = selected(rows), summarise(rows)
+    seeds = f"{summary.seeds} seed{'s' * (summary.seeds != 1)}"
+    spread = f", mean ± sample standard deviation over {seeds}" if summary.seeds > 1 else f"; {seeds}"
+    notes = [f"Development sets, in per cent{spread}."]
+    if any(cell.seeds < summary.seeds for cells in summary.models.values() for cell in cells.values()):
+        notes.append("Where a cell has fewer, it says how many (n).")
+    if outside := [column_title(*column) for column in summary.columns if column not in summary.averaged]:
+        notes.append(f"In neither average: {', '.join(outside)}.")
+    if ("mnli", "accuracy") in summary.columns:
+        notes.append("MNLI stands in the averages with its matched set; the paper does not say which it printed.")
+    # How the cells were run: the settings, then what came of them.
+    notes.append(settings_note(rows))
+    notes += applied_note(rows)
+    notes += _intermediate_notes(chosen)
+    if summary.majority:
+        notes.append(MAJORITY_NOTE)
+        notes += _majority_notes(summary)
+    if any(_papers(summary)):
+        notes.append(paper.NOTE)
+    return " ".join(notes)
+
+
+def _intermediate_notes(chosen: Sequence[dict]) -> Iterator[str]:
+    began: dict[str, dict[str, dict[str, None]]] = {}
+    for row in chosen:
+        if row.get("intermediate"):
+            began.setdefault(row["intermediate"], {}).setdefault(row["task"], {})[row["model"]] = None
+    for start, tasks in began.items():
+        places = []
+        for task, models in tasks.items():
+            every = models.keys() == {row["model"] for row in chosen if row["task"] == task}
+            places.append(task_title(task) + ("" if every else f" ({', '.join(models)})"))
+        yield f"Begun from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
+
+
+def _majority_notes(summary: Summary) -> Iterator[str]:
+    """Which models know no more than the most frequent class, by column."""
+    for column, constant in summary.majority.items():
+        cells = {model: cells[column] for model, cells in summary.models.items() if column in cells}
+        below = [model for model, cell in cells.items() if cell.mean <= constant]
+        if below:
+            yield f"In {column_title(*column)} no more than that: {', '.join(below)}."
+
+
+def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.Column, float]]]:
+    """The paper's rows in the columns that `summary` has; nothing without one."""
+    shared = [column for column in summary.columns if column in paper.COLUMNS]
+    for name, values in paper.ROWS.items() if shared else ():
+        yield f"paper: {name}", {column: values[column] for column in shared}
+
+
+def _failed_line(cell: str, reason: str) -> str:
+    return f"{cell}: {reason} (log: `{CELLS}/{cell}/{LOG}`)"
+
+
+def _grid(table: Sequence[Sequence[str]]) -> str:
+    lines = [table[0], ["---"] + ["---:"] * (len(table[0]) - 1), *table[1:]]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _means_only(summary: Summary, values: dict[paper.Column, float]) -> list[str]:
+    return [text for column in summary.columns for text in (_figure(values.get(column)), "", "")]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else number_text(value)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else number_text(value, 6, minus="-")

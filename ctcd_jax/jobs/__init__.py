@@ -1,0 +1,1 @@
+"""Work for several processes, and what is shown of it."""

@@ -1,0 +1,226 @@
+"""Jobs in worker processes, several at once, each with its log: one that fails or dies takes nothing else along."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ctcd_jax.runtime.allocator import keep_freed_memory
+from ctcd_jax.runtime.cores import available_cores
+from ctcd_jax.runtime.stopping import SIGNALS
+
+GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
+_LOOK_EVERY = 0.5  # seconds
+
+# Called with a job and a function that is told the share of it that is done.
+Work = Callable[[Any, Callable[[float], None]], Any]
+
+
+class Outcome(NamedTuple):
+    """How a job ended; `error` is the line that says why it failed."""
+
+    job: Any
+    result: Any
+    error: str | None
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Any],
+    log_of: Callable[[Any], Path],
+    environments: Sequence[Mapping[str, str]],
+    look: Callable[[Mapping[int, float]], None],
+) -> Iterator[Outcome]:
+    """Yields the outcomes of all jobs as they end.
+
+    Args:
+      work: a function of a module, called in another process.
+      log_of: the file, in a folder that is there, that takes what the job prints, and the traceback of one that fails.
+      environments: one process for each, with these variables; none: all jobs run in this process, to be debugged.
+      look: called every half second with {index of a running job: the share of it that is done}.
+    """
+    if not environments:
+        for index, job in enumerate(jobs):
+            yield Outcome(job, *attempt(work, job, lambda done, index=index: look({index: done})))
+        return
+    waiting = list(enumerate(jobs))[::-1]
+    # None has a process yet: whatever stops us while they start, those that have are known and ended.
+    workers = [_Worker(work, environment) for environment in environments[: len(jobs)]]
+    try:
+        while waiting or any(worker.job is not None for worker in workers):
+            for worker in workers:
+                if worker.job is None and waiting:
+                    worker.give(*waiting.pop(), log_of)
+            wait([worker.pipe for worker in workers if worker.job is not None], _LOOK_EVERY)
+            yield from [outcome for worker in workers if (outcome := worker.look())]
+            look({worker.index: worker.done for worker in workers if worker.job is not None})
+    finally:
+        for worker in workers:
+            worker.kill()  # a stopped run must not go on behind the user's back
+
+
+def attempt(work: Work, job: Any, progress: Callable[[float], None]) -> tuple[Any, str | None]:
+    """Returns (result, None) or, with the traceback printed, (None, what went wrong in one line)."""
+    try:
+        return work(job, progress), None
+    except Exception as error:
+        with contextlib.suppress(OSError):  # where there is no room for it, the line below is all there is
+            traceback.print_exc()
+        text = " ".join(str(error).split())
+        return None, f"{type(error).__name__}: {text[:300]}"
+
+
+def environments(jobs: int | None, count: int) -> list[dict[str, str]]:
+    """Returns the variables of each of the worker processes that `count` jobs of fine-tuning want; none for `jobs` 0.
+
+    Args:
+      jobs: processes; None: one a GPU or, on CPUs, one a core as far as memory allows.
+    """
+    import psutil
+    import torch
+
+    cores = available_cores()
+    if gpus := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else [str(index) for index in range(gpus)]
+        jobs = gpus if jobs is None else jobs
+        return [{"CUDA_VISIBLE_DEVICES": devices[index % gpus], **_on_cores(cores, jobs)} for index in range(jobs)]
+    if jobs is None:
+        room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES_A_JOB)
+        jobs = max(1, min(cores, count, room))
+    return [_on_cores(cores, jobs)] * jobs
+
+
+def _on_cores(cores: int, jobs: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(max(1, cores // max(jobs, 1))), "TOKENIZERS_PARALLELISM": "false"}
+
+
+class _Worker:
+    """A process and the job it is at; a process that died is replaced when there is another job for it."""
+
+    def __init__(self, work: Work, environment: Mapping[str, str]):
+        self._work, self._environment = work, dict(environment)
+        self.job, self.index, self.done = None, -1, 0.0
+        self._process = None
+
+    def give(self, index: int, job: Any, log_of: Callable[[Any], Path]) -> None:
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        self.index, self.job, self.done = index, job, 0.0
+        with contextlib.suppress(OSError):  # it has died meanwhile, which `look` will find
+            self.pipe.send((job, log_of(job)))
+
+    def look(self) -> Outcome | None:
+        """Reads what the process has said; returns the outcome if its job has ended."""
+        while self.job is not None and self.pipe.poll():
+            try:
+                kind, value = self.pipe.recv()
+            except (EOFError, OSError):
+                self._process.join()
+                return self._ended(None, _death(self._process.exitcode))
+            if kind == "done":
+                if value[1] is not None:
+                    self.kill()  # a GPU's error stays in the process, and would fail every job that follows
+                return self._ended(*value)
+            self.done = value
+        return None
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
+
+    def _ended(self, result: Any, error: str | None) -> Outcome:
+        job, self.job = self.job, None
+        return Outcome(job, result, error)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, self._work, self._environment)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        resource_tracker.ensure_running()  # by itself it would let the signals through again
+        # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()  # so that its end is noticed here
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        return f"its process was killed by {signal.Signals(-code).name}{hint}"
+    return f"its process ended with code {code}"
+
+
+def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the parent stops its workers itself
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
+    while True:
+        job, log = pipe.recv()
+        try:
+            with _printing_to(log):
+                outcome = attempt(work, job, _seldom(lambda done: pipe.send(("progress", done))))
+        except OSError as error:
+            outcome = None, f"{log}: {error.strerror}"
+        pipe.send(("done", outcome))
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _seldom(say: Callable[[float], None]) -> Callable[[float], None]:
+    last = 0.0
+
+    def maybe(done: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > _LOOK_EVERY:
+            last = time.monotonic()
+            say(done)
+
+    return maybe
+
+
+@contextlib.contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    """Sends both standard streams to a file, what libraries written in C print included."""
+    with path.open("w") as file:
+        kept = [os.dup(stream) for stream in (1, 2)]
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        try:
+            yield
+        finally:
+            _flush_or_drop()
+            for stream, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def _flush_or_drop() -> None:
+    """Writes out what was printed; what a full disk does not take is lost, and no reason to lose a result."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), number)
+            stream.flush()

@@ -1,0 +1,33 @@
+"""The kit of which pages are made: elements of HTML, drawings, tables with their values as CSV, and one style."""
+
+from ctcd_jax.page.elements import (
+    collapsed,
+    downloads,
+    figure,
+    folded,
+    grid,
+    heading,
+    legend,
+    page,
+    paragraph,
+    plain,
+    section,
+    slug,
+    table,
+)
+
+__all__ = [
+    "collapsed",
+    "downloads",
+    "figure",
+    "folded",
+    "grid",
+    "heading",
+    "legend",
+    "page",
+    "paragraph",
+    "plain",
+    "section",
+    "slug",
+    "table",
+]

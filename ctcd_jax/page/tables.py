@@ -1,0 +1,86 @@
+"""Tables and curves as CSV that a page carries within itself, as links that save a file without a network."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import quote
+
+from ctcd_jax import page
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading on the page, its name in the CSV, and how the page shows a value (None is a dash).
+
+    A column without a heading is in the CSV alone.
+    """
+
+    heading: str
+    name: str
+    show: Callable[[object], str] = str
+
+
+def data_table(
+    file: str, columns: Sequence[Column], rows: Iterable[Sequence], caption: str = "", names: int = 1
+) -> str:
+    """Returns a table as HTML with a link to its values, unrounded, as `file`.csv.
+
+    Args:
+      rows: values in the order of `columns`, numbers as numbers.
+      names: how many of the columns shown head the rows.
+    """
+    rows = list(rows)
+    shown = [index for index, column in enumerate(columns) if column.heading]
+    words = {
+        place
+        for place, index in enumerate(shown)
+        if all(isinstance(row[index], str | None) for row in rows) and any(row[index] for row in rows)
+    }
+    body = [[MISSING if row[index] is None else columns[index].show(row[index]) for index in shown] for row in rows]
+    head = [columns[index].heading for index in shown]
+    link = download(file, [column.name for column in columns], rows)
+    return page.table([head, *body], caption, names, [link], words)
+
+
+def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Returns a link that saves rows as `file`.csv: UTF-8, a header line, "." in numbers, nothing where None is."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    return download_text(file, text.getvalue())
+
+
+def download_text(file: str, text: str) -> str:
+    """Returns a link that saves a CSV that has been written already."""
+    name = f"{page.slug(file)}.csv"
+    data = quote(page.plain(text), safe=",:;/()*!~@$=+")
+    return f'<a download="{escape(name)}" href="data:text/csv;charset=utf-8,{data}">{escape(name)}</a>'
+
+
+def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
+    """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
+    return lambda value: rounded(scale * value, digits).replace("-", "−") + unit
+
+
+def rounded(value: float, digits: int) -> str:
+    """Returns a number with so many digits after the point; what rounds to nothing has no sign."""
+    text = f"{value:,.{digits}f}"
+    return text.removeprefix("-") if text.strip("-0.,") == "" else text
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def millions(value: float) -> str:
+    return f"{value / 1e6:,.2f} M"
+
+
+def hours(value: float) -> str:
+    """Shows hours as h:mm:ss."""
+    minutes, seconds = divmod(round(3600 * value), 60)
+    whole, minutes = divmod(minutes, 60)
+    return f"{whole}:{minutes:02}:{seconds:02}"

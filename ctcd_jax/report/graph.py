@@ -1,0 +1,183 @@
+"""Draws a cohort: its members as boxes, who teaches whom as labelled arrows, in SVG."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+from ctcd_jax.report.shapes import member_shapes
+
+BOX_WIDTH, BOX_HEIGHT = 164, 84
+WIDTH = 440
+LINE = 16
+BEND = 34
+DIVERGENCES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jensen_shannon": "Jensen–Shannon"}
+
+Position = tuple[float, float]
+
+
+def cohort_graph(name: str, config: dict) -> str:
+    """Returns the cohort of a run's config.json as an <svg> element; frozen members are dashed.
+
+    Args:
+      name: of the run; distinct on the page.
+      config: with `members`, `edges` and, for the sizes, `resolved.models`.
+    """
+    members, edges = config["members"], config.get("edges") or []
+    places, height = _layout(list(members))
+    shapes = member_shapes(config)
+    marker = f"tip-{escape(name)}"
+    drawn = [_arrow(edge, edges, places, marker) for edge in edges]
+    # All labels after all arrows, so that none is crossed out.
+    arrows = "".join(path for path, _ in drawn) + "".join(label for _, label in drawn)
+    boxes = "".join(_box(member, members[member], shapes[member], places[member]) for member in members)
+    tip = (
+        f'<marker id="{marker}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto" '
+        f'markerUnits="userSpaceOnUse"><path class="tip" d="M0 0.5L10 5L0 9.5Z"/></marker>'
+    )
+    return (
+        f'<svg class="cohort" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(describe(config))}">'
+        f'<defs>{tip}</defs><g class="edges">{arrows}</g>{boxes}</svg>'
+    )
+
+
+def describe(config: dict) -> str:
+    """Returns the graph in words: "teacher (trainable), student (trainable); teacher teaches student, weight 1"."""
+    members = ", ".join(
+        f"{name} ({'trainable' if member.get('trainable', True) else 'frozen'})"
+        for name, member in config["members"].items()
+    )
+    edges = [
+        f"{edge['source']} teaches {edge['target']}, weight {_number(edge.get('weight', 1.0))}"
+        for edge in config.get("edges") or []
+    ]
+    return "; ".join([members, *edges])
+
+
+def _layout(names: Sequence[str]) -> tuple[dict[str, Position], float]:
+    """Centres of the boxes, and the height of the drawing.
+
+    The first member, by custom the teacher, stands on top; rows stay narrow so that a telephone shows them legibly.
+    """
+    middle, top = WIDTH / 2, BOX_HEIGHT / 2 + 4
+    if len(names) <= 2:
+        below = top + BOX_HEIGHT + 92
+        places = dict(zip(names, [(middle, top), (middle, below)], strict=False))
+        return places, (top if len(names) == 1 else below) + BOX_HEIGHT / 2 + 4
+    if len(names) == 3:
+        below = top + BOX_HEIGHT + 104
+        left, right = BOX_WIDTH / 2 + 4, WIDTH - BOX_WIDTH / 2 - 4
+        places = dict(zip(names, [(middle, top), (left, below), (right, below)], strict=True))
+        return places, below + BOX_HEIGHT / 2 + 40
+    radius_x, radius_y = (WIDTH - BOX_WIDTH) / 2 - 4, 84 * len(names) / 2
+    places = {}
+    for index, name in enumerate(names):
+        sine, cosine = (function(2 * math.pi * index / len(names)) for function in (math.sin, math.cos))
+        # A ring, squarer than an ellipse, on which two boxes of the last row would overlap.
+        across = math.copysign(abs(sine) ** 0.4, sine)
+        places[name] = middle + radius_x * across, top + radius_y * (1 - cosine)
+    return places, max(y for _, y in places.values()) + BOX_HEIGHT / 2 + 40
+
+
+def _box(name: str, member: dict, shape: dict, centre: Position) -> str:
+    x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
+    trainable = member.get("trainable", True)
+    layers, hidden, parameters = (shape.get(key) for key in ("layers", "hidden", "parameters"))
+    size = [f"{layers} {'layer' if layers == 1 else 'layers'}" if layers else "", f"hidden {hidden}" if hidden else ""]
+    lines = [
+        ", ".join(filter(None, size)),
+        f"{_millions(parameters)} parameters" if parameters else "",
+        f"hard loss × {_number(member.get('hard_weight', 1.0))}" if trainable else "frozen",
+    ]
+    shown = [line for line in lines if line]
+    start = centre[1] - LINE * len(shown) / 2 + 3
+    text = "".join(
+        f'<text class="detail" x="{centre[0]:.1f}" y="{start + 3 + LINE * index:.1f}">{escape(line)}</text>'
+        for index, line in enumerate(shown, start=1)
+    )
+    return (
+        f'<g class="{"member" if trainable else "member frozen"}"><rect x="{x:.1f}" y="{y:.1f}" width="{BOX_WIDTH}" '
+        f'height="{BOX_HEIGHT}" rx="10"/><text class="name" x="{centre[0]:.1f}" y="{start:.1f}">{escape(name)}</text>'
+        f"{text}</g>"
+    )
+
+
+def _arrow(edge: dict, edges: Sequence[dict], places: Mapping[str, Position], marker: str) -> tuple[str, str]:
+    source, target = places[edge["source"]], places[edge["target"]]
+    opposite = any((other["source"], other["target"]) == (edge["target"], edge["source"]) for other in edges)
+    side = _side(source, target, places, opposite)
+    bend = 2 * BEND if opposite else 0
+    control = tuple((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
+    curve = _bezier(source, control, target)
+    start = next(t for t in _steps() if not _inside(curve(t), source))
+    end = next(t for t in reversed(_steps()) if not _inside(curve(t), target))
+    # The part between the boxes, by the rule for cutting a quadratic curve.
+    (x0, y0), (x1, y1) = curve(start), curve(end)
+    cx, cy = (
+        (1 - start) * (1 - end) * a + (start + end - 2 * start * end) * c + start * end * b
+        for a, c, b in zip(source, control, target, strict=True)
+    )
+    path = (
+        f'<path class="edge" d="M{x0:.1f} {y0:.1f}Q{cx:.1f} {cy:.1f} {x1:.1f} {y1:.1f}" marker-end="url(#{marker})"/>'
+    )
+    return path, _edge_text(edge, curve((start + end) / 2), side)
+
+
+def _edge_text(edge: dict, middle: Position, side: Position) -> str:
+    divergence = edge.get("divergence", "forward_kl")
+    tau = f"τ {_number(edge.get('temperature', 1.0))}" + (", × τ²" if edge.get("tau_squared") else "")
+    lines = [f"weight {_number(edge.get('weight', 1.0))}", DIVERGENCES.get(divergence, divergence), tau]
+    extra = [
+        edge.get(key) for key, usual in (("positions", "masked"), ("signal", "logits")) if edge.get(key, usual) != usual
+    ]
+    lines += [", ".join(extra)] if extra else []
+    if abs(side[0]) < 0.3:  # a level arrow has room above or below it
+        lines = [lines[0], ", ".join(lines[1:])]
+        anchor, x = "middle", middle[0]
+        y = middle[1] + (LINE + 4 if side[1] > 0 else -9 - LINE)
+    else:
+        anchor = "start" if side[0] > 0 else "end"
+        half = LINE * (len(lines) - 1) / 2
+        # A slanting arrow comes nearer at the first or last line: stand back by as much.
+        x = middle[0] + math.copysign(10 + half * abs(side[1] / side[0]), side[0])
+        y = middle[1] - half + 5
+    return "".join(
+        f'<text class="{"weight" if index == 0 else "detail"}" x="{x:.1f}" y="{y + LINE * index:.1f}" '
+        f'style="text-anchor:{anchor}">{escape(line)}</text>'
+        for index, line in enumerate(lines)
+    )
+
+
+def _side(source: Position, target: Position, places: Mapping[str, Position], opposite: bool) -> Position:
+    """Unit vector across the edge: to its right where an opposite edge keeps to its own right, else outward."""
+    dx, dy = target[0] - source[0], target[1] - source[1]
+    length = math.hypot(dx, dy)
+    normal = -dy / length, dx / length
+    if opposite:
+        return normal
+    centre = [sum(place[axis] for place in places.values()) / len(places) for axis in (0, 1)]
+    outward = sum(n * ((a + b) / 2 - c) for n, a, b, c in zip(normal, source, target, centre, strict=True))
+    return normal if outward > 1e-9 else (-normal[0], -normal[1])
+
+
+def _bezier(a: Position, control: Position, b: Position) -> Callable[[float], Position]:
+    def point(t: float) -> Position:
+        return tuple((1 - t) ** 2 * p + 2 * t * (1 - t) * c + t**2 * q for p, c, q in zip(a, control, b, strict=True))
+
+    return point
+
+
+def _steps() -> list[float]:
+    return [index / 400 for index in range(401)]
+
+
+def _inside(point: Position, centre: Position) -> bool:
+    margin = 3
+    return abs(point[0] - centre[0]) < BOX_WIDTH / 2 + margin and abs(point[1] - centre[1]) < BOX_HEIGHT / 2 + margin
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number:,}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

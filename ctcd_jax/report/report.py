@@ -1,0 +1,89 @@
+"""One HTML page that shows what ran and what came of it, readable without a network: `ctcd report`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ctcd_jax import page
+from ctcd_jax.artifacts.collect import Artifacts, collect
+from ctcd_jax.errors import UserError, warn
+from ctcd_jax.files import write_whole
+from ctcd_jax.page.tables import Column, data_table
+from ctcd_jax.report.sections.cost import cost, to_reproduce
+from ctcd_jax.report.sections.finetuning import fine_tuning
+from ctcd_jax.report.sections.serving import exports, latency
+from ctcd_jax.report.sections.training import cohorts, curves, last_validation
+
+TITLE = "Co-training and co-distillation"
+
+
+def left_out(artifacts: Artifacts) -> list[str]:
+    rows = [(entry.path, entry.reason) for entry in artifacts.left_out]
+    columns = [Column("file", "file"), Column("why", "why")]
+    note = "Found, but damaged, unreadable or of another program or version; nothing of it is on this page."
+    return [page.paragraph(note, "note"), data_table("left-out", columns, rows, "Left out")] if rows else []
+
+
+SECTIONS = {
+    "Left out": left_out,
+    "What ran": cohorts,
+    "Training curves": curves,
+    "Last validation": last_validation,
+    "Fine-tuning": fine_tuning,
+    "Latency": latency,
+    "Exported checkpoints": exports,
+    "Cost": cost,
+    "To reproduce": to_reproduce,
+}
+
+
+def report(
+    directories: Sequence[Path],
+    out: Path,
+    log: Callable[[str], None] = print,
+    warn: Callable[[str], None] = warn,
+) -> Path:
+    """Writes a self-contained HTML page on all runs, results, latency files and exports below `directories`.
+
+    What is damaged or foreign is left out, which the page says, and `warn`. The same artifacts give the same bytes:
+    the page bears no date.
+
+    Raises:
+      UserError: a directory holds nothing to report, nothing that was found can be used, or `out` is a directory.
+    """
+    if out.is_dir():
+        raise UserError(f"--out {out}: a directory; give a file, such as {out / 'report.html'}")
+    artifacts = collect(directories, warn)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, render(artifacts))
+    log(f"{out}: {page.plain(lead(artifacts))}")
+    return out
+
+
+def render(artifacts: Artifacts) -> str:
+    """Returns the page as HTML; sections without anything to show are left out."""
+    parts = {title: found for title, section in SECTIONS.items() if (found := section(artifacts))}
+    sections = [page.section(title, *found) for title, found in parts.items()]
+    return page.page(TITLE, lead(artifacts), sections, contents=list(parts))
+
+
+def lead(artifacts: Artifacts) -> str:
+    """Returns what was found in one sentence."""
+    parts = []
+    if artifacts.runs:
+        parts.append(f"{_count(len(artifacts.runs), 'training run')} ({', '.join(artifacts.runs)})")
+    if rows := [row for results in artifacts.results.values() for row in results.rows]:
+        models, tasks, seeds = (len({row[key] for row in rows}) for key in ("model", "task", "seed"))
+        parts.append(f"{_count(models, 'model')} fine-tuned on {_count(tasks, 'task')} from {_count(seeds, 'seed')}")
+    if failed := sum(len(results.failed) for results in artifacts.results.values()):
+        parts.append(f"{_count(failed, 'cell')} that failed")
+    if measured := {model["name"] for content in artifacts.latencies.values() for model in content["models"]}:
+        parts.append(f"the latency of {_count(len(measured), 'model')}")
+    if artifacts.exports:
+        parts.append(_count(len(artifacts.exports), "exported checkpoint"))
+    if artifacts.left_out:
+        parts.append(f"{_count(len(artifacts.left_out), 'file')} left out")
+    return f"This page reports {'; '.join(parts)}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

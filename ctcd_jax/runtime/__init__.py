@@ -1,0 +1,1 @@
+"""The process and its machine: memory, compiled programs, hardware, signals, other processes."""
