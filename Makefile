@@ -25,6 +25,7 @@ quickstart: install ## Text in, distilled student out, on this machine's own doc
 lint: install ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: test
 test: lint ## Check style and run the tests (10 minutes on 2 cores)

@@ -1,6 +1,6 @@
 """The model card of an export: `ctcd.json`, the facts, and `README.md`, written from them for people and the hub.
 
-This floor knows JSON and text: `training` gives the facts when it exports a member, `evaluation` what it measured.
+It knows JSON and text: `training` gives the facts when it exports a member, `evaluation` what it measured.
 """
 
 from ctcd_jax.card.document import Measured, write_card
