@@ -374,11 +374,11 @@ def _prepare(options, overrides) -> int:
 
 def _inspect(options, _) -> int:
     from ctcd_jax.inspection.corpus import inspect
-    from ctcd_jax.training.questions import validation_questions
+    from ctcd_jax.training.validation_masks import mask_validation_rows
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = max(60, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 100
-    inspect(options.directory, validation_questions, options.html, options.rows, log=say, colour=colour, width=width)
+    inspect(options.directory, mask_validation_rows, options.html, options.rows, log=say, colour=colour, width=width)
     return 0
 
 
@@ -397,7 +397,7 @@ def _train(options, overrides) -> int:
     if options.plan:
         plan(config, log=say, workdir=options.workdir, change=options.change)
     else:
-        train(config, options.workdir, log=say, began=began, change=options.change)
+        train(config, options.workdir, log=say, start=began, change=options.change)
     return 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH, DPI = 9.0, 100  # inches; 900 pixels
-OURS, PEER, LIMIT, TARGET = "#2f6db3", "#b9b4a8", "#1d1d1d", "#c8502d"
+OWN, PEER, LIMIT, TARGET = "#2f6db3", "#b9b4a8", "#1d1d1d", "#c8502d"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
 
 def _draw(axis, panel: Panel) -> None:
     for row, bar in enumerate(panel.bars):
-        axis.barh(row, bar.value, height=0.66, color=PEER if bar.peer else OURS)
+        axis.barh(row, bar.value, height=0.66, color=PEER if bar.peer else OWN)
         axis.plot([bar.low, bar.high], [row, row], color=LIMIT, linewidth=1)
         for value, colour in ((bar.limit, LIMIT), (bar.target, TARGET)):
             if value is not None:
@@ -73,7 +73,7 @@ def _legend(panels: Sequence[Panel]) -> list:
 
     bars = [bar for panel in panels for bar in panel.bars]
     known = (
-        (Patch(color=OURS, label="ours"), any(not bar.peer for bar in bars)),
+        (Patch(color=OWN, label="ours"), any(not bar.peer for bar in bars)),
         (Patch(color=PEER, label="peer"), any(bar.peer for bar in bars)),
         (
             Line2D([], [], color=LIMIT, linewidth=2.5, label="limit, by FLOPs"),

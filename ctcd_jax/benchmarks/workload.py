@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctcd_jax.config import PRESETS, Experiment, OptimizerSettings, TrainSettings
-from ctcd_jax.config.init_spec import Source
+from ctcd_jax.config.init_spec import Init
 from ctcd_jax.data import TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.models import BertConfig
@@ -91,7 +91,7 @@ def experiment(case: Case) -> Experiment:
         seed=0,
         cohort=cohort,
         models={name: BertConfig(VOCABULARY, layers[name], *width, **dropout) for name in cohort.members},
-        sources={name: Source("scratch") for name in cohort.members},
+        sources={name: Init("scratch") for name in cohort.members},
         optimizers={name: OptimizerSettings(warmup_fraction=0, schedule="constant") for name in cohort.trainable},
         train=TrainSettings(
             steps=1000,

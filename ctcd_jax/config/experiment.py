@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ctcd_jax.config.check import OPTIMIZER_RANGES
-from ctcd_jax.config.init_spec import Source
+from ctcd_jax.config.init_spec import Init
 from ctcd_jax.distill import Cohort
 from ctcd_jax.models import BertConfig
 from ctcd_jax.ranges import require
@@ -61,7 +61,7 @@ class Experiment:
     seed: int
     cohort: Cohort
     models: Mapping[str, BertConfig]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Init]
     optimizers: Mapping[str, OptimizerSettings]
     train: TrainSettings
     batch_size: int

@@ -16,7 +16,7 @@ KINDS = ("scratch", "hf", "run", "layers")
 
 
 @dataclass(frozen=True)
-class Source:
+class Init:
     """A parsed `init`. `location` is the directory (hf, run) or the member (layers) it names.
 
     Attributes:
@@ -36,32 +36,32 @@ class Source:
         return self.kind + (f":{self.location}" if self.location else "") + (f"#{detail}" if detail else "")
 
 
-def parse_init(name: str, init: str, members: Mapping) -> Source:
+def parse_init(name: str, init: str, members: Mapping) -> Init:
     """Parses `members.NAME.init`. Raises UserError that names the field."""
     field = f"members.{name}.init"
     kind, _, rest = init.partition(":")
     if kind not in KINDS:
         raise UserError(f"{field}: no kind '{kind}' in '{init}'{did_you_mean(kind, KINDS)}")
     if kind == "scratch":
-        return Source("scratch")
+        return Init("scratch")
     location, _, detail = rest.rpartition("#") if "#" in rest else (rest, "", "")
     if not location:
         raise UserError(f"{field}: '{init}' names nothing after '{kind}:'")
     if kind == "hf":
-        return Source("hf", rest)
+        return Init("hf", rest)
     if kind == "run":
         if not detail:
             raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
-        return Source("run", location, member=detail)
+        return Init("run", location, member=detail)
     if location not in members or location == name:
         others = [other for other in members if other != name]
         raise UserError(f"{field}: no other member '{location}'{did_you_mean(location, others)}")
     if not all(part.strip().isdigit() for part in detail.split(",")):
         raise UserError(f"{field}: '{init}' names no layers; write e.g. layers:{location}#0,2,4")
-    return Source("layers", location, layers=tuple(int(part) for part in detail.split(",")))
+    return Init("layers", location, layers=tuple(int(part) for part in detail.split(",")))
 
 
-def source_config(source: Source, models: Mapping[str, BertConfig], corpus: Corpus) -> BertConfig | None:
+def source_config(source: Init, models: Mapping[str, BertConfig], corpus: Corpus) -> BertConfig | None:
     """Returns the shape that a source gives, None for scratch. Raises UserError if its tokenizer is not the corpus's.
 
     A vocabulary that was padded (to a multiple of 64, say) counts without the rows beyond the tokenizer's ids.

@@ -6,6 +6,7 @@ What a field may hold, and the range of every number, is in `check`.
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.config.builders import SIZES, edge, experiment, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields
 from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
-from ctcd_jax.config.init_spec import Source, parse_init, recorded_shape, source_config
+from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
@@ -27,13 +28,13 @@ SCHEDULES = ("linear", "cosine", "constant")
 
 
 def resolve(
-    config: ConfigDict, corpus: Corpus, devices: int = 1, begun: Mapping[str, dict] | None = None
+    config: ConfigDict, corpus: Corpus, devices: int = 1, recorded: Mapping[str, dict] = MappingProxyType({})
 ) -> Experiment:
     """Checks a config against the corpus and the number of devices, and fills in what follows from them.
 
     Args:
-      begun: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started from
-        need not be there any more.
+      recorded: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started
+        from need not be there any more.
 
     Raises:
       UserError: one line that names the field and the fix.
@@ -43,7 +44,8 @@ def resolve(
     sources = {name: _source(name, fields, members) for name, fields in members.items()}
     models = {}
     for name in _bases_first(sources):
-        known = recorded_shape(f"config.json: resolved.models.{name}", begun[name]) if name in (begun or {}) else None
+        place = f"config.json: resolved.models.{name}"
+        known = recorded_shape(place, recorded[name]) if name in recorded else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
     train = _train(config, corpus)
     if train.attention == "cudnn":
@@ -69,7 +71,7 @@ def check(config: ConfigDict) -> None:
     check_fields(config, experiment("smoke"), member(), edge("a", "b"))
 
 
-def _source(name: str, fields: dict, members: dict) -> Source:
+def _source(name: str, fields: dict, members: dict) -> Init:
     init = fields["init"] or ("scratch" if fields["trainable"] else None)
     if init in (None, "scratch") and not fields["trainable"]:
         raise UserError(
@@ -79,7 +81,7 @@ def _source(name: str, fields: dict, members: dict) -> Source:
     return parse_init(name, init, members)
 
 
-def _bases_first(sources: Mapping[str, Source]) -> list[str]:
+def _bases_first(sources: Mapping[str, Init]) -> list[str]:
     """Returns the members such that those whose layers are copied come before those that copy them."""
     order: list[str] = []
     while len(order) < len(sources):
@@ -93,9 +95,7 @@ def _bases_first(sources: Mapping[str, Source]) -> list[str]:
     return order
 
 
-def _model(
-    name: str, fields: dict, source: Source, models: dict, corpus: Corpus, known: BertConfig | None
-) -> BertConfig:
+def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, known: BertConfig | None) -> BertConfig:
     """The member's shape: as configured, or as what it starts from; both must agree."""
     base = known if known and source.kind != "scratch" else source_config(source, models, corpus)
     sizes = {key: fields[key] for key in SIZES if fields[key] is not None}

@@ -37,7 +37,7 @@ from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
-from ctcd_jax.data.whole import Unseen, Whole, check_utf8, counted, merge, tokenizer_sentences
+from ctcd_jax.data.whole import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.jobs.workers import interruptible, run_tasks
@@ -169,7 +169,7 @@ class _Preparation:
                     )
         return self._assemble(out, tokenizer, splits, whole.sources, dropped)
 
-    def _read_all(self) -> tuple[list[ReadPart], Whole]:
+    def _read_all(self) -> tuple[list[ReadPart], PartTotals]:
         self._read(self.parts)
         reads = [ReadPart(self.workspace, part) for part in self.parts]
         with self._own_errors():
@@ -181,7 +181,7 @@ class _Preparation:
             raise
         return reads, whole
 
-    def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], Whole]:
+    def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], PartTotals]:
         """Where chance has held out nothing of a little text, holds out what it came nearest to."""
         smallest = min(read.smallest_draw for read in reads if read.smallest_draw is not None)
         self.parts = [
@@ -262,13 +262,13 @@ class _Preparation:
         return tasks
 
     def _write_validation(
-        self, whole: Whole, reads: Sequence[ReadPart], tokenizer: Path
+        self, whole: PartTotals, reads: Sequence[ReadPart], tokenizer: Path
     ) -> tuple[RowFiles, Counter[str], Counter[str]]:
         """Writes the held-out sentences that training does not have."""
         directory = self.workspace / "validation"
         shutil.rmtree(directory, ignore_errors=True)
         dropped: Counter[str] = Counter()
-        unseen = Unseen(whole.held_out, reads, self.recipe.deduplicate, dropped)
+        unseen = HeldOutFilter(whole.held_out, reads, self.recipe.deduplicate, dropped)
         files = (
             unseen.documents(documents) for _, documents in groupby(whole.held_out, key=lambda document: document.file)
         )

@@ -26,7 +26,7 @@ LEAST_EXPECTED = 1e-3
 
 
 @dataclass
-class Whole:
+class PartTotals:
     """What all parts together say.
 
     Attributes:
@@ -40,7 +40,7 @@ class Whole:
     dropped: Counter[str]
 
 
-def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> Whole:
+def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartTotals:
     """Adds up what the parts say, and chooses the held-out documents.
 
     Raises:
@@ -67,7 +67,7 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> Whole
     held_out = pool.documents()
     _check_held_out(recipe, len(held_out), training)
     dropped["validation_surplus"] += pool.surplus
-    return Whole(held_out, sources, dropped)
+    return PartTotals(held_out, sources, dropped)
 
 
 def _check_held_out(recipe: Recipe, held_out: int, training: Counter[str]) -> None:
@@ -131,7 +131,7 @@ def tokenizer_sentences(reads: Sequence[ReadPart], duplicates: Path | None) -> I
         first += count
 
 
-class Unseen:
+class HeldOutFilter:
     """Takes from held-out documents the sentences that training has, and, if asked, those that occurred before."""
 
     def __init__(

@@ -2,6 +2,6 @@
 
 from ctcd_jax.distill.cohort import Cohort, Edge, Member
 from ctcd_jax.distill.fused import cohort_loss
-from ctcd_jax.distill.objective import Signals, cohort_terms
+from ctcd_jax.distill.objective import Outputs, cohort_terms
 
-__all__ = ["Cohort", "Edge", "Member", "Signals", "cohort_loss", "cohort_terms"]
+__all__ = ["Cohort", "Edge", "Member", "Outputs", "cohort_loss", "cohort_terms"]

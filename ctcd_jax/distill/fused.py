@@ -1,6 +1,6 @@
 """The cohort's losses and their gradients in one pass over the tokens, without autodiff and without stored logits.
 
-`objective.cohort_losses` is the definition; this is the same function for members given as `Signals`, made for speed.
+`objective.cohort_losses` is the definition; this is the same function for members given as `Outputs`, made for speed.
 With p_m = softmax(z_m / tau) and label y, the gradient of each loss with respect to its learner's logits is known:
 
     hard loss of m                p_m - y                                       (tau = 1)
@@ -24,22 +24,22 @@ import jax.numpy as jnp
 
 from ctcd_jax.distill import objective
 from ctcd_jax.distill.cohort import Cohort
-from ctcd_jax.distill.objective import LOG_2, Losses, Signals, Terms, check_outputs, denominators, member_losses
+from ctcd_jax.distill.objective import LOG_2, Losses, Outputs, Terms, check_outputs, denominators, member_losses
 from ctcd_jax.ops import accumulator, linear, over_rows
 
 CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a member at a vocabulary of 30,522
 
 
 def cohort_loss(
-    cohort: Cohort, outputs: Mapping[str, jax.Array | Signals], labels: jax.Array, weights: jax.Array
+    cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs], labels: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the loss of a whole batch, a scalar, and every term of `cohort_terms` as a mean. Arguments as there.
 
-    If every output is `Signals`, gradients are in closed form and no [N, V] array is stored; if one is logits, all are
+    If every output is `Outputs`, gradients are in closed form and no [N, V] array is stored; if one is logits, all are
     computed by autodiff of `objective.cohort_losses`. The numbers are the same.
     """
     totals = denominators(labels, weights)
-    if all(isinstance(output, Signals) for output in outputs.values()):
+    if all(isinstance(output, Outputs) for output in outputs.values()):
         losses, terms = cohort_losses(cohort, outputs, labels, weights, totals, CHUNK)
     else:
         losses, terms = objective.cohort_losses(cohort, outputs, labels, weights, totals)
@@ -48,7 +48,7 @@ def cohort_loss(
 
 def cohort_losses(
     cohort: Cohort,
-    outputs: Mapping[str, Signals],
+    outputs: Mapping[str, Outputs],
     labels: jax.Array,
     weights: jax.Array,
     totals: Mapping[str, jax.Array],
@@ -86,64 +86,68 @@ def cohort_losses(
         x = jnp.pad(x, padding, constant_values=fill)
         return jnp.moveaxis(x.reshape(groups, chunks, -1, *x.shape[2:]), 1, 0)  # [chunk, group, token, ...]
 
-    split_outputs = {name: Signals(split(output.hidden), output.head) for name, output in outputs.items()}
-    learning = {name: split_outputs[name] for name in cohort.trainable}
-    taught = {name: split_outputs[name] for name in cohort.frozen}
-    return _losses(cohort, learning, taught, split(labels, fill=-100), split(weights), dict(totals))
+    split_outputs = {name: Outputs(split(output.hidden), output.head) for name, output in outputs.items()}
+    trainable = {name: split_outputs[name] for name in cohort.trainable}
+    frozen = {name: split_outputs[name] for name in cohort.frozen}
+    return _losses(cohort, trainable, frozen, split(labels, fill=-100), split(weights), dict(totals))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _losses(cohort, learning, taught, labels, weights, totals):
-    terms, _ = _sums(cohort, learning, taught, labels, weights, totals, differentiate=False)
+def _losses(cohort, trainable, frozen, labels, weights, totals):
+    terms, _ = _sums(cohort, trainable, frozen, labels, weights, totals, differentiate=False)
     return member_losses(cohort, terms, totals), terms
 
 
-def _losses_forward(cohort, learning, taught, labels, weights, totals):
-    terms, gradients = _sums(cohort, learning, taught, labels, weights, totals, differentiate=True)
-    like = {name: jnp.zeros((), signals.hidden.dtype) for name, signals in learning.items()}
+def _losses_forward(cohort, trainable, frozen, labels, weights, totals):
+    terms, gradients = _sums(cohort, trainable, frozen, labels, weights, totals, differentiate=True)
+    like = {name: jnp.zeros((), output.hidden.dtype) for name, output in trainable.items()}
     return (member_losses(cohort, terms, totals), terms), (gradients, like, totals)
 
 
 def _losses_backward(cohort, saved, cotangents):
     gradients, like, totals = saved
-    learning = {}
+    trainable = {}
     for name in cohort.trainable:
         # Only now are gradients as small as a mean's, and a float16 run's loss scale is in the cotangent.
         factor = cotangents[0][name] / totals["masked"]
         hidden, head = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
-        learning[name] = Signals(hidden.astype(like[name].dtype), head)
-    return learning, None, None, None, None
+        trainable[name] = Outputs(hidden.astype(like[name].dtype), head)
+    return trainable, None, None, None, None
 
 
 _losses.defvjp(_losses_forward, _losses_backward)
 
 
-def _sums(cohort, learning, taught, labels, weights, totals, differentiate) -> tuple[Terms, dict[str, Signals]]:
+def _sums(cohort, trainable, frozen, labels, weights, totals, differentiate) -> tuple[Terms, dict[str, Outputs]]:
     """Returns the terms, and the learners' gradients times `totals["masked"]`, in (at least) float32."""
-    outputs = learning | taught
-    low = {name: signals.head[0].astype(signals.hidden.dtype) for name, signals in outputs.items()}
+    outputs = trainable | frozen
+    kernels = {name: output.head[0].astype(output.hidden.dtype) for name, output in outputs.items()}
 
     def of_chunk(chunk) -> tuple[tuple[Terms, dict], dict]:
         hidden, labels, weights = chunk
-        logits = {name: linear(x, low[name], outputs[name].head[1], accumulator(x.dtype)) for name, x in hidden.items()}
+        logits = {
+            name: linear(x, kernels[name], outputs[name].head[1], accumulator(x.dtype)) for name, x in hidden.items()
+        }
         flat = {name: z.reshape(-1, z.shape[-1]) for name, z in logits.items()}
-        terms, slopes = _token_sums(cohort, flat, labels.reshape(-1), weights.reshape(-1), totals, labels.shape[0])
+        terms, logit_gradients = _token_sums(
+            cohort, flat, labels.reshape(-1), weights.reshape(-1), totals, labels.shape[0]
+        )
         if not differentiate:
             return (terms, {}), {}
-        of_heads, of_hidden = {}, {}
+        head_gradients, hidden_gradients = {}, {}
         for name in cohort.trainable:
-            whole = slopes[name].reshape(logits[name].shape)
-            slope = whole.astype(low[name].dtype)
-            of_heads[name] = (over_rows(hidden[name], slope, grouped=True), jnp.sum(whole, axis=1))
-            of_hidden[name] = jax.lax.dot_general(
-                slope, low[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(slope.dtype)
+            exact = logit_gradients[name].reshape(logits[name].shape)
+            gradient = exact.astype(kernels[name].dtype)
+            head_gradients[name] = (over_rows(hidden[name], gradient, grouped=True), jnp.sum(exact, axis=1))
+            hidden_gradients[name] = jax.lax.dot_general(
+                gradient, kernels[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(gradient.dtype)
             )
-        return (terms, of_heads), of_hidden
+        return (terms, head_gradients), hidden_gradients
 
-    chunks = ({name: signals.hidden for name, signals in outputs.items()}, labels, weights)
-    by_group, of_hidden = _sum_over_chunks(of_chunk, chunks)
-    terms, of_heads = jax.tree.map(lambda x: jnp.sum(x, axis=0), by_group)
-    return terms, {name: Signals(hidden, of_heads[name]) for name, hidden in of_hidden.items()}
+    chunks = ({name: output.hidden for name, output in outputs.items()}, labels, weights)
+    by_group, hidden_gradients = _sum_over_chunks(of_chunk, chunks)
+    terms, head_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=0), by_group)
+    return terms, {name: Outputs(hidden, head_gradients[name]) for name, hidden in hidden_gradients.items()}
 
 
 def _sum_over_chunks(of_chunk, chunks):
@@ -165,47 +169,51 @@ def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms,
     """Returns the terms of T tokens, a sum a group, and of each learner d(loss) / d(logits [T, V]) times
     `totals["masked"]`."""
     predicted = weights * (labels >= 0)
-    over = {"masked": predicted, "attended": weights}
+    position_weights = {"masked": predicted, "attended": weights}
     index = jax.lax.broadcasted_iota(labels.dtype, next(iter(logits.values())).shape, 1)
-    learnt = jnp.maximum(labels, 0)[:, None]
-    most = {name: jnp.max(z, axis=-1) for name, z in logits.items()}
-    soften = cache(lambda name, temperature: softened(logits[name], most[name], temperature))
-    apart = cache(lambda a, b: logits[a] - logits[b])
+    target_ids = jnp.maximum(labels, 0)[:, None]
+    largest = {name: jnp.max(z, axis=-1) for name, z in logits.items()}
+    soften = cache(lambda name, temperature: softened(logits[name], largest[name], temperature))
+    difference = cache(lambda a, b: logits[a] - logits[b])
 
     def diverge(kind, source, target, temperature):
         # One difference serves an edge and its reverse, at every temperature.
         first, second = sorted((source, target))
         factor = (1 if source == first else -1) / temperature
-        return divergence(kind, soften(source, temperature), soften(target, temperature), apart(first, second), factor)
+        return divergence(
+            kind, soften(source, temperature), soften(target, temperature), difference(first, second), factor
+        )
 
     def term(values, weight):
         counted = jnp.where(weight > 0, values * weight, 0)
         return tuple(jnp.sum(x.reshape(groups, -1), axis=1) for x in (counted, weight))
 
-    terms, slopes = {}, {}
+    terms, logit_gradients = {}, {}
     for name in cohort.trainable:
         p = soften(name, 1.0)
-        terms[f"hard/{name}"] = term(p.log_total - jnp.take_along_axis(logits[name], learnt, axis=-1)[:, 0], predicted)
+        terms[f"hard/{name}"] = term(
+            p.log_total - jnp.take_along_axis(logits[name], target_ids, axis=-1)[:, 0], predicted
+        )
         weight = cohort.members[name].hard_weight * predicted
-        slopes[name] = p.times(weight) - jnp.where(index == learnt, weight[:, None], 0)
+        logit_gradients[name] = p.times(weight) - jnp.where(index == target_ids, weight[:, None], 0)
     for edge in cohort.edges:
-        weight = over[edge.positions]
+        weight = position_weights[edge.positions]
         scale = edge.temperature**2 if edge.tau_squared else 1.0
-        value, slope = diverge(edge.divergence, edge.source, edge.target, edge.temperature)
+        value, gradient = diverge(edge.divergence, edge.source, edge.target, edge.temperature)
         terms[f"soft/{edge.name}"] = term(value * scale, weight)
         terms[f"soft_t1/{edge.name}"] = term(diverge(edge.divergence, edge.source, edge.target, 1.0)[0], weight)
         share = edge.weight * scale / edge.temperature * totals["masked"] / totals[edge.positions]
-        slopes[edge.target] += slope(share * weight)
+        logit_gradients[edge.target] += gradient(share * weight)
     # Two plain reductions: the one over pairs that `jnp.argmax` makes is eight times slower on CPUs.
     guesses = {
-        name: jnp.min(jnp.where(z == most[name][:, None], index, z.shape[-1]), axis=-1) for name, z in logits.items()
+        name: jnp.min(jnp.where(z == largest[name][:, None], index, z.shape[-1]), axis=-1) for name, z in logits.items()
     }
     for name in cohort.members:
         terms[f"accuracy/{name}"] = term(guesses[name] == labels, predicted)
     for a, b in combinations(cohort.members, 2):
         terms[f"agreement/{a}~{b}"] = term(guesses[a] == guesses[b], predicted)
     # A token without weight may have logits that are not finite.
-    return terms, {name: jnp.where((weights > 0)[:, None], slope, 0) for name, slope in slopes.items()}
+    return terms, {name: jnp.where((weights > 0)[:, None], gradient, 0) for name, gradient in logit_gradients.items()}
 
 
 class Softened(NamedTuple):
@@ -226,15 +234,15 @@ class Softened(NamedTuple):
         return (weight / self.total)[:, None] * self.exp
 
 
-def softened(logits: jax.Array, most: jax.Array, temperature: float) -> Softened:
-    """Returns the softmax at a temperature of logits [T, V], whose greatest are `most` [T]."""
-    exp = jnp.exp((logits - most[:, None]) / temperature)
+def softened(logits: jax.Array, largest: jax.Array, temperature: float) -> Softened:
+    """Returns the softmax at a temperature of logits [T, V], whose largest are `largest` [T]."""
+    exp = jnp.exp((logits - largest[:, None]) / temperature)
     total = jnp.sum(exp, axis=-1)
-    return Softened(exp, total, jnp.log(total) + most / temperature)
+    return Softened(exp, total, jnp.log(total) + largest / temperature)
 
 
 def divergence(
-    kind: str, p: Softened, r: Softened, apart: jax.Array, factor: float
+    kind: str, p: Softened, r: Softened, difference: jax.Array, factor: float
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
     """Returns the divergence float[T], in nats, and its gradient with respect to the target's softened logits.
 
@@ -242,19 +250,19 @@ def divergence(
       kind: of `cohort.DIVERGENCES`.
       p: of the source.
       r: of the target.
-      apart, factor: float[T, V] and a number, whose product is the source's softened logits less the target's.
+      difference, factor: float[T, V] and a number, whose product is the source's softened logits less the target's.
 
     Returns:
       The value, and a function that gives float[T, V]: weight[T] times the gradient.
     """
-    offset = r.log_total - p.log_total  # log p - log r = factor * apart + offset
+    offset = r.log_total - p.log_total  # log p - log r = factor * difference + offset
     if kind == "forward_kl":
-        value = factor * jnp.sum(p.exp * apart, axis=-1) / p.total + offset
+        value = factor * jnp.sum(p.exp * difference, axis=-1) / p.total + offset
         return value, lambda weight: r.times(weight) - p.times(weight)
     if kind == "reverse_kl":
-        value = -factor * jnp.sum(r.exp * apart, axis=-1) / r.total - offset
-        return value, lambda weight: -r.times(weight) * (factor * apart + (offset + value)[:, None])
-    log_ratio = factor * apart + offset[:, None]
+        value = -factor * jnp.sum(r.exp * difference, axis=-1) / r.total - offset
+        return value, lambda weight: -r.times(weight) * (factor * difference + (offset + value)[:, None])
+    log_ratio = factor * difference + offset[:, None]
     # log(p / m) = log 2 - log(1 + r / p), and log(r / m) likewise
     of_source = jnp.sum(p.exp * (LOG_2 - jax.nn.softplus(-log_ratio)), axis=-1) / p.total
     log_r_m = LOG_2 - jax.nn.softplus(log_ratio)

@@ -27,7 +27,7 @@ Terms = dict[str, tuple[jax.Array, jax.Array]]
 Losses = dict[str, jax.Array]
 
 
-class Signals(NamedTuple):
+class Outputs(NamedTuple):
     """A member's predictions before the last matrix product: logits = hidden @ kernel + bias.
 
     Attributes:
@@ -41,20 +41,20 @@ class Signals(NamedTuple):
 
 def cohort_losses(
     cohort: Cohort,
-    outputs: Mapping[str, jax.Array | Signals],
+    outputs: Mapping[str, jax.Array | Outputs],
     labels: jax.Array,
     weights: jax.Array,
     totals: Mapping[str, jax.Array],
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises (`member_losses`) and the terms of `cohort_terms`, as arithmetic for
-    autodiff on whole logits. This is the definition; `fused.cohort_losses` computes the same from `Signals`, faster.
+    autodiff on whole logits. This is the definition; `fused.cohort_losses` computes the same from `Outputs`, faster.
     """
     terms = cohort_terms(cohort, outputs, labels, weights)
     return member_losses(cohort, terms, totals), terms
 
 
 def cohort_terms(
-    cohort: Cohort, outputs: Mapping[str, jax.Array | Signals], labels: jax.Array, weights: jax.Array
+    cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs], labels: jax.Array, weights: jax.Array
 ) -> Terms:
     """Returns the terms of the loss, and figures to watch, as {name: (sum, weight)}, all float32 scalars.
 
@@ -64,7 +64,7 @@ def cohort_terms(
 
     Args:
       cohort: who learns from whom.
-      outputs: of every member, logits float[N, V] or `Signals`.
+      outputs: of every member, logits float[N, V] or `Outputs`.
       labels: int[N], -100 where nothing is predicted.
       weights: float[N], 1 = a real token.
 
@@ -79,7 +79,7 @@ def cohort_terms(
     constant = {name: jax.lax.stop_gradient(value) for name, value in logits.items()}
     predicted = weights * (labels >= 0)
     target = jnp.maximum(labels, 0)
-    over = {"masked": predicted, "attended": weights}
+    position_weights = {"masked": predicted, "attended": weights}
 
     def term(values, weight):
         # `where`, not a product: 0 * inf is NaN.
@@ -91,11 +91,11 @@ def cohort_terms(
         terms[f"hard/{name}"] = term(-jnp.take_along_axis(log_p, target[:, None], axis=-1)[:, 0], predicted)
     for edge in cohort.edges:
         soft = divergence(edge, constant[edge.source], logits[edge.target])
-        terms[f"soft/{edge.name}"] = term(soft, over[edge.positions])
+        terms[f"soft/{edge.name}"] = term(soft, position_weights[edge.positions])
         if edge.temperature != 1 or edge.tau_squared:
             plain = Edge(edge.source, edge.target, divergence=edge.divergence)
             soft = divergence(plain, constant[edge.source], constant[edge.target])
-        terms[f"soft_t1/{edge.name}"] = term(jax.lax.stop_gradient(soft), over[edge.positions])
+        terms[f"soft_t1/{edge.name}"] = term(jax.lax.stop_gradient(soft), position_weights[edge.positions])
     guesses = {name: jnp.argmax(value, axis=-1) for name, value in constant.items()}
     for name in cohort.members:
         terms[f"accuracy/{name}"] = term(guesses[name] == labels, predicted)
@@ -149,16 +149,16 @@ def kl(log_p: jax.Array, log_r: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_p) * (log_p - log_r), axis=-1)
 
 
-def _logits(output: jax.Array | Signals) -> jax.Array:
-    if not isinstance(output, Signals):
+def _logits(output: jax.Array | Outputs) -> jax.Array:
+    if not isinstance(output, Outputs):
         return output.astype(accumulator(output.dtype))
     return linear(output.hidden, *output.head, accumulator(output.hidden.dtype))
 
 
-def check_outputs(cohort: Cohort, outputs: Mapping[str, jax.Array | Signals]) -> None:
+def check_outputs(cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs]) -> None:
     """Raises ValueError if the outputs are not of the cohort's members, or of different vocabularies."""
     if set(outputs) != set(cohort.members):
         raise ValueError(f"outputs are of {sorted(outputs)}, but the cohort has {sorted(cohort.members)}")
-    sizes = {name: (o.head[0] if isinstance(o, Signals) else o).shape[-1] for name, o in outputs.items()}
+    sizes = {name: (o.head[0] if isinstance(o, Outputs) else o).shape[-1] for name, o in outputs.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"members have different vocabularies: {sizes}")

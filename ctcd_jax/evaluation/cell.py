@@ -11,7 +11,7 @@ from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority, majority_share, score
-from ctcd_jax.evaluation.tasks.data import Source, TaskData, digest, load
+from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest, load
 from ctcd_jax.evaluation.tasks.tasks import Task
 from ctcd_jax.files import writing_whole
 
@@ -83,7 +83,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
 
 
 @functools.lru_cache(maxsize=1)  # the seeds of a task follow one another
-def _load(source: Source, task: Task) -> TaskData:
+def _load(source: TaskSource, task: Task) -> TaskData:
     return load(source, task)
 
 

@@ -39,7 +39,7 @@ from ctcd_jax.evaluation.matrix import (
 )
 from ctcd_jax.evaluation.tables.selection import cut_text, was_cut
 from ctcd_jax.evaluation.tables.table import write_tables
-from ctcd_jax.evaluation.tasks.data import Source, TaskData, choose, classes_line, departures, load
+from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, choose, classes_line, departures, load
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, plain
 from ctcd_jax.jobs.display import Display
 from ctcd_jax.jobs.pool import Outcome, environments, run_jobs
@@ -78,7 +78,7 @@ class Options:
 
 def glue(
     models: Sequence[Path],
-    source: Source,
+    source: TaskSource,
     tasks: Sequence[str] | None,
     seeds: int,
     out: Path,
@@ -203,7 +203,7 @@ class _Model(NamedTuple):
 
 def _cell(
     model: _Model,
-    source: Source,
+    source: TaskSource,
     one: TaskData,
     seed: int,
     setting: dict,

@@ -9,7 +9,7 @@ from pathlib import Path
 from ctcd_jax.artifacts.exports import distinct_names
 from ctcd_jax.artifacts.results import RESULTS
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.tasks.data import Source, TaskData, digest
+from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
 
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
@@ -36,7 +36,7 @@ class Cell:
     directory: Path
     weights: str
     tokenizer: str
-    source: Source
+    source: TaskSource
     task: Task
     seed: int
     settings: Mapping[str, float]

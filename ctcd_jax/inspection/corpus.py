@@ -7,7 +7,7 @@ from pathlib import Path
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
-from ctcd_jax.inspection.examples import Ask, example_rows
+from ctcd_jax.inspection.examples import MaskRows, example_rows
 from ctcd_jax.inspection.html import render
 from ctcd_jax.inspection.text import coloured, lines, plain
 from ctcd_jax.inspection.words import describe, lead
@@ -15,7 +15,7 @@ from ctcd_jax.inspection.words import describe, lead
 
 def inspect(
     directory: str | Path,
-    ask: Ask,
+    mask_rows: MaskRows,
     html: str | Path | None = None,
     rows: int = 3,
     log: Callable[[str], None] = print,
@@ -27,7 +27,7 @@ def inspect(
 
     Args:
       directory: of `ctcd prepare`.
-      ask: masks validation rows as a run would.
+      mask_rows: masks validation rows as a run would.
       html: a file to write the same to, as one page that opens without a network. The same corpus gives the same bytes.
       rows: how many validation rows to show.
       log: is given the lines.
@@ -44,7 +44,7 @@ def inspect(
         raise UserError(f"--html {html}: there is no directory {Path(html).parent}; make it first")
     corpus = Corpus.open(directory, verify=False)
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
-    sections = describe(corpus, tokenizer, example_rows(corpus, rows, tokenizer, ask))
+    sections = describe(corpus, tokenizer, example_rows(corpus, rows, tokenizer, mask_rows))
     log(f"{directory}: {lead(corpus)}")
     for line in lines(sections, coloured if colour else plain, width):
         log(line)

@@ -1,4 +1,4 @@
-"""A few validation rows in words, with the questions that every run is asked about them."""
+"""A few validation rows in words, masked as every run sees them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 from ctcd_jax.data import Corpus, ValidationBatches
 
 HIDDEN, RANDOM, KEPT = "hidden", "random", "kept"
-"""What happens to a token that is asked for: [MASK] stands in its place, or a random token, or it stays."""
+"""What happens to a token that is predicted: [MASK] stands in its place, or a random token, or it stays."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token as the corpus has it. If it is asked for: `fate`, what happens to it, and `seen`, what the models see."""
+    """A token as the corpus has it. If it is predicted: `fate`, what happens to it, and `seen`, what the models see."""
 
     text: str
     special: bool = False
@@ -36,25 +36,25 @@ class ExampleRow:
     def summary(self) -> str:
         """The row in a few words."""
         tokens, segments = self.length - self.padding, len(self.segments)
-        asked = sum(bool(token.fate) for segment in self.segments for token in segment)
+        predicted = sum(bool(token.fate) for segment in self.segments for token in segment)
         return (
-            f"row {self.number}: {tokens} tokens of {self.length}, {asked} asked for, "
+            f"row {self.number}: {tokens} tokens of {self.length}, {predicted} predicted, "
             f"{segments} segment{'' if segments == 1 else 's'}"
         )
 
 
-class Questions(Protocol):
-    """Rows as they are asked: `input_ids`, int[B, L], and `labels`, int[B, L], -100 where nothing is asked."""
+class MaskedRows(Protocol):
+    """Masked rows: `input_ids`, int[B, L], and `labels`, int[B, L], -100 where nothing is predicted."""
 
     input_ids: np.ndarray
     labels: np.ndarray
 
 
-Ask = Callable[[Corpus, np.ndarray, np.ndarray], Questions]
-"""(corpus, input_ids int32[B, L], rows int32[B]) -> the questions: what masks is another room's matter."""
+MaskRows = Callable[[Corpus, np.ndarray, np.ndarray], MaskedRows]
+"""(corpus, input_ids int32[B, L], rows int32[B]) -> the masked rows; `training` knows how."""
 
 
-def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, ask: Ask) -> list[ExampleRow]:
+def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: MaskRows) -> list[ExampleRow]:
     """Returns `count` validation rows (or all) spread evenly over the split, whose rows are in the order of length."""
     total = corpus.rows("validation")
     count = min(count, total)
@@ -66,8 +66,8 @@ def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, ask: Ask) -> 
     for length in sorted(lengths):
         of_length = [batch for batch in found if batch["input_ids"].shape[1] == length]
         ids, places = (np.concatenate([batch[key] for batch in of_length]) for key in ("input_ids", "rows"))
-        questions = ask(corpus, ids, places)
-        seen, labels = np.asarray(questions.input_ids), np.asarray(questions.labels)
+        masked = mask_rows(corpus, ids, places)
+        seen, labels = np.asarray(masked.input_ids), np.asarray(masked.labels)
         rows += [_example(corpus, tokenizer, *row) for row in zip(places.tolist(), ids, seen, labels, strict=True)]
     return rows
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from ctcd_jax import page
 from ctcd_jax.inspection.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
 from ctcd_jax.inspection.examples import HIDDEN, KEPT, RANDOM, ExampleRow, Token
-from ctcd_jax.page.plots import Column, Series, bar_chart, line_chart
+from ctcd_jax.page.plots import Bin, Series, bar_chart, line_chart
 
 STYLE = """
 .facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0.25rem 1.2rem; font-size: 0.95rem; }
@@ -61,7 +61,7 @@ def _block(block: Facts | Table | Note | Examples) -> str:
 def _figure(block: Histogram | Curve) -> str:
     match block:
         case Histogram(title, note, x, y, bars):
-            columns = [Column(bar.label, bar.first, bar.last, 100 * bar.share) for bar in bars]
+            columns = [Bin(bar.label, bar.first, bar.last, 100 * bar.share) for bar in bars]
             spoken = ", ".join(f"{bar.label}: {100 * bar.share:.1f}" for bar in bars)
             return page.figure(title, bar_chart(f"{title}, {y}: {spoken}", columns, x, y), note)
         case Curve(title, x, y, points):

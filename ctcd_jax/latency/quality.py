@@ -9,7 +9,7 @@ from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.reading import Reader
 from ctcd_jax.artifacts.results import RESULTS
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.tables.table import column_title, summarise
+from ctcd_jax.evaluation.tables.summary import column_title, summarise
 from ctcd_jax.files import writing_whole
 from ctcd_jax.latency.settings import counted, placement
 from ctcd_jax.page.plots import spread
@@ -23,7 +23,7 @@ LOGARITHMIC_FROM = 10.0
 
 
 @dataclass(frozen=True)
-class Point:
+class ScoredModel:
     """A model: milliseconds of a batch, and its score in per cent."""
 
     name: str
@@ -52,7 +52,7 @@ def check_plot(results: Path | None, out: Path | None, models: Iterable[Path], w
         raise UserError(f"--results {results}: none of its lines is of a --model; run `ctcd glue` on the same exports")
 
 
-def points(result: Mapping, rows: Sequence[Mapping]) -> list[Point]:
+def points(result: Mapping, rows: Sequence[Mapping]) -> list[ScoredModel]:
     """Returns the models that have every column of the averages of `rows`, matched by their weights.
 
     Args:
@@ -68,7 +68,7 @@ def points(result: Mapping, rows: Sequence[Mapping]) -> list[Point]:
             break
         measured[row["model"]] = row
     return [
-        Point(model["name"], measured[model["name"]]["p50_ms"], measured[model["name"]]["p95_ms"], score)
+        ScoredModel(model["name"], measured[model["name"]]["p50_ms"], measured[model["name"]]["p95_ms"], score)
         for model in result["models"]
         if (score := scores.get(model["weights"])) is not None and model["name"] in measured
     ]
@@ -90,7 +90,7 @@ def draw(result: Mapping, results: Path, path: Path, log: Callable[[str], None])
             made.savefig(partial, format="png", metadata={"Software": None})
 
 
-def figure(found: Sequence[Point], setting: str, score: str):
+def figure(found: Sequence[ScoredModel], setting: str, score: str):
     """Returns the plot as a matplotlib figure; `setting` and `score` say what its axes are."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,7 +131,7 @@ def figure(found: Sequence[Point], setting: str, score: str):
     return made
 
 
-def _label(axis, found: Sequence[Point]) -> None:
+def _label(axis, found: Sequence[ScoredModel]) -> None:
     """Writes each name beside its point, away from the nearer edge and from the names above and below."""
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke

@@ -119,7 +119,7 @@ class BertForMaskedLM(nn.Module):
         transformed, bias = self.head(hidden)
         return transformed, self.embeddings.word.T, bias
 
-    def signals(self, input_ids, attention_mask, segment_ids, positions=None, *, deterministic=True):
+    def outputs(self, input_ids, attention_mask, segment_ids, positions=None, *, deterministic=True):
         """Returns `predict` at `positions` int[B, S] of each row (at all of them if None): one forward of training."""
         hidden = self.encode(input_ids, attention_mask, segment_ids, deterministic=deterministic)
         if positions is not None:

@@ -62,7 +62,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Column:
+class Bin:
     """A histogram's bar over the whole numbers from `first` to `last`, both included."""
 
     name: str
@@ -126,7 +126,7 @@ def line_chart(
     return _svg(title, body)
 
 
-def bar_chart(title: str, columns: Sequence[Column], x_label: str, y_label: str) -> str:
+def bar_chart(title: str, columns: Sequence[Bin], x_label: str, y_label: str) -> str:
     """Returns a histogram as an <svg> element; y starts at 0. `title`: what is drawn, for who cannot see it."""
     highest = max(column.height for column in columns)
     frame = _Frame(columns[0].first - 0.5, columns[-1].last + 0.5, 0.0, 1.05 * highest or 1.0)
@@ -243,7 +243,7 @@ def _finite(points: Sequence[XY]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if y is not None]
 
 
-def _bar(column: Column, frame: _Frame) -> str:
+def _bar(column: Bin, frame: _Frame) -> str:
     left, right, top = frame.x(column.first - 0.5), frame.x(column.last + 0.5), frame.y(column.height)
     return (
         f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '

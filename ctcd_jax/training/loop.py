@@ -53,24 +53,24 @@ def train(
     config: ConfigDict,
     workdir: str | Path,
     log: Callable[[str], None] = print,
-    began: float | None = None,
+    start: float | None = None,
     change: bool = False,
     warn: Callable[[str], None] = warn,
 ) -> dict:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
     Args:
-      began: time.perf_counter() at the start of the command, for the log; None for now.
+      start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or mend the run that is there (`history`).
 
     Raises:
       UserError: something the user can mend, in one line.
       NonFinite, Stopped: see there.
     """
-    began = time.perf_counter() if began is None else began
+    start = time.perf_counter() if start is None else start
     workdir = Path(workdir)
-    leads = jax.process_index() == 0
-    log, warn = (log, warn) if leads else (_silent, _silent)
+    primary = jax.process_index() == 0
+    log, warn = (log, warn) if primary else (_silent, _silent)
     check_place(workdir)
     corpus = Corpus.open(corpus_directory(config))
     before = begun_run(workdir)
@@ -82,9 +82,9 @@ def train(
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
         opened = share(led(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
-        run = _Run(experiment, corpus, workdir, opened, log, warn, leads)
+        run = _Run(experiment, corpus, workdir, opened, log, warn, primary)
         try:
-            return run.finish(lambda: f"first step after {time.perf_counter() - began:.1f} s ({compiled})")
+            return run.finish(lambda: f"first step after {time.perf_counter() - start:.1f} s ({compiled})")
         finally:
             run.close()
 
@@ -113,9 +113,9 @@ def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
-    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, warn, leads: bool):
+    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, warn, primary: bool):
         self.signals = contextlib.ExitStack()
-        self.on_terminal = leads and sys.stderr.isatty()
+        self.on_terminal = primary and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -124,14 +124,14 @@ class _Run:
         masker = make_masker(experiment, corpus)
         self.train_step = make_train_step(experiment, masker, self.mesh)
         # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
-        asking = Masker(corpus.vocab_size, corpus.special_ids)
-        self.evaluation = make_evaluation(experiment, asking, self.mesh)
+        validation_masker = Masker(corpus.vocab_size, corpus.special_ids)
+        self.evaluation = make_evaluation(experiment, validation_masker, self.mesh)
         self.peak = peak_flops(experiment.train.dtype)
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         beginning = None
         if self.checkpoints.newest is None:
-            beginning = begin(experiment, workdir, leads, warn)
+            beginning = begin(experiment, workdir, primary, warn)
             frozen = beginning.frozen
         else:
             frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
@@ -140,7 +140,7 @@ class _Run:
         self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
         for name in experiment.cohort.frozen:
             batch = place_rows(self.validation[0], self.mesh)
-            report_probe(name, *probe(experiment, asking, name, self.frozen[name], batch), log, warn)
+            report_probe(name, *probe(experiment, validation_masker, name, self.frozen[name], batch), log, warn)
 
         if beginning:
             warn_of_twins(experiment, beginning.trained, warn)
@@ -151,13 +151,13 @@ class _Run:
             if opened.changed:
                 for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
                     log(line)
-            if leads:
+            if primary:
                 _write_config(workdir, opened.content, self.step)
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if leads else None
-        self.seconds = last_seconds(workdir, warn) if leads else 0.0
+        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if primary else None
+        self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 
     def _restore(self, content: dict, warn: Callable[[str], None]) -> tuple[int, TrainState, int]:
@@ -180,7 +180,7 @@ class _Run:
         """
         settings = self.experiment.train
         bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
-        began, paused = time.perf_counter(), 0.0
+        start, paused = time.perf_counter(), 0.0
         last, first = None, self.step
         for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
             if step == first:
@@ -204,10 +204,10 @@ class _Run:
             if logs or evaluates or saves or stop:
                 self._check(result["finite"])
             if logs:
-                self._log_line(time.perf_counter() - began - paused)
-                began, paused = time.perf_counter(), 0.0
+                self._log_line(time.perf_counter() - start - paused)
+                start, paused = time.perf_counter(), 0.0
             elif stop:  # the next session counts on from here
-                self._time(time.perf_counter() - began - paused, *self._measured())
+                self._time(time.perf_counter() - start - paused, *self._measured())
             pause = time.perf_counter()
             if evaluates:
                 last = self._evaluate()

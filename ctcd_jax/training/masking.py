@@ -1,8 +1,8 @@
 """Masked language modelling on the device: which tokens are predicted, and what stands in their place.
 
-Per row, n = clip(round(rate * maskable), 1, slots) tokens without replacement, slots = ceil(rate * length); of these
-80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2019). Special tokens are neither chosen nor
-drawn.
+Per row, n = clip(round(rate * maskable), 1, max_predictions) tokens without replacement, where max_predictions =
+ceil(rate * length); of these 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2019). Special
+tokens are neither chosen nor drawn.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 
 from ctcd_jax.training.keys import named_key, root_key
 
-# Validation masks depend on the row alone, not on the run: every run is measured on the same questions.
+# Validation masks depend on the row alone, not on the run: every run is measured on the same ones.
 VALIDATION_KEY_SEED = 0
 
 
@@ -26,8 +26,8 @@ class Masked(NamedTuple):
     Attributes:
       input_ids: int32[B, L], what the models see.
       labels: int32[B, L], the original token where it is to be predicted, else -100.
-      positions: int32[B, S], the S = slots positions of a row that hold all its predicted tokens. Spare slots point to
-        tokens that are not predicted, so their label is -100.
+      positions: int32[B, S], S = `max_predictions` positions of a row that hold all its predicted tokens. Spare ones
+        are of tokens that are not predicted, so their label is -100.
       attention_mask: bool[B, L], True for real tokens.
       segment_ids: int32[B, L], 1, 2, ... for the sentences of a row, read off their [CLS]; 0 for padding.
     """
@@ -58,7 +58,7 @@ class Masker:
     frequencies: np.ndarray | None = None
     smoothing: float = 0.0
 
-    def slots(self, length: int) -> int:
+    def max_predictions(self, length: int) -> int:
         """The most tokens that a row of `length` predicts."""
         return math.ceil(round(self.rate * length, 6))
 
@@ -72,23 +72,23 @@ class Masker:
 
     def _mask_row(self, key, ids):
         length = ids.shape[0]
-        slots = self.slots(length)
+        max_predictions = self.max_predictions(length)
         choose, act, draw = jax.random.split(key, 3)
         special = jnp.asarray(sorted(self.special_ids.values()), jnp.int32)
         maskable = ~jnp.isin(ids, special)
         # A table rather than arithmetic: the rounding is then Python's, exactly, on every backend.
-        counts = [0] + [min(max(round(self.rate * n), 1), slots) for n in range(1, length + 1)]
-        chosen = jnp.arange(slots) < jnp.asarray(counts, jnp.int32)[maskable.sum()]
+        counts = [0] + [min(max(round(self.rate * n), 1), max_predictions) for n in range(1, length + 1)]
+        chosen = jnp.arange(max_predictions) < jnp.asarray(counts, jnp.int32)[maskable.sum()]
 
         # The largest k of log-weight + Gumbel noise are k draws without replacement (uniform without weights).
         scores = jax.random.gumbel(choose, (length,)) + self._log_weights()[ids]
-        _, positions = jax.lax.top_k(jnp.where(maskable, scores, -jnp.inf), slots)
+        _, positions = jax.lax.top_k(jnp.where(maskable, scores, -jnp.inf), max_predictions)
         original = ids[positions]
         labels = jnp.full((length,), -100, jnp.int32).at[positions].set(jnp.where(chosen, original, -100))
 
         ordinary = jnp.asarray(np.setdiff1d(np.arange(self.vocab_size), list(self.special_ids.values())), jnp.int32)
-        random = ordinary[jax.random.randint(draw, (slots,), 0, ordinary.shape[0])]
-        fate = jax.random.uniform(act, (slots,))
+        random = ordinary[jax.random.randint(draw, (max_predictions,), 0, ordinary.shape[0])]
+        fate = jax.random.uniform(act, (max_predictions,))
         replacement = jnp.where(fate < 0.8, self.special_ids["mask"], jnp.where(fate < 0.9, random, original))
         return ids.at[positions].set(jnp.where(chosen, replacement, original)), labels, positions
 

@@ -40,7 +40,7 @@ class Beginning:
     starts: dict[str, dict]
 
 
-def begin(experiment: Experiment, workdir: Path, leads: bool, warn: Callable[[str], None]) -> Beginning:
+def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]) -> Beginning:
     """Loads what the members of a run begin with from where the config says; the leading process keeps the frozen ones.
 
     Raises UserError where that is not to be had, unless the run had been begun and kept its copy.
@@ -60,13 +60,13 @@ def begin(experiment: Experiment, workdir: Path, leads: bool, warn: Callable[[st
             frozen[name], starts[name] = load_frozen(workdir, name), known[name]
             continue
         (frozen if freezes else trained)[name] = params
-        if leads:
+        if primary:
             starts[name] = facts | {"weights": weights_sha256(params)}
             if facts.get("step", 0) < facts.get("steps", 0):
                 warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
             if freezes:
                 save_frozen(workdir, name, experiment.models[name], params)
-    if leads:
+    if primary:
         record_starts(workdir, starts)
     return Beginning(frozen, trained, starts)
 

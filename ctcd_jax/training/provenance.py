@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ctcd_jax import __version__
 from ctcd_jax.card import read_facts
-from ctcd_jax.config.init_spec import Source, parse_init, read_run, reading
+from ctcd_jax.config.init_spec import Init, parse_init, read_run, reading
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError, warn
@@ -27,7 +27,7 @@ PROVENANCE = "provenance.json"
 FORMAT = 1
 
 
-def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Source]) -> None:
+def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init]) -> None:
     """Writes a run's `provenance.json`.
 
     Args:
@@ -54,7 +54,7 @@ def record_starts(workdir: Path, starts: Mapping[str, dict]) -> None:
     write_json(workdir / PROVENANCE, read_provenance(workdir) | {"starts": dict(starts)})
 
 
-def start_facts(sources: Mapping[str, Source], name: str) -> dict:
+def start_facts(sources: Mapping[str, Init], name: str) -> dict:
     """Returns what is known of the weights that a member starts from. Asked while their source is still there.
 
     {"from_scratch": whether all that trained them were runs of this project, with rows of single sentences,
@@ -132,7 +132,7 @@ def _card_facts(run: dict, known: dict, workdir: Path, member: str, step: int | 
     return facts
 
 
-def _of_run(source: Source) -> dict:
+def _of_run(source: Init) -> dict:
     workdir = Path(source.location)
     run = read_run(workdir)
     start = recorded_start(run, workdir, source.member)
@@ -162,7 +162,7 @@ def _of_export(directory: Path) -> dict:
     return {"from_scratch": False, "rows": 0}
 
 
-def _base_model(sources: Mapping[str, Source], name: str) -> str | None:
+def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
     """The hub's model that a member descends from, if it descends from one. Asked while its source is still there."""
     source = sources[name]
     if source.kind == "hf":

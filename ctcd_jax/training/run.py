@@ -40,7 +40,7 @@ MAY_CHANGE = (
 
 # What a run that was killed while it began has left behind, and what others put into a new directory: a log that the
 # shell or the scheduler began to write, the file system's own.
-OURS = (TOKENIZER, PROVENANCE, CONFIG, LOCK)
+RUN_FILES = (TOKENIZER, PROVENANCE, CONFIG, LOCK)
 HARMLESS_NAMES, HARMLESS_ENDS = ("lost+found", "nohup.out"), (".log", ".out", ".err")
 
 
@@ -107,7 +107,7 @@ def check_place(workdir: Path) -> None:
         return
     for entry in sorted(path.name for path in workdir.iterdir()):
         harmless = entry in HARMLESS_NAMES or entry.endswith(HARMLESS_ENDS) or entry.startswith(".")
-        if not (harmless or entry.startswith(OURS)):
+        if not (harmless or entry.startswith(RUN_FILES)):
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
-from ctcd_jax.distill import Signals, fused
+from ctcd_jax.distill import Outputs, fused
 from ctcd_jax.distill.objective import Terms, denominators, weigh
 from ctcd_jax.models import BertForMaskedLM
 from ctcd_jax.training.keys import named_key
@@ -55,16 +55,16 @@ def train_step(
     scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
 
     def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, Terms]:
-        taught = {name: signals(experiment, name, frozen[name], part) for name in cohort.frozen}
+        frozen_outputs = {name: member_outputs(experiment, name, frozen[name], part) for name in cohort.frozen}
 
         def loss_fn(params):
             # Parameters are gathered where they are used, and only there (FSDP); without fsdp this does nothing.
             params = jax.lax.with_sharding_constraint(params, whole)
-            learning = {
-                name: signals(experiment, name, params[name], part, dropout_key(state, name, number))
+            trainable_outputs = {
+                name: member_outputs(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable
             }
-            each, terms = losses(cohort, taught | learning, *targets(cohort, part), totals)
+            each, terms = losses(cohort, frozen_outputs | trainable_outputs, *targets(cohort, part), totals)
             # A member's gradient is that of its own loss, so a scale of its own is exact.
             return sum(scales[name] * loss for name, loss in each.items()), terms
 
@@ -97,7 +97,9 @@ def train_step(
     return after, {"finite": jnp.all(jnp.stack(finite)), "loss": loss}
 
 
-def signals(experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None) -> Signals:
+def member_outputs(
+    experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None
+) -> Outputs:
     """One member's forward pass at the positions the cohort needs; with dropout if there is a key."""
     settings = experiment.train
     model = BertForMaskedLM(experiment.models[name], jnp.dtype(settings.dtype), settings.attention, settings.remat)
@@ -109,13 +111,13 @@ def signals(experiment: Experiment, name: str, params: dict, part: Masked, key: 
         part.positions if experiment.cohort.positions == "masked" else None,
         deterministic=key is None,
         rngs=None if key is None else {"dropout": key},
-        method="signals",
+        method="outputs",
     )
-    return Signals(hidden.reshape(-1, hidden.shape[-1]), (kernel, bias))
+    return Outputs(hidden.reshape(-1, hidden.shape[-1]), (kernel, bias))
 
 
 def targets(cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
-    """Returns (labels int[N], weights float32[N]) of the tokens that `signals` gives, in its order."""
+    """Returns (labels int[N], weights float32[N]) of the tokens that `member_outputs` gives, in its order."""
     labels, weights = part.labels, part.attention_mask.astype(jnp.float32)
     if cohort.positions == "masked":
         labels, weights = (jnp.take_along_axis(x, part.positions, axis=1) for x in (labels, weights))
@@ -170,7 +172,7 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
 def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:
     """Returns the terms of one validation batch: "input_ids" int[B, L] and "rows" int[B]. No dropout."""
     masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
-    outputs = {name: signals(experiment, name, params[name], masked) for name in experiment.cohort.members}
+    outputs = {name: member_outputs(experiment, name, params[name], masked) for name in experiment.cohort.members}
     labels, weights = targets(experiment.cohort, masked)
     _, terms = losses(experiment.cohort, outputs, labels, weights, denominators(labels, weights))
     return terms

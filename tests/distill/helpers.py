@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ctcd_jax.distill import Edge, Member, Signals
+from ctcd_jax.distill import Edge, Member, Outputs
 
 PAIR = {"t": Member(), "s": Member()}
 CTCD = (Edge("t", "s"), Edge("s", "t"))
@@ -15,11 +15,11 @@ EVERY_EDGE = [
 ]
 
 
-def random_signals(count=120, vocabulary=37, members=PAIR, seed=0, dtype=jnp.float32):
+def random_outputs(count=120, vocabulary=37, members=PAIR, seed=0, dtype=jnp.float32):
     """Returns ({member: Signals}, labels int[count], weights float32[count]); every member has a width of its own."""
     keys = iter(jax.random.split(jax.random.key(seed), 20))
     outputs = {
-        name: Signals(
+        name: Outputs(
             jax.random.normal(next(keys), (count, 8 + number)).astype(dtype),
             (jax.random.normal(next(keys), (8 + number, vocabulary)), jax.random.normal(next(keys), (vocabulary,))),
         )

@@ -12,7 +12,7 @@ import torch
 from flax.traverse_util import flatten_dict
 from transformers import BertForMaskedLM as TheirModel
 
-from ctcd_jax.distill import Cohort, Edge, Member, Signals, cohort_loss
+from ctcd_jax.distill import Cohort, Edge, Member, Outputs, cohort_loss
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.huggingface import _tensor_names, save_pretrained
 
@@ -127,8 +127,8 @@ def our_loss_and_gradients(method, options, models, ids, labels):
             outputs = {}
             for name in members:
                 model = BertForMaskedLM(models[name][0], jnp.float64)
-                hidden, *head = model.apply({"params": params[name]}, ids, mask, None, method="signals")
-                outputs[name] = Signals(hidden.reshape(-1, hidden.shape[-1]), tuple(head))
+                hidden, *head = model.apply({"params": params[name]}, ids, mask, None, method="outputs")
+                outputs[name] = Outputs(hidden.reshape(-1, hidden.shape[-1]), tuple(head))
             weights = mask.reshape(-1).astype(jnp.float64)
             return cohort_loss(cohort, outputs, jnp.asarray(labels).reshape(-1), weights)[0]
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctcd_jax.distill import Cohort, Edge, Member, Signals, cohort_loss, fused, objective
+from ctcd_jax.distill import Cohort, Edge, Member, Outputs, cohort_loss, fused, objective
 from ctcd_jax.distill.objective import denominators
-from tests.distill.helpers import CTCD, EVERY_EDGE, PAIR, random_signals
+from tests.distill.helpers import CTCD, EVERY_EDGE, PAIR, random_outputs
 
 # A frozen teacher, two students that teach each other, every divergence, three temperatures, both kinds of positions.
 COMMUNITY = Cohort(
@@ -52,8 +52,8 @@ def compare(cohort, outputs, labels, weights, relative=1e-5, **division):
 
 @pytest.mark.parametrize("edge", EVERY_EDGE, ids=lambda e: f"{e.divergence}-{e.positions}-{e.temperature}")
 def test_equals_the_definition_for_every_kind_of_edge(edge):
-    compare(Cohort(PAIR, (edge,)), *random_signals())
-    compare(Cohort(PAIR, (edge, replace(edge, source="s", target="t", weight=4.0))), *random_signals(seed=1), chunk=50)
+    compare(Cohort(PAIR, (edge,)), *random_outputs())
+    compare(Cohort(PAIR, (edge, replace(edge, source="s", target="t", weight=4.0))), *random_outputs(seed=1), chunk=50)
 
 
 @pytest.mark.parametrize(
@@ -61,29 +61,29 @@ def test_equals_the_definition_for_every_kind_of_edge(edge):
     [(120, None, 1), (120, 120, 1), (120, 1000, 1), (120, 40, 1), (119, 40, 1), (7, 3, 1), (1, 1, 1), (120, 7, 8)],
 )
 def test_however_the_tokens_are_divided(count, chunk, groups):
-    compare(COMMUNITY, *random_signals(count, members=COMMUNITY.members), chunk=chunk, groups=groups)
+    compare(COMMUNITY, *random_outputs(count, members=COMMUNITY.members), chunk=chunk, groups=groups)
 
 
 def test_chunks_of_padding_alone_and_a_batch_of_it():
-    outputs, labels, weights = random_signals()
+    outputs, labels, weights = random_outputs()
     compare(Cohort(PAIR, CTCD), outputs, labels, weights * (jnp.arange(120) < 30), chunk=20)
     losses, _ = fused.cohort_losses(Cohort(PAIR, CTCD), outputs, labels, 0 * weights, denominators(labels, 0 * weights))
     assert [float(loss) for loss in losses.values()] == [0, 0]
 
 
 def test_one_member_without_edges():
-    compare(Cohort({"s": Member()}), *random_signals(members=["s"]), chunk=50)
+    compare(Cohort({"s": Member()}), *random_outputs(members=["s"]), chunk=50)
 
 
 @pytest.mark.parametrize(("dtype", "relative"), [(jnp.bfloat16, 1e-2), (jnp.float16, 1e-3)])
 def test_low_precision_is_as_close_as_its_products_allow(dtype, relative):
-    compare(Cohort(PAIR, CTCD), *random_signals(dtype=dtype), relative=relative)
+    compare(Cohort(PAIR, CTCD), *random_outputs(dtype=dtype), relative=relative)
 
 
 def test_float16_gradients_of_a_large_batch_do_not_vanish():
     # The mean over 40,000 tokens of p - y is below float16's least number for most of the vocabulary.
-    outputs, labels, weights = random_signals(40_000, vocabulary=501, dtype=jnp.float16)
-    wide = {name: Signals(o.hidden.astype(jnp.float32), o.head) for name, o in outputs.items()}
+    outputs, labels, weights = random_outputs(40_000, vocabulary=501, dtype=jnp.float16)
+    wide = {name: Outputs(o.hidden.astype(jnp.float32), o.head) for name, o in outputs.items()}
     cohort = Cohort(PAIR, CTCD)
     gradients = [
         jax.grad(lambda o: cohort_loss(cohort, o, labels, weights)[0])(each)["s"].head[0] for each in (outputs, wide)
@@ -95,7 +95,7 @@ def test_float16_gradients_of_a_large_batch_do_not_vanish():
 def test_extreme_logits(divergence):
     cohort = Cohort(PAIR, (Edge("t", "s", divergence=divergence), Edge("s", "t", divergence=divergence)))
     logits = {"t": [1e4, -1e4, 0.0], "s": [-1e4, 1e4, 0.0]}
-    outputs = {name: Signals(jnp.ones((1, 1)), (jnp.zeros((1, 3)), jnp.asarray(z))) for name, z in logits.items()}
+    outputs = {name: Outputs(jnp.ones((1, 1)), (jnp.zeros((1, 3)), jnp.asarray(z))) for name, z in logits.items()}
     token = jnp.asarray([0]), jnp.ones(1)
     compare(cohort, outputs, *token)
     loss, gradient = jax.value_and_grad(lambda outputs: cohort_loss(cohort, outputs, *token)[0])(outputs)
@@ -104,7 +104,7 @@ def test_extreme_logits(divergence):
 
 
 def test_an_infinite_logit_counts_where_a_token_is_real_and_only_there():
-    outputs, labels, weights = random_signals()
+    outputs, labels, weights = random_outputs()
     labels, weights = labels.at[:2].set(1), weights.at[0].set(0).at[1].set(1)
     for row, finite in ((0, True), (1, False)):
         broken = outputs | {"s": outputs["s"]._replace(hidden=outputs["s"].hidden.at[row].set(jnp.inf))}
@@ -115,7 +115,7 @@ def test_an_infinite_logit_counts_where_a_token_is_real_and_only_there():
 
 @pytest.mark.parametrize("edge", EVERY_EDGE[::3], ids=lambda e: f"{e.divergence}-{e.positions}-{e.temperature}")
 def test_law_1_no_gradient_reaches_the_source(edge):
-    outputs, labels, weights = random_signals()
+    outputs, labels, weights = random_outputs()
     cohort = Cohort({"t": Member(hard_weight=0.0), "s": Member()}, (edge,))
     gradient = jax.grad(lambda outputs: cohort_loss(cohort, outputs, labels, weights)[0])(outputs)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["t"]))
@@ -124,7 +124,7 @@ def test_law_1_no_gradient_reaches_the_source(edge):
 
 def test_no_array_of_all_logits_exists_in_the_compiled_program():
     count, vocabulary = 4096, 509
-    outputs, labels, weights = random_signals(count, vocabulary)
+    outputs, labels, weights = random_outputs(count, vocabulary)
     totals = denominators(labels, weights)
 
     def compiled(chunk):
@@ -148,7 +148,7 @@ def largest_array(program: str) -> int:
 
 
 def test_logits_are_computed_once():
-    outputs, labels, weights = random_signals(256, vocabulary=97)
+    outputs, labels, weights = random_outputs(256, vocabulary=97)
     loss = jax.jit(jax.grad(lambda o: cohort_loss(Cohort(PAIR, CTCD), o, labels, weights)[0]))
     products = [line for line in loss.lower(outputs).as_text().splitlines() if "stablehlo.dot_general" in line]
     # Of each member: the logits, the gradient of the hidden states and that of the head.
@@ -156,7 +156,7 @@ def test_logits_are_computed_once():
 
 
 def test_what_cannot_be_divided_or_compared_is_refused():
-    outputs, labels, weights = random_signals(10)
+    outputs, labels, weights = random_outputs(10)
     totals = denominators(labels, weights)
     with pytest.raises(ValueError, match="10 tokens cannot be divided into 3 equal groups"):
         fused.cohort_losses(Cohort(PAIR, CTCD), outputs, labels, weights, totals, groups=3)

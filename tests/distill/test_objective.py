@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member, cohort_loss, cohort_terms, objective
-from tests.distill.helpers import CTCD, EVERY_EDGE, PAIR, random_signals
+from tests.distill.helpers import CTCD, EVERY_EDGE, PAIR, random_outputs
 
 # Two classes: softmax([log 3, 0]) = (3/4, 1/4) and softmax([0, 0]) = (1/2, 1/2).
 TEACHER = jnp.asarray([[math.log(3), 0.0]])
@@ -96,7 +96,7 @@ def test_a_frozen_member_has_no_hard_loss():
 
 @pytest.mark.parametrize("edge", EVERY_EDGE, ids=lambda e: f"{e.divergence}-{e.positions}-{e.temperature}")
 def test_law_1_no_gradient_reaches_the_source(edge):
-    outputs, labels, weights = random_signals(count=50)
+    outputs, labels, weights = random_outputs(count=50)
     cohort = Cohort(PAIR, (edge,))
 
     def soft_loss(outputs):

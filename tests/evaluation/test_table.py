@@ -8,7 +8,8 @@ import pytest
 
 from ctcd_jax.artifacts.results import FORMAT, append_result
 from ctcd_jax.evaluation.tables import paper
-from ctcd_jax.evaluation.tables.table import as_table, csv_text, markdown, reading_notes, summarise, write_tables
+from ctcd_jax.evaluation.tables.summary import summarise
+from ctcd_jax.evaluation.tables.table import as_table, csv_text, markdown, reading_notes, write_tables
 
 
 def row(model, task, seed, metrics, majority_share=None, **more):

@@ -20,7 +20,7 @@ from ctcd_jax.inspection.facts import bins, token_lengths, trained_positions, vo
 from ctcd_jax.inspection.words import DROPPED
 from ctcd_jax.page.plots import Column, bar_chart
 from ctcd_jax.training.masking import Masker, validation_keys
-from ctcd_jax.training.questions import validation_questions
+from ctcd_jax.training.validation_masks import mask_validation_rows
 from tests.report.reporting import Page
 from tests.small import ADJECTIVES, NOUNS, VERBS
 
@@ -170,7 +170,7 @@ def test_a_vocabulary_that_knows_nothing():
 def test_the_masks_are_those_of_validation(corpus):
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
     masker = jax.jit(Masker(corpus.vocab_size, corpus.special_ids))
-    shown = {row.number: row for row in example_rows(corpus, 10**6, tokenizer, validation_questions)}
+    shown = {row.number: row for row in example_rows(corpus, 10**6, tokenizer, mask_validation_rows)}
     assert sorted(shown) == list(range(corpus.rows("validation")))
     fates = Counter()
     batches = ValidationBatches(corpus, 7)
@@ -198,7 +198,7 @@ def test_the_masks_are_those_of_validation(corpus):
 
 def test_segments_are_those_of_the_rows(corpus):
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
-    rows = example_rows(corpus, 10**6, tokenizer, validation_questions)
+    rows = example_rows(corpus, 10**6, tokenizer, mask_validation_rows)
     for row, expected in zip(rows, segments(corpus, "validation"), strict=True):
         found = [[tokenizer.token_to_id(token.text) for token in segment] for segment in row.segments]
         assert found == expected
@@ -207,7 +207,7 @@ def test_segments_are_those_of_the_rows(corpus):
 def test_rows_are_spread_over_the_split(corpus):
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
     total = corpus.rows("validation")
-    numbers = [row.number for row in example_rows(corpus, 3, tokenizer, validation_questions)]
+    numbers = [row.number for row in example_rows(corpus, 3, tokenizer, mask_validation_rows)]
     assert numbers == [total // 6, total // 2, 5 * total // 6]
 
 
@@ -325,7 +325,7 @@ def test_the_page_is_well_formed_and_needs_no_network(html):
 
 def test_the_page_shows_the_rows(corpus, html, capsys):
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
-    rows = example_rows(corpus, 3, tokenizer, validation_questions)
+    rows = example_rows(corpus, 3, tokenizer, mask_validation_rows)
     tokens = [token for row in rows for segment in row.segments for token in segment]
     assert any(token.text == "<" for token in tokens)
     after_key = html.split('<ul class="legend">')[1].split("</ul>")[1]

@@ -9,7 +9,7 @@ from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from ctcd_jax.latency import latency
-from ctcd_jax.latency.quality import Point, figure, points, score_title
+from ctcd_jax.latency.quality import ScoredModel, figure, points, score_title
 
 SETTINGS = {"epochs": 1, "learning_rate": 1e-4, "batch_size": 32, "max_length": 16, "warmup_fraction": 0.06}
 
@@ -64,7 +64,10 @@ def test_a_model_without_every_column_is_on_no_plot():
 
 
 def test_the_axis_is_logarithmic_beyond_a_range_of_ten():
-    near, far = [Point("a", 1.0, 2.0, 50.0), Point("b", 10.0, 12.0, 60.0)], Point("c", 10.1, 12.0, 60.0)
+    near, far = (
+        [ScoredModel("a", 1.0, 2.0, 50.0), ScoredModel("b", 10.0, 12.0, 60.0)],
+        ScoredModel("c", 10.1, 12.0, 60.0),
+    )
     linear, logarithmic = (figure(found, "setting", "score").axes[0] for found in (near, [near[0], far]))
     assert (linear.get_xscale(), linear.get_xlim()[0]) == ("linear", 0)
     assert logarithmic.get_xscale() == "log"
@@ -72,7 +75,7 @@ def test_the_axis_is_logarithmic_beyond_a_range_of_ten():
 
 
 def test_every_point_has_its_name_a_shape_and_a_colour_and_names_do_not_overlap():
-    found = [Point(f"model {number}", 10 + 0.01 * number, 11, 50 + 0.01 * number) for number in range(5)]
+    found = [ScoredModel(f"model {number}", 10 + 0.01 * number, 11, 50 + 0.01 * number) for number in range(5)]
     made = figure(found, "2 threads", "score (%)")
     (axis,) = made.axes
     texts = {text.get_text(): text.get_window_extent() for text in axis.texts}

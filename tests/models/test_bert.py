@@ -51,7 +51,7 @@ def test_signals_are_the_logits_at_the_chosen_positions():
     ids, segments = packed_row()
     model, variables = BertForMaskedLM(CONFIG), {"params": init()}
     positions = jnp.asarray([[7, 1, 1, 13]])
-    hidden, kernel, bias = model.apply(variables, ids, ids != 0, segments, positions, method="signals")
+    hidden, kernel, bias = model.apply(variables, ids, ids != 0, segments, positions, method="outputs")
     logits = model.apply(variables, ids, ids != 0, segments)
     np.testing.assert_allclose(hidden @ kernel + bias, logits[:, positions[0]], atol=1e-5)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ctcd_jax.config import Experiment, OptimizerSettings, TrainSettings
-from ctcd_jax.config.init_spec import Source
+from ctcd_jax.config.init_spec import Init
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.models import BertConfig
 from ctcd_jax.training.masking import Masker
@@ -32,7 +32,7 @@ def experiment(cohort: Cohort = CTCD, *, dropout=0.0, steps=20, dtype="float32",
         seed=seed,
         cohort=cohort,
         models={name: shape(2 if name == "teacher" else 1) for name in cohort.members},
-        sources={name: Source("scratch") for name in cohort.members},
+        sources={name: Init("scratch") for name in cohort.members},
         optimizers={name: OptimizerSettings(**optimizer) for name in cohort.trainable},
         train=TrainSettings(steps, 5, 5, 5, 2, dtype, micro_batches),
         batch_size=16,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctcd_jax.config import resolve
-from ctcd_jax.config.init_spec import Source, read_run
+from ctcd_jax.config.init_spec import Init, read_run
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.training.provenance import PROVENANCE, _cached_hub_id, card_facts, read_provenance, write_provenance
@@ -67,14 +67,14 @@ def test_the_hubs_model_is_found_through_layers_and_runs(corpus, tmp_path):
     opened = Corpus.open(corpus)
     (tmp_path / "first").mkdir()
     (tmp_path / "local").mkdir()
-    hub = Source("hf", "google-bert/bert-base-uncased")
-    copy = Source("layers", "teacher", layers=(0, 2))
-    write_provenance(tmp_path / "first", opened, {"teacher": hub, "student": copy, "other": Source("scratch")})
+    hub = Init("hf", "google-bert/bert-base-uncased")
+    copy = Init("layers", "teacher", layers=(0, 2))
+    write_provenance(tmp_path / "first", opened, {"teacher": hub, "student": copy, "other": Init("scratch")})
     base = {"teacher": hub.location, "student": hub.location}
     assert read_provenance(tmp_path / "first")["base_models"] == base
     later = {
-        "old": Source("run", str(tmp_path / "first"), member="student"),
-        "own": Source("hf", str(tmp_path / "local")),
+        "old": Init("run", str(tmp_path / "first"), member="student"),
+        "own": Init("hf", str(tmp_path / "local")),
     }
     write_provenance(tmp_path, opened, later)
     assert read_provenance(tmp_path)["base_models"] == {"old": hub.location}
@@ -171,7 +171,7 @@ def test_what_started_from_the_hubs_cache_is_not_named_after_a_commit(run, tmp_p
     workdir = run()
     snapshot = tmp_path / "models--org--name" / "snapshots" / "86b5e093"
     snapshot.mkdir(parents=True)
-    sources = {"teacher": Source("hf", str(snapshot)), "student": Source("scratch")}
+    sources = {"teacher": Init("hf", str(snapshot)), "student": Init("scratch")}
     write_provenance(workdir, Corpus.open(read_run(workdir)["data"]["corpus"]), sources)
     content = read_run(workdir)
     content["members"]["teacher"]["init"] = f"hf:{snapshot}"

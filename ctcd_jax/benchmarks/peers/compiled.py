@@ -22,7 +22,7 @@ class CompiledLayersCTCD(EagerCTCD):
 class CompiledCTCD(EagerCTCD):
     """`EagerCTCD` compiled whole, both models and the loss; the first step compiles.
 
-    Shapes are static, so that it compiles once: the head acts on a fixed number of slots a row, of which the spare ones
+    Shapes are static, so that it compiles once: the head acts on a fixed number of positions a row, of which spare ones
     have no label and no weight, just as in ours.
     """
 
@@ -31,7 +31,7 @@ class CompiledCTCD(EagerCTCD):
         self.forward = torch.compile(self.loss, fullgraph=True, dynamic=False)
 
     def predictions(self, model: BertForMaskedLM, batch: Batch) -> torch.Tensor:
-        """Returns logits float[B * S, V] of all slots, or float[B * L, V] of all positions."""
+        """Returns logits float[B * S, V] of these positions, or float[B * L, V] of all positions."""
         hidden = model.bert(**inputs(batch)).last_hidden_state
         if not self.attended:
             hidden = hidden.take_along_dim(batch["positions"][:, :, None], dim=1)

@@ -119,7 +119,7 @@ def model(config: OurConfig) -> BertForMaskedLM:
 def as_tensors(masked: Masked) -> Batch:
     """Returns a masked batch as int64 tensors on the host, [B, L] and positions [B, S].
 
-    `position_ids` restart with each segment; `positions` are the slots of `Masked`.
+    `position_ids` restart with each segment; `positions` are those of `Masked`.
     """
     length = masked.input_ids.shape[1]
     arrays = {

@@ -11,7 +11,7 @@ import numpy as np
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.intervals import EXAMPLES, SOURCES, Interval, interval, interval_words
-from ctcd_jax.evaluation.tables.paper import Column
+from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.predictions import Resamples, resample
 from ctcd_jax.evaluation.tables.selection import selected
 from ctcd_jax.evaluation.tables.summary import (
@@ -42,7 +42,7 @@ class Difference:
 
     first: str
     second: str
-    column: Column | str
+    column: MetricColumn | str
     value: float
     seeds: int
     interval: Interval | None
@@ -53,7 +53,7 @@ class Difference:
 class _Pair:
     """What two models have in a column, in points: differences {seed: value}, and float[S, resamples] or None."""
 
-    column: Column
+    column: MetricColumn
     by_seed: Mapping[int, float]
     resampled: np.ndarray | None
     examples: int
@@ -105,7 +105,7 @@ def differences_table(found: Sequence[Difference]) -> list[list[str]]:
     """Returns the header and one line a pair, as text; the averages come last."""
     shown = dict.fromkeys(difference.column for difference in found)
     columns = sorted(shown, key=lambda column: isinstance(column, str))
-    pairs: dict[tuple[str, str], dict[Column | str, Difference]] = {}
+    pairs: dict[tuple[str, str], dict[MetricColumn | str, Difference]] = {}
     for difference in found:
         pairs.setdefault((difference.first, difference.second), {})[difference.column] = difference
     most = max(difference.seeds for difference in found)
@@ -207,7 +207,7 @@ def _resample(task: str, models: Mapping[str, dict[int, dict]], folder: Path) ->
 
 
 def _pair(
-    column: Column, models: tuple[str, str], scores: Sequence[Mapping[int, float]], resamples: Resamples
+    column: MetricColumn, models: tuple[str, str], scores: Sequence[Mapping[int, float]], resamples: Resamples
 ) -> _Pair:
     seeds = sorted(scores[0].keys() & scores[1].keys())
     by_seed = {seed: 100 * (scores[0][seed] - scores[1][seed]) for seed in seeds}
@@ -218,7 +218,7 @@ def _pair(
     return _Pair(column, by_seed, 100 * (first - second), resamples.examples[column], None)
 
 
-def _difference(first: str, second: str, column: Column | str, pair: _Pair) -> Difference:
+def _difference(first: str, second: str, column: MetricColumn | str, pair: _Pair) -> Difference:
     """The models of a `results.jsonl` were pre-trained once each, so the seeds are those of fine-tuning."""
     values = np.array(list(pair.by_seed.values()))
     found = interval(values[None], None if pair.resampled is None else pair.resampled[None], pair.examples)

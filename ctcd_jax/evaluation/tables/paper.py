@@ -7,11 +7,11 @@ Findings of EMNLP 2023. The average that it prints is `mean_of_columns` over its
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-Column = tuple[str, str]
+MetricColumn = tuple[str, str]
 Value = TypeVar("Value")  # a float, or an array of them
 
 # (task, metric). The paper prints one MNLI column and does not say whether it is the matched set.
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[MetricColumn, ...] = (
     ("mnli", "accuracy"),
     ("qqp", "accuracy"),
     ("qnli", "accuracy"),
@@ -24,7 +24,7 @@ COLUMNS: tuple[Column, ...] = (
     ("rte", "accuracy"),
 )
 
-ROWS: dict[str, dict[Column, float]] = {
+ROWS: dict[str, dict[MetricColumn, float]] = {
     name: dict(zip(COLUMNS, values, strict=True))
     for name, values in {
         "BERT-base (109 M)": (84.17, 90.89, 90.68, 91.86, 57.54, 88.84, 88.56, 89.31, 85.04, 65.34),
@@ -42,12 +42,12 @@ NOTE = (
 )
 
 
-def mean_of_columns(values: Mapping[Column, Value]) -> Value:
+def mean_of_columns(values: Mapping[MetricColumn, Value]) -> Value:
     """The paper's average: the plain mean of the metric columns, in which a task with two metrics counts twice."""
     return _mean(list(values.values()))
 
 
-def mean_over_tasks(values: Mapping[Column, Value]) -> Value:
+def mean_over_tasks(values: Mapping[MetricColumn, Value]) -> Value:
     """The usual GLUE average: first the metrics of a task, then the tasks."""
     tasks = dict.fromkeys(task for task, _ in values)
     return _mean([_mean([value for column, value in values.items() if column[0] == task]) for task in tasks])

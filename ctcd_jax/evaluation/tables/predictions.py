@@ -10,7 +10,7 @@ import numpy as np
 from ctcd_jax import errors
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
-from ctcd_jax.evaluation.tables.paper import Column
+from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.prediction_tables import PredictionTable, as_kept, read_table, table_path, table_text
 from ctcd_jax.files import write_whole
 
@@ -30,8 +30,8 @@ class Resamples:
       missing: why a (model, task) has none.
     """
 
-    scores: dict[tuple[str, int, Column], np.ndarray] = field(default_factory=dict)
-    examples: dict[Column, int] = field(default_factory=dict)
+    scores: dict[tuple[str, int, MetricColumn], np.ndarray] = field(default_factory=dict)
+    examples: dict[MetricColumn, int] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
 
 

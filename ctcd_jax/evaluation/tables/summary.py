@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ctcd_jax.artifacts.results import METRICS
 from ctcd_jax.evaluation.tables import paper
-from ctcd_jax.evaluation.tables.paper import Column
+from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.selection import selected
 from ctcd_jax.evaluation.tasks.tasks import TASKS
 
@@ -15,7 +15,7 @@ MAJORITY_NOTE = "Majority class: what one answer for everything, the most freque
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedMean:
     """A metric over the seeds, in per cent; `deviation` is the sample's (n - 1), None for a single seed."""
 
     mean: float
@@ -27,12 +27,12 @@ class Cell:
 class Summary:
     """Models against (task, metric) columns; `majority` is what the most frequent dev answer for everything scores."""
 
-    columns: list[Column]
-    models: dict[str, dict[Column, Cell]]
-    majority: dict[Column, float]
+    columns: list[MetricColumn]
+    models: dict[str, dict[MetricColumn, SeedMean]]
+    majority: dict[MetricColumn, float]
 
     @property
-    def averaged(self) -> list[Column]:
+    def averaged(self) -> list[MetricColumn]:
         """The columns that stand in the averages: those of the paper's Table 2, or all where there is none of them."""
         return [column for column in self.columns if column in paper.COLUMNS] or self.columns
 
@@ -49,14 +49,14 @@ class Summary:
         """The usual GLUE average: first the metrics of a task, then the tasks (None unless the model has every one)."""
         return self.averages(self._means(model))[1]
 
-    def averages(self, values: Mapping[Column, float]) -> tuple[float | None, float | None]:
+    def averages(self, values: Mapping[MetricColumn, float]) -> tuple[float | None, float | None]:
         """Both averages of figures by column, None unless every averaged column is there."""
         if any(column not in values for column in self.averaged):
             return None, None
         averaged = {column: values[column] for column in self.averaged}
         return paper.mean_of_columns(averaged), paper.mean_over_tasks(averaged)
 
-    def _means(self, model: str) -> dict[Column, float]:
+    def _means(self, model: str) -> dict[MetricColumn, float]:
         return {column: cell.mean for column, cell in self.models[model].items()}
 
 
@@ -65,7 +65,7 @@ def summarise(rows: Sequence[dict]) -> Summary:
 
     Of a grid only the setting that was chosen counts (`selection.selected`).
     """
-    values: dict[str, dict[Column, list[float]]] = {}
+    values: dict[str, dict[MetricColumn, list[float]]] = {}
     majority = {}
     for row in selected(rows):
         constant = _majority(row)
@@ -93,7 +93,7 @@ def column_title(task: str, metric: str) -> str:
     return f"{task_title(task)} {METRICS[metric]}"
 
 
-def column_key(column: Column | str) -> str:
+def column_key(column: MetricColumn | str) -> str:
     """The name in CSV files of a column, or of an average by its title."""
     return column.split(" (")[0].replace(" ", "_") if isinstance(column, str) else "_".join(column)
 
@@ -102,7 +102,7 @@ def task_title(task: str) -> str:
     return TASKS[task].folder if task in TASKS else task
 
 
-def average_titles(columns: Sequence[Column]) -> tuple[str, str]:
+def average_titles(columns: Sequence[MetricColumn]) -> tuple[str, str]:
     """What the two averages over `columns` are called: of the columns, over the tasks."""
     tasks = len({task for task, _ in columns})
     by_column = f"mean of the {len(columns)} metric column{'s' * (len(columns) != 1)}"
@@ -111,7 +111,7 @@ def average_titles(columns: Sequence[Column]) -> tuple[str, str]:
     return by_column, f"mean over {tasks} task{'s' * (tasks != 1)}"
 
 
-def cell_text(cell: Cell | None, seeds: int = 0) -> str:
+def cell_text(cell: SeedMean | None, seeds: int = 0) -> str:
     """Returns "mean ± deviation", with the number of seeds where it is below `seeds`; a dash without a cell."""
     if cell is None:
         return "–"
@@ -124,13 +124,13 @@ def _majority(row: dict) -> dict[str, float | None]:
     return row.get("majority") or {"accuracy": row.get("majority_share")}
 
 
-def _order(column: Column) -> tuple[int, float]:
+def _order(column: MetricColumn) -> tuple[int, float]:
     if column in paper.COLUMNS:
         return paper.COLUMNS.index(column), 0
     known = list(TASKS)
     return len(paper.COLUMNS), known.index(column[0]) if column[0] in known else math.inf
 
 
-def _cell(values: list[float]) -> Cell:
+def _cell(values: list[float]) -> SeedMean:
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values), deviation, len(values))
+    return SeedMean(statistics.fmean(values), deviation, len(values))

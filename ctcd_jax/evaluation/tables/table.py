@@ -18,7 +18,6 @@ from ctcd_jax.evaluation.tables.predictions import keep
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
     MAJORITY_NOTE,
-    Cell,
     Summary,
     average_titles,
     cell_text,
@@ -29,19 +28,6 @@ from ctcd_jax.evaluation.tables.summary import (
     task_title,
 )
 from ctcd_jax.files import write_whole
-
-__all__ = [
-    "Cell",
-    "Summary",
-    "as_table",
-    "cell_text",
-    "column_title",
-    "csv_text",
-    "markdown",
-    "reading_notes",
-    "summarise",
-    "write_tables",
-]
 
 
 def write_tables(out: Path, models: Sequence[str] = ()) -> None:
@@ -184,7 +170,7 @@ def _majority_notes(summary: Summary) -> Iterator[str]:
             yield f"In {column_title(*column)} no more than that: {', '.join(below)}."
 
 
-def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.Column, float]]]:
+def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.MetricColumn, float]]]:
     """The paper's rows in the columns that `summary` has; nothing without one."""
     shared = [column for column in summary.columns if column in paper.COLUMNS]
     for name, values in paper.ROWS.items() if shared else ():
@@ -200,7 +186,7 @@ def _grid(table: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _means_only(summary: Summary, values: dict[paper.Column, float]) -> list[str]:
+def _means_only(summary: Summary, values: dict[paper.MetricColumn, float]) -> list[str]:
     return [text for column in summary.columns for text in (_figure(values.get(column)), "", "")]
 
 

@@ -14,7 +14,7 @@ from ctcd_jax.evaluation.tasks.libraries import Hub, Tfds
 from ctcd_jax.evaluation.tasks.tasks import DEFAULT_TASKS, TASKS, Task
 
 
-class Source(Protocol):
+class TaskSource(Protocol):
     """A place that tasks are read from; goes to other processes as it is."""
 
     def names(self) -> Sequence[str]:
@@ -41,7 +41,7 @@ class TaskData:
         return self.task.metrics + (("accuracy_mismatched",) if len(self.dev) > 1 else ())
 
 
-def open_source(data: str, own: Task | None = None) -> Source:
+def open_source(data: str, own: Task | None = None) -> TaskSource:
     """Returns the source that `--data` names: a folder, hf[:ID_OR_FOLDER] or tfds[:FOLDER].
 
     Args:
@@ -57,7 +57,7 @@ def open_source(data: str, own: Task | None = None) -> Source:
     return Folder(Path(data))
 
 
-def choose(source: Source, names: Sequence[str] | None) -> tuple[list[Task], list[str]]:
+def choose(source: TaskSource, names: Sequence[str] | None) -> tuple[list[Task], list[str]]:
     """Returns the tasks to run and the names of those of the default that the source lacks.
 
     Args:
@@ -74,7 +74,7 @@ def choose(source: Source, names: Sequence[str] | None) -> tuple[list[Task], lis
     return [source.find(name) for name in wanted], missing
 
 
-def load(source: Source, task: Task) -> TaskData:
+def load(source: TaskSource, task: Task) -> TaskData:
     """Reads all splits of a task."""
     train, *dev = (source.read(task, split) for split in task.splits)
     return TaskData(task, train, tuple(dev))

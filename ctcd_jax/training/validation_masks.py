@@ -1,4 +1,4 @@
-"""The questions of validation: the same for every run on a corpus, whatever the run trains with."""
+"""The masks of validation: the same for every run on a corpus, whatever the run trains with."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.training.masking import Masked, Masker, validation_keys
 
 
-def validation_questions(corpus: Corpus, input_ids: np.ndarray, rows: np.ndarray) -> Masked:
+def mask_validation_rows(corpus: Corpus, input_ids: np.ndarray, rows: np.ndarray) -> Masked:
     """Masks validation rows, int[B, L], numbered `rows`, int[B], in the split, as the loop does."""
     masker = Masker(corpus.vocab_size, corpus.special_ids)
     return jax.jit(lambda ids, rows: masker(validation_keys(rows), ids))(input_ids, rows)
