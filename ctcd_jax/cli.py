@@ -121,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         "is no longer finite (--config.optimizer.*, --config.train.dtype), from its newest saved step on.",
     )
     verb.add_argument(
-        "--config", type=located, metavar="FILE[:PRESET]", help="configs/ctcd.py:tiny (default: that of the run)"
+        "--config",
+        type=located,
+        metavar="FILE[:PRESET]",
+        help="mine.py:tiny, or one that is shipped, ctcd:tiny (default: that of the run)",
     )
     verb.add_argument(
         "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
@@ -296,7 +299,7 @@ def _prepare_arguments(verbs):
     )
     verb.add_argument("--source", action="append", metavar="SPEC", help="may be given several times")
     verb.add_argument(
-        "--config", type=located, metavar="FILE", help="a recipe, configs/corpora/wiki_books.py, instead of options"
+        "--config", type=located, metavar="FILE", help="a recipe, mine.py or corpora/wiki_books, instead of options"
     )
     verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the corpus to make")
     recipe = verb.add_argument_group("the recipe", argument_default=argparse.SUPPRESS)

@@ -1,5 +1,5 @@
-"""Loads `configs/FILE.py[:PRESET]`, or a run's own config.json, with the overrides of the command line,
-`--config.a.b=VALUE`."""
+"""Loads a config file, `FILE.py[:PRESET]` or by its name one that is shipped, `NAME[:PRESET]`, or a run's own
+config.json, with the overrides of the command line, `--config.a.b=VALUE`."""
 
 import contextlib
 import logging
@@ -15,6 +15,8 @@ from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
 
 NONE = ("None", "none")
+# The repository's configs/; a link, so that they are in the wheel, too.
+SHIPPED = Path(__file__).parents[1] / "configs"
 
 
 def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], None] = warn) -> ConfigDict:
@@ -26,10 +28,9 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
     """
-    path = Path(spec.partition(":")[0])
-    if not path.is_file():
-        near = [str(other) for other in path.parent.glob("*.py")]
-        raise UserError(f"--config {path}: no such file{did_you_mean(str(path), near) if near else ''}")
+    name, colon, preset = spec.partition(":")
+    path = find_config(name)
+    spec = f"{path}{colon}{preset}"
 
     def define(values: flags.FlagValues, arguments: list[str]) -> None:
         arguments.insert(1, f"--config={spec}")
@@ -42,6 +43,22 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
             "it must return the ConfigDict that experiment(preset) made"
         )
     return _overridden(define, f"--config {spec}", config, overrides, warn)
+
+
+def find_config(name: str) -> Path:
+    """Returns the config file of a path, or of the name of one that is shipped ("ctcd", "corpora/wiki_books").
+
+    Raises:
+      UserError: there is none; a similar one is named.
+    """
+    path, shipped = Path(name), SHIPPED / f"{name}.py"
+    if path.is_file():
+        return path
+    if not path.suffix and shipped.is_file():
+        return shipped
+    known = [other.relative_to(SHIPPED).with_suffix("").as_posix() for other in SHIPPED.rglob("*.py")]
+    near = [str(other) for other in path.parent.glob("*.py")] + ([] if path.suffix else known)
+    raise UserError(f"--config {name}: no such file{did_you_mean(name, near) if near else ''}")
 
 
 def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Callable[[str], None] = warn) -> ConfigDict:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
 from ctcd_jax.config.check import RANGES
-from ctcd_jax.config.file import load_config
+from ctcd_jax.config.file import find_config, load_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from tests.small import config, ctcd, make_corpus
@@ -84,6 +84,17 @@ def test_a_member_may_have_its_own_optimizer(opened, corpus):
     settings = resolve(made, opened).optimizers
     assert (settings["teacher"].learning_rate, settings["student"].learning_rate) == (1e-3, 5e-4)
     assert settings["teacher"].b2 == settings["student"].b2
+
+
+def test_a_shipped_config_is_found_by_its_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("ctcd:tiny").members.teacher.layers == 6
+    assert find_config("corpora/wiki_books").is_file()
+    with pytest.raises(UserError, match=r"--config ctdc: no such file \(did you mean 'ctcd'\?\)"):
+        load_config("ctdc:tiny")
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(UserError, match=r"--config mien\.py: no such file \(did you mean 'mine\.py'\?\)"):
+        load_config("mien.py")
 
 
 def test_command_line_overrides(config_file):
