@@ -122,13 +122,13 @@ def updates(case: Case) -> Worker:
 
 def matmul(case: Case) -> Worker:
     """A large product in the case's dtype, accumulated in float32: the rate that no step can exceed."""
-    dtype = jnp.dtype(default_dtype() if case.dtype == "auto" else case.dtype)
+    dtype = jnp.dtype(default_dtype(jax.devices()[0].platform) if case.dtype == "auto" else case.dtype)
     size = MATMUL.get(jax.default_backend(), MATMUL["gpu"])
     left, right = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
     run = jax.jit(lambda left, right: linear(left, right, jnp.zeros(size), dtype))
 
     def report() -> dict:
-        peak = peak_flops(dtype.name)
+        peak = peak_flops(dtype.name, jax.devices())
         sheet = {"sheet_flops": peak and peak / jax.device_count(), "size": size}
         return _device(dtype.name) | sheet | {"flops": 2.0 * size**3}
 

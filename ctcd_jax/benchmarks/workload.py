@@ -13,6 +13,7 @@ from ctcd_jax.config.init_spec import Init
 from ctcd_jax.data import TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.models import BertConfig
+from ctcd_jax.models.attention import on_platform
 from ctcd_jax.runtime.hardware import default_dtype
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.keys import root_key
@@ -86,6 +87,7 @@ def experiment(case: Case) -> Experiment:
     width = PRESETS[case.preset]["width"]
     cohort = COHORTS[case.cohort]
     cohort = replace(cohort, edges=tuple(replace(edge, positions=case.positions) for edge in cohort.edges))
+    platform = jax.devices()[0].platform
     dropout = {"dropout": case.dropout, "attention_dropout": case.dropout}
     return Experiment(
         seed=0,
@@ -99,10 +101,10 @@ def experiment(case: Case) -> Experiment:
             eval_every=1000,
             checkpoint_every=1000,
             keep_checkpoints=1,
-            dtype=default_dtype() if case.dtype == "auto" else case.dtype,
+            dtype=default_dtype(platform) if case.dtype == "auto" else case.dtype,
             micro_batches=1,
             remat=case.remat,
-            attention=case.attention,
+            attention=on_platform(case.attention, platform),
             loss_chunk=case.loss_chunk,
         ),
         batch_size=case.rows,

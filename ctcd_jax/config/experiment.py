@@ -40,7 +40,11 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """`config.train`, resolved: the number of steps and the compute dtype are known."""
+    """`config.train`, resolved: the number of steps and what computes them (dtype, attention) are known.
+
+    Attributes:
+      attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
+    """
 
     steps: int
     log_every: int
@@ -50,7 +54,7 @@ class TrainSettings:
     dtype: str
     micro_batches: int
     remat: bool = False
-    attention: str = "auto"
+    attention: str = "xla"
     loss_chunk: int | None = None
 
 

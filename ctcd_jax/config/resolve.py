@@ -3,11 +3,12 @@
 What a field may hold, and the range of every number, is in `check`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -20,7 +21,7 @@ from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.models import BertConfig
-from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle
+from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
 from ctcd_jax.runtime.hardware import default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -28,11 +29,15 @@ SCHEDULES = ("linear", "cosine", "constant")
 
 
 def resolve(
-    config: ConfigDict, corpus: Corpus, devices: int = 1, recorded: Mapping[str, dict] = MappingProxyType({})
+    config: ConfigDict,
+    corpus: Corpus,
+    devices: Sequence[jax.Device] | None = None,
+    recorded: Mapping[str, dict] = MappingProxyType({}),
 ) -> Experiment:
-    """Checks a config against the corpus and the number of devices, and fills in what follows from them.
+    """Checks a config against the corpus and the devices it is for, and fills in what follows from them.
 
     Args:
+      devices: that the run is spread over; None for the first of this process.
       recorded: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started
         from need not be there any more.
 
@@ -47,10 +52,11 @@ def resolve(
         place = f"config.json: resolved.models.{name}"
         known = recorded_shape(place, recorded[name]) if name in recorded else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
-    train = _train(config, corpus)
-    if train.attention == "cudnn":
-        _check_cudnn(models, members, train.dtype, corpus)
-    _check_mesh(config, models, devices)
+    devices = jax.devices()[:1] if devices is None else devices
+    train = _train(config, corpus, devices[0].platform)
+    if config.train.attention == "cudnn":
+        _check_cudnn(models, members, train.dtype, corpus, devices[0].platform)
+    _check_mesh(config, models, len(devices))
     return Experiment(
         seed=config.seed,
         cohort=_cohort(config, members),
@@ -158,7 +164,7 @@ def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
     return settings
 
 
-def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
+def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
         raise UserError("train: set exactly one of train.steps and train.epochs")
@@ -173,12 +179,15 @@ def _train(config: ConfigDict, corpus: Corpus) -> TrainSettings:
         raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
     if steps > LARGEST_INT32:
         raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
-    dtype = default_dtype() if train.dtype == "auto" else train.dtype
-    rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype")}
-    return TrainSettings(steps=steps, dtype=dtype, **rest)
+    dtype = default_dtype(platform) if train.dtype == "auto" else train.dtype
+    attention = on_platform(train.attention, platform)
+    rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype", "attention")}
+    return TrainSettings(steps=steps, dtype=dtype, attention=attention, **rest)
 
 
-def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, corpus: Corpus) -> None:
+def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, corpus: Corpus, platform: str) -> None:
+    if platform != "gpu":
+        raise UserError("train.attention: cuDNN's attention needs an NVIDIA GPU; use train.attention=auto")
     for name, model in models.items():
         drops = members[name]["trainable"] and model.attention_dropout > 0
         for length in corpus.lengths("train"):

@@ -10,13 +10,18 @@ from ctcd_jax.ops import accumulator, product
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
+def on_platform(implementation: str, platform: str) -> str:
+    """Returns the implementation to take on a platform ("cpu", "gpu", "tpu"): "auto" has a choice on GPUs only."""
+    return "xla" if implementation == "auto" and platform != "gpu" else implementation
+
+
 def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array,
     drop: Callable[[jax.Array], jax.Array] | None = None,
-    implementation: str = "auto",
+    implementation: str = "xla",
 ) -> jax.Array:
     """Returns dtype[B, L, N, D]: for every query the mean of the values, weighted by softmax(query . key / sqrt(D)).
 
@@ -24,7 +29,8 @@ def attend(
       query, key, value: dtype[B, L, N, D].
       mask: bool, broadcastable to [B, N, L, L] (query, key), True where a query may see a key.
       drop: acts on the weights [B, N, L, L]; None for none.
-      implementation: "xla"; "cudnn", which keeps no [L, L] array; "auto" for cuDNN where `cudnn_obstacle` knows none.
+      implementation: "xla"; on GPUs also "cudnn", which keeps no [L, L] array, and "auto" for cuDNN where
+        `cudnn_obstacle` knows none.
 
     Raises:
       ValueError: cuDNN is asked for and something is in its way.
@@ -39,7 +45,7 @@ def attend(
 
 
 def cudnn_obstacle(dtype: jnp.dtype, length: int, width: int, drops: bool) -> str | None:
-    """Returns why cuDNN's attention cannot be taken here, or None if it can.
+    """Returns why cuDNN's attention cannot be taken on an NVIDIA GPU, or None if it can.
 
     Args:
       dtype: of queries, keys and values.
@@ -47,8 +53,6 @@ def cudnn_obstacle(dtype: jnp.dtype, length: int, width: int, drops: bool) -> st
       width: dimensions a head.
       drops: whether weights are dropped out.
     """
-    if jax.default_backend() != "gpu":
-        return "attention needs an NVIDIA GPU"
     if dtype not in (jnp.bfloat16, jnp.float16):
         return f"attention needs bfloat16 or float16, not {jnp.dtype(dtype).name}"
     if drops:

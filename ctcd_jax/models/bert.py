@@ -71,7 +71,7 @@ class BertForMaskedLM(nn.Module):
 
     config: BertConfig
     dtype: jnp.dtype = jnp.float32
-    attention: str = "auto"
+    attention: str = "xla"
     remat: bool = False
 
     def setup(self):

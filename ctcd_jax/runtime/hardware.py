@@ -1,5 +1,9 @@
-"""What the machine can do: the compute dtype that suits it, and its peak where a data sheet gives one."""
+"""What devices can do: the compute dtype that suits them, and their peak where a data sheet gives one.
 
+Everything is asked of the devices that a program is for: they need not be those of this process, nor be there.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -16,22 +20,22 @@ PEAK_FLOPS = {
 }
 
 
-def default_dtype() -> str:
-    """Returns "bfloat16" on accelerators and on CPUs that multiply it in hardware (AMX, AVX-512 BF16), else "float32".
+def default_dtype(platform: str) -> str:
+    """Returns "bfloat16" for accelerators and CPUs that multiply it in hardware (AMX, AVX-512 BF16), else "float32".
 
     The CTCD step of the `small` preset on 2 cores of an AMD EPYC with AVX-512 BF16: 0.83 s in float32, 0.56 s in
     bfloat16.
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return "bfloat16"
     cpuinfo = Path("/proc/cpuinfo")
     known = cpuinfo.read_text().split() if cpuinfo.exists() else []
     return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(known) else "float32"
 
 
-def peak_flops(dtype: str) -> float | None:
-    """Returns the peak FLOP/s of all devices together, or None where it is not known (CPUs, float32)."""
+def peak_flops(dtype: str, devices: Sequence[jax.Device]) -> float | None:
+    """Returns the peak FLOP/s of the devices together, or None where it is not known (CPUs, float32)."""
     if dtype not in ("bfloat16", "float16"):
         return None
-    kind = jax.devices()[0].device_kind
-    return next((jax.device_count() * peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
+    kind = devices[0].device_kind
+    return next((len(devices) * peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)

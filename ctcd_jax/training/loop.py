@@ -76,7 +76,7 @@ def train(
     before = begun_run(workdir)
     if change and before is None:
         raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")
-    experiment = resolve(config, corpus, jax.device_count(), known_shapes(before, config, workdir))
+    experiment = resolve(config, corpus, jax.devices(), known_shapes(before, config, workdir))
     content = run_content(config, experiment, corpus)
     check_processes(content, change)
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
@@ -126,7 +126,7 @@ class _Run:
         # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
         validation_masker = Masker(corpus.vocab_size, corpus.special_ids)
         self.evaluation = make_evaluation(experiment, validation_masker, self.mesh)
-        self.peak = peak_flops(experiment.train.dtype)
+        self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         beginning = None

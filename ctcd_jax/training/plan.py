@@ -37,7 +37,7 @@ def plan(
     corpus = Corpus.open(corpus_directory(config))
     before = begun_run(Path(workdir)) if workdir else None
     known = known_shapes(before, config, Path(workdir)) if before else {}
-    experiment = resolve(config, corpus, jax.device_count(), known)
+    experiment = resolve(config, corpus, jax.devices(), known)
     saved = saved_steps(Path(workdir)) if before else []
     if saved:
         changes(before, run_content(config, experiment, corpus), Path(workdir), change)

@@ -4,7 +4,7 @@ Read `distill/cohort.py` (who teaches whom) and `distill/objective.py` (Eq. 1-5)
 and losses meet. There is no branch on the method: a method is a cohort.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import jax
@@ -178,12 +178,12 @@ def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Para
     return terms
 
 
-def fused_losses(experiment: Experiment, devices: int):
+def fused_losses(experiment: Experiment, devices: Sequence[jax.Device]):
     """Returns `fused.cohort_losses` for tokens shared by `devices`, with a bounded size of logits on each."""
     vocabulary = next(iter(experiment.models.values())).vocab_size
-    most = LOGITS_BYTES_ON_CPU if jax.default_backend() == "cpu" else LOGITS_BYTES
+    most = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
     fits = most // (4 * vocabulary * len(experiment.models))
-    return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=devices)
+    return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=len(devices))
 
 
 def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=None):
@@ -194,7 +194,7 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
     sharded = {name: member.params for name, member in state.members.items()}
-    losses = losses or fused_losses(experiment, mesh.size)
+    losses = losses or fused_losses(experiment, mesh.devices.flatten())
     step = partial(train_step, experiment, masker, losses, (replicated(mesh), sharded))
     return jax.jit(
         step,
@@ -210,7 +210,7 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
     The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
     its own collectives, can starve one another on a machine with more devices than cores.
     """
-    step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.size)))
+    step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.devices.flatten())))
 
     def add(params: Params, batch: dict, sums: Terms) -> Terms:
         return jax.tree.map(jnp.add, sums, step(params, batch))

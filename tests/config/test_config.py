@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -183,7 +184,7 @@ def test_a_mistake_is_one_line_that_names_the_field(mistake, message, corpus, op
     made.unlock()
     with pytest.raises(UserError, match=message) as caught:  # noqa: PT012  some mistakes cannot even be written down
         mistake(made)
-        resolve(made, opened, devices=8)
+        resolve(made, opened, jax.devices())
     assert "\n" not in str(caught.value)
 
 
@@ -192,7 +193,7 @@ def test_fsdp_must_divide_the_widths(corpus, opened):
     made.mesh.fsdp = 8
     made.members.student.update({"hidden": 12})
     with pytest.raises(UserError, match=r"members.student.hidden is 12; it must be divisible by mesh.fsdp \(8\)"):
-        resolve(made, opened, devices=8)
+        resolve(made, opened, jax.devices())
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctcd_jax.models import attention
-from ctcd_jax.models.attention import attend, cudnn_obstacle
+from ctcd_jax.models.attention import IMPLEMENTATIONS, attend, on_platform
 
 
 def random(seed, dtype=jnp.float32, length=6, heads=2, width=8):
@@ -43,7 +42,6 @@ def test_a_query_that_may_see_nothing_is_finite():
     ],
 )
 def test_conditions_of_cudnn(monkeypatch, change, drops, obstacle):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     calls = []
 
     def cudnn(query, key, value, mask, implementation):
@@ -54,7 +52,7 @@ def test_conditions_of_cudnn(monkeypatch, change, drops, obstacle):
     query = random(0, **({"dtype": jnp.bfloat16} | change))
     mask = jnp.ones((3, 1, 1, query.shape[1]), bool)
     drop = (lambda weights: weights) if drops else None
-    attend(query, query, query, mask, drop)
+    attend(query, query, query, mask, drop, "auto")
     if obstacle is None:
         assert calls == ["cudnn"]
         return
@@ -65,6 +63,6 @@ def test_conditions_of_cudnn(monkeypatch, change, drops, obstacle):
     assert not calls
 
 
-def test_there_is_no_cudnn_on_a_cpu():
-    assert cudnn_obstacle(jnp.bfloat16, 128, 64, drops=False) == "attention needs an NVIDIA GPU"
-    assert attention.IMPLEMENTATIONS == ("auto", "xla", "cudnn")
+def test_there_is_a_choice_on_gpus_only():
+    chosen = {platform: [on_platform(name, platform) for name in IMPLEMENTATIONS] for platform in ("cpu", "gpu", "tpu")}
+    assert chosen == {"cpu": ["xla", "xla", "cudnn"], "gpu": ["auto", "xla", "cudnn"], "tpu": ["xla", "xla", "cudnn"]}
