@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.distill.cohort import EDGE_RANGES, MEMBER_RANGES
 from ctcd_jax.errors import UserError, did_you_mean
-from ctcd_jax.models import bert
+from ctcd_jax.models.registry import ARCHITECTURES, DEFAULT
 from ctcd_jax.ranges import COUNT, SHARE, Range
 
 LARGEST_INT32 = 2**31 - 1  # a step's number is one, on the device
@@ -23,6 +23,8 @@ OPTIMIZER_RANGES = {
     "weight_decay": Range(0),  # 0: none
     "clip_norm": Range(0, above=True, off="None for no clipping"),
 }
+
+SHAPE_RANGES = ARCHITECTURES[DEFAULT].ranges
 
 # Every number of `config.experiment`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
 RANGES: Mapping[str, Range] = {
@@ -41,8 +43,10 @@ RANGES: Mapping[str, Range] = {
     "mesh.data": Range(-1, whole=True),  # -1: what fsdp leaves; that the product is the devices is checked with them
     "mesh.fsdp": COUNT,
     **{f"optimizer.{name}": allowed for name, allowed in OPTIMIZER_RANGES.items()},
-    **{f"members.{name}": bert.RANGES[name] for name in ("layers", "hidden", "heads", "intermediate", "max_positions")},
-    **{f"members.{name}": bert.RANGES[name] for name in ("dropout", "attention_dropout")},
+    **{
+        f"members.{name}": SHAPE_RANGES[name] for name in ("layers", "hidden", "heads", "intermediate", "max_positions")
+    },
+    **{f"members.{name}": SHAPE_RANGES[name] for name in ("dropout", "attention_dropout")},
     **{f"members.{name}": allowed for name, allowed in MEMBER_RANGES.items()},
     **{f"edges.{name}": allowed for name, allowed in EDGE_RANGES.items()},
 }

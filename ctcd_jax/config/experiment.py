@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ctcd_jax.config.check import OPTIMIZER_RANGES
 from ctcd_jax.config.init_spec import Init
 from ctcd_jax.distill import Cohort
-from ctcd_jax.models import BertConfig
+from ctcd_jax.models.registry import Shape
 from ctcd_jax.ranges import require
 
 
@@ -64,7 +64,7 @@ class Experiment:
 
     seed: int
     cohort: Cohort
-    models: Mapping[str, BertConfig]
+    models: Mapping[str, Shape]
     sources: Mapping[str, Init]
     optimizers: Mapping[str, OptimizerSettings]
     train: TrainSettings

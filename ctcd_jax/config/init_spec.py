@@ -9,8 +9,8 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError, did_you_mean, first_line
 from ctcd_jax.files import read_json
-from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import find_pretrained, read_config
+from ctcd_jax.models.registry import Shape, shape_from_dict
 
 KINDS = ("scratch", "hf", "run", "layers")
 
@@ -61,7 +61,7 @@ def parse_init(name: str, init: str, members: Mapping) -> Init:
     return Init("layers", location, layers=tuple(int(part) for part in detail.split(",")))
 
 
-def source_config(source: Init, models: Mapping[str, BertConfig], corpus: Corpus) -> BertConfig | None:
+def source_config(source: Init, models: Mapping[str, Shape], corpus: Corpus) -> Shape | None:
     """Returns the shape that a source gives, None for scratch. Raises UserError if its tokenizer is not the corpus's.
 
     A vocabulary that was padded (to a multiple of 64, say) counts without the rows beyond the tokenizer's ids.
@@ -121,7 +121,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged ({reason}); restore it, or use another --workdir") from error
 
 
-def run_member_config(workdir: str | Path, member: str) -> BertConfig:
+def run_member_config(workdir: str | Path, member: str) -> Shape:
     """Returns the shape of a member of a run. Raises UserError if there is no such member."""
     models = read_run(workdir)["resolved"]["models"]
     if member not in models:
@@ -129,9 +129,9 @@ def run_member_config(workdir: str | Path, member: str) -> BertConfig:
     return recorded_shape(f"{Path(workdir) / 'config.json'}: resolved.models.{member}", models[member])
 
 
-def recorded_shape(place: str, fields: dict) -> BertConfig:
+def recorded_shape(place: str, fields: dict) -> Shape:
     """Returns the shape that a run's `config.json` holds at `place`. Raises UserError if it is none."""
     try:
-        return BertConfig(**fields)
+        return shape_from_dict(fields)
     except (TypeError, ValueError) as error:
         raise UserError(f"{place} is damaged ({error}); restore it, or use another --workdir") from error

@@ -4,7 +4,7 @@ What a field may hold, and the range of every number, is in `check`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,8 +20,8 @@ from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
-from ctcd_jax.models import BertConfig
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
+from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
 from ctcd_jax.runtime.hardware import default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -38,7 +38,7 @@ def resolve(
 
     Args:
       devices: that the run is spread over; None for the first of this process.
-      recorded: shapes of the members of a run that is resumed, {name: fields of BertConfig}: what its members started
+      recorded: shapes of the members of a run that is resumed, {name: fields of its shape}: what its members started
         from need not be there any more.
 
     Raises:
@@ -101,7 +101,7 @@ def _bases_first(sources: Mapping[str, Init]) -> list[str]:
     return order
 
 
-def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, known: BertConfig | None) -> BertConfig:
+def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, known: Shape | None) -> Shape:
     """The member's shape: as configured, or as what it starts from; both must agree."""
     base = known if known and source.kind != "scratch" else source_config(source, models, corpus)
     sizes = {key: fields[key] for key in SIZES if fields[key] is not None}
@@ -121,7 +121,7 @@ def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, 
     dropout = {key: fields[key] for key in ("dropout", "attention_dropout")}
     try:
         if base is None:
-            model = BertConfig(vocab_size=corpus.vocab_size, **sizes, **dropout)
+            model = shape_from_dict({"vocab_size": corpus.vocab_size} | sizes | dropout)
         else:
             model = replace(base, **dropout)
     except ValueError as error:
@@ -185,7 +185,7 @@ def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
     return TrainSettings(steps=steps, dtype=dtype, attention=attention, **rest)
 
 
-def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, corpus: Corpus, platform: str) -> None:
+def _check_cudnn(models: Mapping[str, Shape], members: dict, dtype: str, corpus: Corpus, platform: str) -> None:
     if platform != "gpu":
         raise UserError("train.attention: cuDNN's attention needs an NVIDIA GPU; use train.attention=auto")
     for name, model in models.items():
@@ -196,7 +196,7 @@ def _check_cudnn(models: Mapping[str, BertConfig], members: dict, dtype: str, co
                 raise UserError(f"train.attention: cuDNN's {obstacle} (members.{name}); or use train.attention=auto")
 
 
-def _check_mesh(config: ConfigDict, models: Mapping[str, BertConfig], devices: int) -> None:
+def _check_mesh(config: ConfigDict, models: Mapping[str, Shape], devices: int) -> None:
     data, fsdp = config.mesh.data, config.mesh.fsdp
     if devices % fsdp or (data != -1 and data * fsdp != devices):
         raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
@@ -222,7 +222,7 @@ def resolved(experiment: Experiment, corpus: Corpus) -> dict:
         "dtype": experiment.train.dtype,
         "corpus_hash": corpus.hash,
         "tokenizer_hash": corpus.tokenizer_hash,
-        "models": {name: asdict(model) for name, model in experiment.models.items()},
+        "models": {name: shape_to_dict(model) for name, model in experiment.models.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Flax BERT with its masked-language-model head, and the road to and from Hugging Face."""
+"""Masked language models in Flax, and the road to and from Hugging Face; the architectures are in `registry`."""
 
 from ctcd_jax.models.bert import BertConfig, BertForMaskedLM
 

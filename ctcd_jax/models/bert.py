@@ -127,6 +127,13 @@ class BertForMaskedLM(nn.Module):
         return self.predict(hidden)
 
 
+def forward_flops(config: BertConfig, head_share: float = 1.0) -> float:
+    """Returns the operations of one token's forward pass, with the MLM head on `head_share` of the tokens."""
+    layer = 4 * config.hidden**2 + 2 * config.hidden * config.intermediate
+    head = config.hidden**2 + config.hidden * config.vocab_size
+    return 2.0 * (config.layers * layer + head_share * head)
+
+
 def segment_starts(segment_ids: jax.Array) -> jax.Array:
     """Returns int[B, L]: for every token, the index at which its segment begins."""
     index = jnp.broadcast_to(jnp.arange(segment_ids.shape[-1]), segment_ids.shape)

@@ -1,10 +1,9 @@
-"""BERT checkpoints to and from Hugging Face: the same tensors under other names, and the proof that nothing changed.
+"""Checkpoints to and from Hugging Face: the same tensors under other names, and the proof that nothing changed.
 
 Reading and writing need only `safetensors`; only `parity` imports PyTorch.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,65 +14,20 @@ from safetensors.numpy import save_file
 
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import is_lfs_pointer, read_json
-from ctcd_jax.models.bert import BertConfig, BertForMaskedLM
-from ctcd_jax.ranges import COUNT, Range
-
-# Hugging Face's name of each field of BertConfig.
-FIELDS = {
-    "vocab_size": "vocab_size",
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "intermediate": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-    "token_types": "type_vocab_size",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "layer_norm_eps": "layer_norm_eps",
-}
+from ctcd_jax.models.checkpoint_format import CheckpointFormat
+from ctcd_jax.models.registry import ARCHITECTURES, DEFAULT, Shape, abstract_params, architecture_of, build
 
 WEIGHTS = "model.safetensors"
 
-# What transformers takes where a field of FIELDS is missing.
-_DEFAULTS = {
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-}
-# Fields that change what a model computes, and the values that are what is computed here. Missing or null is the first.
-_SUPPORTED = {
-    "model_type": ("bert",),
-    "hidden_act": ("gelu", "gelu_python"),
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-    "is_encoder_decoder": (False,),
-    "pruned_heads": ({}, []),
-    "quantization_config": (None,),
-}
-_RANGES = dict.fromkeys(FIELDS.values(), COUNT) | {
-    "hidden_dropout_prob": Range(0, 1, below=True),
-    "attention_probs_dropout_prob": Range(0, 1, below=True),
-    "layer_norm_eps": Range(0, 1, above=True),
-}
-# The decoder's weight and bias are the word embeddings and the head's bias: files may hold them under both names.
-_TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
-# Nothing that the MLM head's logits depend on.
-_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 # What else a model may be saved as, and the reason that it has to be converted.
 _OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
-def load_pretrained(directory: str | Path) -> tuple[BertConfig, dict]:
-    """Reads a BERT with its MLM head from a Hugging Face directory.
+def load_pretrained(directory: str | Path) -> tuple[Shape, dict]:
+    """Reads a model with its MLM head from a Hugging Face directory.
 
     Returns:
-      The configuration and the parameters: nested dict of numpy float32 arrays.
+      The shape and the parameters: nested dict of numpy float32 arrays.
 
     Raises:
       UserError: no such directory or file, another architecture, a missing, misshapen or left-over tensor, or one whose
@@ -81,30 +35,31 @@ def load_pretrained(directory: str | Path) -> tuple[BertConfig, dict]:
     """
     directory = Path(directory)
     config = read_config(directory / "config.json")
+    form = architecture_of(config).checkpoint
     weights = directory / WEIGHTS
     _check_there(directory, str(directory))
     try:
-        tensors = {_modern_name(name): value for name, value in load_file(weights).items()}
+        tensors = {form.modern_name(name): value for name, value in load_file(weights).items()}
     except SafetensorError as error:
         reason = first_line(error)
         raise UserError(f"{weights}: not a readable safetensors file ({reason}); fetch or export it again") from error
-    _check_tied(tensors, read_json(directory / "config.json", ""), weights)
+    _check_tied(form, tensors, read_json(directory / "config.json", ""), weights)
     parts = {".".join(name.split(".")[:2]) for name in tensors}
     flat = {}
-    for path, name, transpose in _tensor_names(config.layers):
+    for path, name, transpose in form.tensors(config.layers):
         if name not in tensors:
             raise UserError(
-                f"{weights}: no tensor '{name}'; a BertForMaskedLM checkpoint is needed (with its MLM head), and this "
-                f"one has {', '.join(sorted(parts)) or 'nothing'}"
+                f"{weights}: no tensor '{name}'; a {form.model_class} checkpoint is needed (with its MLM head), and "
+                f"this one has {', '.join(sorted(parts)) or 'nothing'}"
             )
         value = _floats(name, tensors.pop(name), weights)
         flat[path] = np.ascontiguousarray(value.T) if transpose else value
     _check_shapes(config, flat, weights)
     for name in tensors:
-        if name.startswith(("bert.", "cls.predictions.")) and not name.startswith(_UNUSED):
+        if name.startswith(form.owned) and not name.startswith(form.unused):
             raise UserError(
                 f"{weights}: tensor '{name}' has no place in a BERT of {config.layers} layers, as config.json says it "
-                "is; only what BertForMaskedLM computes is supported"
+                f"is; only what {form.model_class} computes is supported"
             )
     return config, unflatten_dict(flat)
 
@@ -130,32 +85,32 @@ def find_pretrained(name: str) -> Path:
     return directory
 
 
-def save_pretrained(directory: str | Path, config: BertConfig, params: dict, pad_id: int | None = None) -> None:
-    """Writes `config.json` and `model.safetensors` for `BertForMaskedLM.from_pretrained(directory)` to load.
+def save_pretrained(directory: str | Path, config: Shape, params: dict, pad_id: int | None = None) -> None:
+    """Writes `config.json` and `model.safetensors` for `AutoModelForMaskedLM.from_pretrained(directory)` to load.
 
     Args:
       pad_id: of the tokenizer. Fine-tuning never changes the embedding of this token; None: it changes all.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    flat = flatten_dict(params)
-    tensors = {}
-    for path, name, transpose in _tensor_names(config.layers):
+    architecture, flat = architecture_of(config), flatten_dict(params)
+    form, tensors = architecture.checkpoint, {}
+    for path, name, transpose in form.tensors(config.layers):
         value = np.asarray(flat[path], np.float32)
         tensors[name] = np.ascontiguousarray(value.T if transpose else value)
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     description = {
-        "architectures": ["BertForMaskedLM"],
-        "model_type": "bert",
-        "hidden_act": "gelu",
-        "initializer_range": 0.02,
+        "architectures": [form.model_class],
+        "model_type": architecture.name,
         "pad_token_id": pad_id,
         "tie_word_embeddings": True,
-    } | {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+        **form.written,
+        **{theirs: getattr(config, ours) for ours, theirs in form.fields.items()},
+    }
     (directory / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
 
 
-def parity(directory: str | Path, config: BertConfig, params: dict, input_ids: np.ndarray, pad_id: int) -> float:
+def parity(directory: str | Path, config: Shape, params: dict, input_ids: np.ndarray, pad_id: int) -> float:
     """Returns max |logit difference| over real tokens between these parameters here and `directory` in PyTorch.
 
     Both sides run in float32 on the CPU. Rows may be padded with `pad_id`.
@@ -169,7 +124,7 @@ def parity(directory: str | Path, config: BertConfig, params: dict, input_ids: n
 
     mask = (input_ids != pad_id).astype(np.int32)
     with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("highest"):
-        ours = np.asarray(BertForMaskedLM(config).apply({"params": params}, input_ids, mask))
+        ours = np.asarray(build(config).apply({"params": params}, input_ids, mask))
     model = AutoModelForMaskedLM.from_pretrained(directory).float().eval()
     with torch.no_grad():
         ids, attention = torch.from_numpy(input_ids.astype(np.int64)), torch.from_numpy(mask)
@@ -177,34 +132,31 @@ def parity(directory: str | Path, config: BertConfig, params: dict, input_ids: n
     return float(np.abs(ours - theirs)[mask != 0].max())
 
 
-def read_config(path: Path) -> BertConfig:
+def read_config(path: Path) -> Shape:
     """Returns the shape that a Hugging Face `config.json` describes.
 
     Raises:
-      UserError: no such file, it is not a BERT's, or it asks for what is computed otherwise here.
+      UserError: no such file, it is of no architecture in the registry, or it asks for what is computed otherwise here.
     """
     theirs = read_json(path, "name a Hugging Face model directory")
-    for field, values in _SUPPORTED.items():
+    architecture = ARCHITECTURES.get(str(theirs.get("model_type")), ARCHITECTURES[DEFAULT])
+    form = architecture.checkpoint
+    for field, values in form.supported.items():
         value = theirs.get(field)
         if value is not None and value not in values:
             shown = f"'{value}'" if isinstance(value, str) else value
             only = f"'{values[0]}'" if isinstance(values[0], str) else values[0]
             raise UserError(f"{path}: {field} is {shown}, but only {only} is supported")
-    fields = _DEFAULTS | theirs
-    missing = [name for name in FIELDS.values() if name not in fields]
+    fields = form.defaults | theirs
+    missing = [name for name in form.fields.values() if name not in fields]
     if missing:
         raise UserError(f"{path}: no field '{missing[0]}'; a BERT configuration is needed")
-    for name, allowed in _RANGES.items():
+    for name, allowed in form.ranges.items():
         allowed.check(f"{path}: {name}", fields[name])
     try:
-        return BertConfig(**{ours: fields[name] for ours, name in FIELDS.items()})
+        return architecture.shape(**{ours: fields[name] for ours, name in form.fields.items()})
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _modern_name(name: str) -> str:
-    # Google's original release, still on the hub, names LayerNorm's parameters so.
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _check_there(directory: Path, name: str) -> None:
@@ -222,14 +174,15 @@ def _check_there(directory: Path, name: str) -> None:
     )
 
 
-def _check_tied(tensors: dict, config: dict, weights: Path) -> None:
+def _check_tied(form: CheckpointFormat, tensors: dict, config: dict, weights: Path) -> None:
     """Takes the second names of tied tensors out of `tensors`. Raises UserError if they are not the same tensor."""
-    if config.get("tie_word_embeddings") is False and next(iter(_TIED)) not in tensors:
+    decoder = next(iter(form.tied))
+    if config.get("tie_word_embeddings") is False and decoder not in tensors:
         raise UserError(
-            f"{weights}: tie_word_embeddings is false in config.json, but there is no '{next(iter(_TIED))}'; fetch the "
+            f"{weights}: tie_word_embeddings is false in config.json, but there is no '{decoder}'; fetch the "
             "model again"
         )
-    for second, first in _TIED.items():
+    for second, first in form.tied.items():
         if second not in tensors:
             continue
         value = tensors.pop(second)
@@ -254,41 +207,8 @@ def _floats(name: str, value, weights: Path) -> np.ndarray:
     return value
 
 
-def _tensor_names(layers: int) -> Iterator[tuple[tuple[str, ...], str, bool]]:
-    """Yields (our path, Hugging Face's name, transposed?) of every tensor. PyTorch keeps kernels as (out, in)."""
-    for ours, theirs in (("word", "word"), ("position", "position"), ("token_type", "token_type")):
-        yield ("embeddings", ours), f"bert.embeddings.{theirs}_embeddings.weight", False
-    yield from _norm(("embeddings", "norm"), "bert.embeddings.LayerNorm")
-    for n in range(layers):
-        ours, theirs = f"layer_{n}", f"bert.encoder.layer.{n}"
-        for name in ("query", "key", "value"):
-            yield from _dense((ours, "attention", name), f"{theirs}.attention.self.{name}")
-        yield from _dense((ours, "attention", "output"), f"{theirs}.attention.output.dense")
-        yield from _norm((ours, "attention_norm"), f"{theirs}.attention.output.LayerNorm")
-        yield from _dense((ours, "up"), f"{theirs}.intermediate.dense")
-        yield from _dense((ours, "down"), f"{theirs}.output.dense")
-        yield from _norm((ours, "norm"), f"{theirs}.output.LayerNorm")
-    yield from _dense(("head", "transform"), "cls.predictions.transform.dense")
-    yield from _norm(("head", "norm"), "cls.predictions.transform.LayerNorm")
-    yield ("head", "bias"), "cls.predictions.bias", False
-
-
-def _dense(path, name):
-    yield (*path, "kernel"), f"{name}.weight", True
-    yield (*path, "bias"), f"{name}.bias", False
-
-
-def _norm(path, name):
-    yield (*path, "scale"), f"{name}.weight", False
-    yield (*path, "bias"), f"{name}.bias", False
-
-
-def _check_shapes(config: BertConfig, flat: dict, weights: Path) -> None:
-    import jax
-    import jax.numpy as jnp
-
-    ids = jnp.zeros((1, 1), jnp.int32)
-    expected = flatten_dict(jax.eval_shape(BertForMaskedLM(config).init, jax.random.key(0), ids, ids)["params"])
+def _check_shapes(config: Shape, flat: dict, weights: Path) -> None:
+    expected = flatten_dict(abstract_params(config))
     for path, value in flat.items():
         if value.shape != expected[path].shape:
             raise UserError(

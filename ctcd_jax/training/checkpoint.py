@@ -19,8 +19,8 @@ from etils.epath import gpath
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
-from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
+from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.training.state import TrainState
 
 CHECKPOINTS, FROZEN, TOKENIZER = "checkpoints", "frozen", "tokenizer"
@@ -119,7 +119,7 @@ class Checkpoints:
             self._manager.close()
 
 
-def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[BertConfig, dict]:
+def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[Shape, dict]:
     """Returns the shape and the parameters (host float32) of a member of a run, trainable or frozen.
 
     Args:
@@ -133,10 +133,10 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     if (workdir / FROZEN / member).is_dir():
         return config, load_frozen(workdir, member)
     step, directory = saved_step(workdir, step), (workdir / CHECKPOINTS).resolve()
-    ids = jax.ShapeDtypeStruct((1, 1), "int32")
-    shapes = jax.eval_shape(BertForMaskedLM(config).init, jax.random.key(0), ids, ids)["params"]
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes)
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract_params(config)
+    )
     item = {"members": {member: {"params": wanted}}}
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
@@ -167,7 +167,7 @@ def saved_step(workdir: Path, step: int | None = None) -> int:
     return saved[-1] if step is None else step
 
 
-def save_frozen(workdir: Path, name: str, config: BertConfig, params: dict) -> None:
+def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
     """Keeps a frozen member with the hash of its weights."""
     directory = workdir / FROZEN / name
     partial = directory.with_name(name + ".partial")

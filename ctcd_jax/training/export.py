@@ -18,8 +18,8 @@ from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256
-from ctcd_jax.models import BertConfig
 from ctcd_jax.models.huggingface import parity, save_pretrained
+from ctcd_jax.models.registry import Shape
 from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
@@ -120,7 +120,7 @@ def _written_whole(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _rows(config: BertConfig, pad: int) -> np.ndarray:
+def _rows(config: Shape, pad: int) -> np.ndarray:
     """Random rows of many lengths: every position and most of the vocabulary."""
     rng = np.random.default_rng(0)
     length = min(config.max_positions, 128)

@@ -1,7 +1,7 @@
 """Arithmetic of a step by formula, for the share of the device's peak that does useful work (MFU)."""
 
 from ctcd_jax.config import Experiment
-from ctcd_jax.models import BertConfig
+from ctcd_jax.models.registry import forward_flops
 
 
 def flops_per_token(experiment: Experiment, predicted_share: float) -> float:
@@ -18,10 +18,3 @@ def flops_per_token(experiment: Experiment, predicted_share: float) -> float:
         forward_flops(model, head_share) * (3 if experiment.cohort.members[name].trainable else 1)
         for name, model in experiment.models.items()
     )
-
-
-def forward_flops(model: BertConfig, head_share: float = 1.0) -> float:
-    """Returns the operations of one token's forward pass, with the MLM head on `head_share` of the tokens."""
-    layer = 4 * model.hidden**2 + 2 * model.hidden * model.intermediate
-    head = model.hidden**2 + model.hidden * model.vocab_size
-    return 2.0 * (model.layers * layer + head_share * head)

@@ -79,7 +79,7 @@ def config_of_run(workdir: str | Path, overrides: Sequence[str]) -> ConfigDict:
 
 
 def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapping[str, dict]:
-    """Returns the shapes of the members, {name: fields of BertConfig}, that need no longer be asked of their source.
+    """Returns the shapes of the members, {name: fields of its shape}, that need no longer be asked of their source.
 
     Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
     """

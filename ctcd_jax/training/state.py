@@ -1,7 +1,7 @@
 """Everything a run needs to go on: the trainable members, each with its optimizer, and the window of the log line."""
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, cohort_terms
-from ctcd_jax.models import BertConfig, BertForMaskedLM
+from ctcd_jax.models.registry import abstract_params, init_params
 from ctcd_jax.training.keys import named_key, root_key
 from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import place, tree_shardings
@@ -84,7 +84,7 @@ def init_state(experiment: Experiment, mesh: Mesh, params: Params | None = None)
 
 def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
     """Returns the state's shapes, dtypes and shardings without computing it: what a checkpoint is restored into."""
-    params = {name: _shapes(experiment.models[name]) for name in experiment.cohort.trainable}
+    params = {name: abstract_params(experiment.models[name]) for name in experiment.cohort.trainable}
     shapes = jax.eval_shape(partial(_new_state, experiment), params)
 
     def with_sharding(leaf, sharding):
@@ -93,23 +93,9 @@ def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
     return jax.tree.map(with_sharding, shapes, tree_shardings(shapes, mesh))
 
 
-@cache  # a tenth of a second each, several times at every start
-def _shapes(config: BertConfig) -> dict:
-    ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    return jax.eval_shape(BertForMaskedLM(config).init, jax.eval_shape(root_key, 0), ids, ids)["params"]
-
-
 def scratch_params(experiment: Experiment, name: str) -> dict:
     """Returns a member's random initial parameters: a function of (seed, name, shape) alone, whatever its cohort."""
-    ids = jnp.zeros((1, 1), jnp.int32)
-    return _initializer(experiment.models[name])(named_key(root_key(experiment.seed), f"init/{name}"), ids, ids)[
-        "params"
-    ]
-
-
-@cache  # members of one shape share a program
-def _initializer(config: BertConfig) -> Callable:
-    return jax.jit(BertForMaskedLM(config).init)
+    return init_params(experiment.models[name], named_key(root_key(experiment.seed), f"init/{name}"))
 
 
 def reset_window(state: TrainState) -> TrainState:

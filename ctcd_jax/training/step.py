@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Outputs, fused
 from ctcd_jax.distill.objective import Terms, denominators, weigh
-from ctcd_jax.models import BertForMaskedLM
+from ctcd_jax.models.registry import build
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
@@ -102,7 +102,7 @@ def member_outputs(
 ) -> Outputs:
     """One member's forward pass at the positions the cohort needs; with dropout if there is a key."""
     settings = experiment.train
-    model = BertForMaskedLM(experiment.models[name], jnp.dtype(settings.dtype), settings.attention, settings.remat)
+    model = build(experiment.models[name], jnp.dtype(settings.dtype), settings.attention, settings.remat)
     hidden, kernel, bias = model.apply(
         {"params": params},
         part.input_ids,

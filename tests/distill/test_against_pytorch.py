@@ -14,7 +14,8 @@ from transformers import BertForMaskedLM as TheirModel
 
 from ctcd_jax.distill import Cohort, Edge, Member, Outputs, cohort_loss
 from ctcd_jax.models import BertConfig, BertForMaskedLM
-from ctcd_jax.models.huggingface import _tensor_names, save_pretrained
+from ctcd_jax.models.bert_checkpoint import tensors
+from ctcd_jax.models.huggingface import save_pretrained
 
 SIZES = {"teacher": (3, 24), "student": (2, 24), "student1": (2, 16), "student2": (2, 16)}
 BOTH = {"teacher": Member(), "student": Member()}
@@ -111,7 +112,7 @@ def their_loss_and_gradients(method, options, models, ids, labels):
             theirs = dict(model.named_parameters())
             gradients[name] = {
                 path: (theirs[tensor].grad.T if transpose else theirs[tensor].grad).numpy()
-                for path, tensor, transpose in _tensor_names(config.layers)
+                for path, tensor, transpose in tensors(config.layers)
             }
     return loss.item(), gradients
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM
 from ctcd_jax.config import Experiment
 from ctcd_jax.models.bert import BertConfig as OurConfig
 from ctcd_jax.models.bert import segment_starts
-from ctcd_jax.models.huggingface import FIELDS
+from ctcd_jax.models.bert_checkpoint import FIELDS
 from ctcd_jax.training.masking import Masked
 
 Batch = dict[str, torch.Tensor]
