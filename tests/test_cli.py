@@ -51,7 +51,7 @@ def test_an_unknown_argument_is_refused(capsys):
 
 def test_python_dash_m():
     done = ctcd("--version")
-    assert (done.returncode, done.stdout) == (0, "ctcd 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, "ctcd 0.2.0\n")
 
 
 # Corpus.

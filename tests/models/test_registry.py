@@ -1,4 +1,4 @@
-"""An architecture is one file and one entry: here another one is trained beside a BERT, and nothing else knows of it."""
+"""An architecture is one file and one entry: here another one is trained beside a BERT, which knows nothing of it."""
 
 from dataclasses import dataclass, replace
 
