@@ -39,3 +39,10 @@ def peak_flops(dtype: str, devices: Sequence[jax.Device]) -> float | None:
         return None
     kind = devices[0].device_kind
     return next((len(devices) * peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
+
+
+def peak_bytes(devices: Sequence[jax.Device]) -> int | None:
+    """Returns the most memory that one of the devices of this process has had in use, None where it is not counted."""
+    here = [device.memory_stats() for device in devices if device.process_index == jax.process_index()]
+    counted = [stats["peak_bytes_in_use"] for stats in here if stats and "peak_bytes_in_use" in stats]
+    return max(counted, default=None)

@@ -21,14 +21,15 @@ from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
 from ctcd_jax.runtime.compilation import CompilationCount
 from ctcd_jax.runtime.distributed import led
-from ctcd_jax.runtime.hardware import peak_flops
+from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training import history
 from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins
-from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record
+from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
+from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.run import (
     CONFIG,
     LOCK,
@@ -126,6 +127,8 @@ class _Run:
         # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
         validation_masker = Masker(corpus.vocab_size, corpus.special_ids)
         self.evaluation = make_evaluation(experiment, validation_masker, self.mesh)
+        steps = experiment.train.steps
+        self.learning_rates = {name: learning_rate(of, steps) for name, of in experiment.optimizers.items()}
         self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
@@ -204,7 +207,7 @@ class _Run:
             if logs or evaluates or saves or stop:
                 self._check(result["finite"])
             if logs:
-                self._log_line(time.perf_counter() - start - paused)
+                self._log_line(time.perf_counter() - start - paused, result["gradient_norms"])
                 start, paused = time.perf_counter(), 0.0
             elif stop:  # the next session counts on from here
                 self._time(time.perf_counter() - start - paused, *self._measured())
@@ -244,12 +247,14 @@ class _Run:
         )
         raise NonFinite(f"step {self.step:,}: the loss or a gradient is not finite; {end}{advice}")
 
-    def _log_line(self, seconds: float) -> None:
+    def _log_line(self, seconds: float, gradient_norms: dict) -> None:
         window, tokens = self._measured()
         self._take_tokens()
         self.state = reset_window(self.state)
         self.taken = 0
-        line = record("train", self.step, self.tokens, window)
+        line = record("train", self.step, self.tokens, window, self.experiment.cohort)
+        rates = {name: rate(self.step - 1) for name, rate in self.learning_rates.items()}
+        line = with_optimizers(line, rates, jax.device_get(gradient_norms))
         if self.writers:
             self.writers.metrics(line)
         rate, mfu, eta = self._time(seconds, window, tokens)
@@ -280,6 +285,7 @@ class _Run:
             self.writers.timing(
                 {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
                 | {"device": jax.devices()[0].device_kind, "devices": jax.device_count()}
+                | {"peak_bytes": peak_bytes(self.mesh.devices.flatten())}
             )
         return rate, mfu, eta
 
@@ -287,7 +293,8 @@ class _Run:
         params = {name: member.params for name, member in self.state.members.items()} | self.frozen
         batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
         terms = self.evaluation(params, batches)
-        line = record("validation", self.step, self.tokens + int(self.state.tokens), jax.device_get(terms))
+        tokens = self.tokens + int(self.state.tokens)
+        line = record("validation", self.step, tokens, jax.device_get(terms), self.experiment.cohort)
         if write and self.writers:
             self.writers.metrics(line)
         self.log(f"step {self.step:,} validation | {describe(line)}")

@@ -3,12 +3,14 @@ a line for people."""
 
 import contextlib
 import json
+import math
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ctcd_jax.distill import Cohort
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json_lines, write_whole
 from ctcd_jax.jobs.duration import duration
@@ -16,14 +18,15 @@ from ctcd_jax.jobs.duration import duration
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 
 
-def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, float]]) -> dict:
+def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, float]], cohort: Cohort) -> dict:
     """Returns one line of `metrics.jsonl` from the summed terms of `cohort_terms`.
 
-    {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "members": {NAME: {"hard", "accuracy"}},
-    "edges": {"SOURCE->TARGET": {"soft", "soft_t1"}}, "agreement": {"A~B"}}; losses in nats, shares in [0, 1].
-    None where nothing was predicted: rows of special tokens alone, or an overflow in every step.
+    {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "loss" (what the cohort minimises, of these
+    means), "members": {NAME: {"hard", "accuracy"}}, "edges": {"SOURCE->TARGET": {"soft", "soft_t1"}}, "agreement":
+    {"A~B"}}; losses in nats, shares in [0, 1]. None where nothing was predicted: rows of special tokens alone, or an
+    overflow in every step.
     """
-    line = {"kind": kind, "step": step, "tokens": tokens, "members": {}, "edges": {}, "agreement": {}}
+    line = {"kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}}
     for name, (total, weight) in terms.items():
         group, _, key = name.partition("/")
         value = float(total) / float(weight) if weight > 0 else None
@@ -31,7 +34,24 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
             line["agreement"][key] = value
         else:
             line["edges" if group.startswith("soft") else "members"].setdefault(key, {})[group] = value
+    weighted = [(cohort.members[name].hard_weight, line["members"][name]["hard"]) for name in cohort.trainable]
+    weighted += [(edge.weight, line["edges"][edge.name]["soft"]) for edge in cohort.edges]
+    if all(value is not None for _, value in weighted):
+        line["loss"] = sum(weight * value for weight, value in weighted)
     return line
+
+
+def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> dict:
+    """Returns a "train" line with every trainable member's `learning_rate` and `gradient_norm` at its last step.
+
+    The norm is that before clipping; None where it is not finite (an overflow, which the loss scale handles).
+    """
+    members = dict(line["members"])
+    for name, rate in rates.items():
+        norm = float(gradient_norms[name])
+        figures = {"learning_rate": float(rate), "gradient_norm": norm if math.isfinite(norm) else None}
+        members[name] = members[name] | figures
+    return line | {"members": members}
 
 
 def describe(line: dict) -> str:
@@ -156,7 +176,7 @@ def flatten(line: dict) -> list[tuple[str, float]]:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(f"{path}/{key}" if path else key, inner, give)
-        elif path.count("/") and value is not None:
+        elif (path.count("/") or path == "loss") and value is not None:
             give((path, value))
 
     found: list[tuple[str, float]] = []

@@ -43,8 +43,9 @@ def train_step(
       batch: "input_ids" int[B, L], unmasked.
 
     Returns:
-      The state after it, and {"finite": bool, "loss": float32}: False if a loss or gradient is not finite. With float16
-      that is an overflow, which the member's loss scale handles, until the scale has nothing left to give.
+      The state after it, and {"finite": bool, "loss": float32, "gradient_norms": {trainable member: float32}}. `finite`
+      is False if a loss or gradient is not finite. With float16 that is an overflow, which the member's loss scale
+      handles, until the scale has nothing left to give. The norms are those before clipping.
     """
     whole, sharded = shardings
     cohort, steps = experiment.cohort, experiment.train.steps
@@ -74,10 +75,10 @@ def train_step(
     params = {name: member.params for name, member in state.members.items()}
     gradients, terms = accumulate(micro_step, params, masked, experiment.train.micro_batches)
 
-    members, finite = {}, []
+    members, norms, finite = {}, {}, []
     for name, member in state.members.items():
         optimizer = make_optimizer(experiment.optimizers[name], steps)
-        members[name], ok = update(member, gradients[name], optimizer)
+        members[name], norms[name], ok = update(member, gradients[name], optimizer)
         finite.append(ok)
     loss = weigh(cohort, terms, totals)
     if experiment.train.dtype == "float16":  # an overflow of the forward pass must not spoil the log line
@@ -94,7 +95,7 @@ def train_step(
         window=jax.tree.map(jnp.add, state.window, terms),
         tokens=state.tokens + jnp.sum(masked.attention_mask, dtype=jnp.int32),
     )
-    return after, {"finite": jnp.all(jnp.stack(finite)), "loss": loss}
+    return after, {"finite": jnp.all(jnp.stack(finite)), "loss": loss, "gradient_norms": norms}
 
 
 def member_outputs(
@@ -147,8 +148,8 @@ def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[
     return jax.lax.scan(body, zero, (split, jnp.arange(parts)))[0]
 
 
-def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState, jax.Array]:
-    """Returns the member after one update, and whether it is sound.
+def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState, jax.Array, jax.Array]:
+    """Returns the member after one update, the norm of its gradient before clipping, and whether the update is sound.
 
     With a loss scale, an overflow skips this member's update (and nobody else's) and is sound, unless the scale is 1.
     Parameters that float16 cannot hold are not sound: every pass through them would overflow, which no scale mends.
@@ -156,17 +157,18 @@ def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState
     scale = member.loss_scale
     if scale:
         gradients = jax.tree.map(lambda g: g / scale.scale, gradients)
-    finite = jnp.isfinite(optax.tree.norm(gradients))
+    norm = optax.tree.norm(gradients)
+    finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, member.opt_state, member.params)
     params = optax.apply_updates(member.params, updates)
     if not scale:
-        return MemberState(params, opt_state, None), finite
+        return MemberState(params, opt_state, None), norm, finite
     kept = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (member.params, member.opt_state)
     )
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(kept[0])]))
     fits = largest <= jnp.finfo(jnp.float16).max
-    return MemberState(*kept, scale.update(finite)), fits & (finite | (scale.scale > 1))
+    return MemberState(*kept, scale.update(finite)), norm, fits & (finite | (scale.scale > 1))
 
 
 def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:

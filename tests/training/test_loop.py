@@ -53,9 +53,13 @@ def test_metrics_have_every_figure_of_every_member_and_edge(finished):
     ]  # fmt: skip
     assert found[-1] == last
     for line in found:
-        assert set(line) == {"kind", "step", "tokens", "members", "edges", "agreement"}
+        assert set(line) == {"kind", "step", "tokens", "loss", "members", "edges", "agreement"}
         assert set(line["members"]) == {"teacher", "student"}
-        assert all(set(figures) == {"hard", "accuracy"} for figures in line["members"].values())
+        of_optimizer = {"learning_rate", "gradient_norm"} if line["kind"] == "train" else set()
+        assert all(set(figures) == {"hard", "accuracy"} | of_optimizer for figures in line["members"].values())
+        each = [figures["hard"] for figures in line["members"].values()]
+        soft = line["edges"]["teacher->student"]["soft"] + 4 * line["edges"]["student->teacher"]["soft"]
+        assert line["loss"] == pytest.approx(sum(each) + soft)
         assert set(line["edges"]) == {"teacher->student", "student->teacher"}
         assert all(set(figures) == {"soft", "soft_t1"} for figures in line["edges"].values())
         assert set(line["agreement"]) == {"student~teacher"}

@@ -2,8 +2,12 @@
 
 import json
 
-from ctcd_jax.training.metrics import Writers, describe, flatten, record
+import pytest
 
+from ctcd_jax.distill import Cohort, Edge, Member
+from ctcd_jax.training.metrics import Writers, describe, flatten, record, with_optimizers
+
+COHORT = Cohort({"teacher": Member(hard_weight=2.0), "student": Member()}, (Edge("teacher", "student", weight=4.0),))
 TERMS = {
     "hard/student": (0.0, 0.0),
     "accuracy/student": (0.0, 0.0),
@@ -15,7 +19,7 @@ TERMS = {
 
 
 def test_a_term_of_weight_zero_is_none_and_not_zero():
-    line = record("train", 5, 100, TERMS)
+    line = record("train", 5, 100, TERMS, COHORT)
     assert line["members"] == {
         "student": {"hard": None, "accuracy": None},
         "teacher": {"hard": 3.0, "accuracy": 0.5},
@@ -24,8 +28,23 @@ def test_a_term_of_weight_zero_is_none_and_not_zero():
     assert line["agreement"] == {"student~teacher": None}
 
 
+def test_the_loss_is_that_of_the_cohort():
+    terms = TERMS | {"hard/student": (4.0, 2.0), "soft/teacher->student": (1.0, 2.0)}
+    assert record("train", 5, 100, TERMS, COHORT)["loss"] is None
+    line = record("train", 5, 100, terms, COHORT)
+    assert line["loss"] == pytest.approx(2 * 3.0 + 2.0 + 4 * 0.5)
+    assert ("loss", line["loss"]) in flatten(line)
+
+
+def test_a_gradient_that_overflowed_has_no_norm():
+    line = record("train", 5, 100, TERMS, COHORT)
+    line = with_optimizers(line, {"teacher": 1e-3, "student": 5e-4}, {"teacher": 2.0, "student": float("inf")})
+    assert line["members"]["teacher"] == {"hard": 3.0, "accuracy": 0.5, "learning_rate": 1e-3, "gradient_norm": 2.0}
+    assert line["members"]["student"]["gradient_norm"] is None
+
+
 def test_people_read_a_dash_and_curves_have_no_point(tmp_path):
-    line = record("train", 5, 100, TERMS)
+    line = record("train", 5, 100, TERMS, COHORT)
     assert describe(line) == "hard student - teacher 3.0000 | soft teacher->student - | agree student~teacher -"
     assert flatten(line) == [("members/teacher/hard", 3.0), ("members/teacher/accuracy", 0.5)]
     writers = Writers(tmp_path, 0, None, {})
