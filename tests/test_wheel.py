@@ -23,6 +23,8 @@ import ctcd_jax
 from ctcd_jax.config.file import load_config
 assert ctcd_jax.__file__.startswith(sys.argv[1]), ctcd_jax.__file__
 print(*sorted(module.name for module in pkgutil.walk_packages(ctcd_jax.__path__, "ctcd_jax.")), sep="\\n")
+from ctcd_jax.page.style import STYLE
+assert ":root" in STYLE
 print(load_config("ctcd:tiny").members.teacher.layers, list(load_config("corpora/wiki_books").sources))
 """
     command = [sys.executable, "-P", "-c", code, str(tmp_path / "site")]

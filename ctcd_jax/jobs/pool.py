@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ctcd_jax.jobs.parent import end_with_parent
 from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.runtime.stopping import SIGNALS
@@ -170,7 +170,7 @@ def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the parent stops its workers itself
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     keep_freed_memory()
     while True:
         job, log = pipe.recv()
@@ -180,11 +180,6 @@ def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None
         except OSError as error:
             outcome = None, f"{log}: {error.strerror}"
         pipe.send(("done", outcome))
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _seldom(say: Callable[[float], None]) -> Callable[[float], None]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.jobs.duration import duration
+from ctcd_jax.jobs.parent import end_with_parent
 from ctcd_jax.runtime.stopping import SIGNALS
 
 Task = TypeVar("Task")
@@ -199,12 +200,7 @@ def _start_worker(totals) -> None:
     global _progress
     _progress = Progress(totals)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for every core already
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _call(function: Callable[..., None], task: Task) -> None:
