@@ -1,0 +1,69 @@
+"""What README, CONTRIBUTING and docs/ tell people to type is understood: every command, every config, every snippet."""
+
+import re
+import shlex
+from pathlib import Path
+from string import Template
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ctcd_jax.cli import _parser
+from ctcd_jax.config import resolve
+from ctcd_jax.config.file import load_config
+from ctcd_jax.data import Corpus
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(document, language):
+    return [text for kind, text in BLOCK.findall(document.read_text()) if kind == language]
+
+
+def commands(document):
+    """The lines of shell blocks that begin with `ctcd`, with the variables that the block sets put in."""
+    for block in blocks(document, "bash"):
+        variables = dict(re.findall(r'^(\w+)="(.*)"$', block, re.MULTILINE))
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("ctcd "):
+                yield shlex.split(Template(line).substitute(variables), comments=True)[1:]
+
+
+COMMANDS = [(path.name, words) for path in DOCUMENTS for words in commands(path)]
+
+
+def test_there_are_commands_of_every_verb():
+    verbs = {words[0] for _, words in COMMANDS}
+    assert verbs >= {"prepare", "train", "export", "glue", "latency", "card", "report", "inspect", "bench"}
+
+
+@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(words)[:60] for _, words in COMMANDS])
+def test_a_command_is_understood(name, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options, rest = _parser().parse_known_args(words)
+    assert all(argument.startswith("--config.") for argument in rest)
+    config = getattr(options, "config", None)
+    if config and "assistant" not in config:  # that is the snippet below
+        load_config(config, rest)
+    else:
+        assert not rest or options.verb == "train"
+
+
+def test_the_config_of_contributing_is_one(tmp_path, corpus):
+    (block,) = blocks(ROOT / "CONTRIBUTING.md", "python")
+    (tmp_path / "assistant.py").write_text(block)
+    config = load_config(f"{tmp_path / 'assistant.py'}:smoke", [f"--config.data.corpus={corpus}"])
+    experiment = resolve(config, Corpus.open(corpus))
+    assert [edge.name for edge in experiment.cohort.edges] == ["teacher->assistant", "assistant->student"]
+
+
+def test_the_loss_of_the_readme_is_one():
+    (block,) = blocks(ROOT / "README.md", "python")
+    teacher, student = jax.random.normal(jax.random.key(0), (2, 6, 11))
+    given = {"teacher_logits": teacher, "student_logits": student, "labels": jnp.arange(6), "weights": jnp.ones(6)}
+    exec(compile(block, "README.md", "exec"), given)
+    assert given["loss"] > 0
+    assert "soft/student->teacher" in given["metrics"]
