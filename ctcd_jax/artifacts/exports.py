@@ -3,18 +3,28 @@
 import contextlib
 import hashlib
 import importlib.util
+import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ctcd_jax.errors import UserError, first_line
-from ctcd_jax.files import file_sha256, read_json
+from ctcd_jax.files import file_sha256, is_lfs_pointer, read_json
 
 WEIGHTS = "model.safetensors"
 # In the order in which `transformers` looks for them; an index names the shards of a model in several files.
 _WEIGHTS = (WEIGHTS, f"{WEIGHTS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 
 
 def require_torch() -> None:
@@ -89,14 +99,20 @@ def weight_files(directory: Path) -> list[Path]:
             "`ctcd export` or `save_pretrained`"
         )
     if path.suffix != ".json":
-        return [path]
+        return [_fetched(path)]
     shards = read_json(path, "fetch the model again").get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{path}: names no shards; fetch the model again")
     files = [directory / name for name in sorted(set(shards.values()))]
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"{missing[0]}: no such file, though {path.name} names it; fetch the model again")
-    return files
+    return [_fetched(file) for file in files]
+
+
+def _fetched(path: Path) -> Path:
+    if is_lfs_pointer(path):
+        raise UserError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` in {path.parent}")
+    return path
 
 
 def require_tokenizer(directory: Path) -> None:
@@ -105,21 +121,29 @@ def require_tokenizer(directory: Path) -> None:
         raise UserError(f"--model {directory}: no tokenizer ({', '.join(TOKENIZERS)}); copy the model's own into it")
 
 
-def tokenizer_digest(directory: Path) -> str:
-    """Returns the SHA-256 (hex) of the files of a model's tokenizer: equal weights may be given other words."""
+# What config.json says of the files and of who wrote them, and not of the model.
+_OF_THE_FILE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+
+
+def companions(directory: Path) -> dict[str, str]:
+    """Returns SHA-256s (hex) of what makes another model of equal weights: its "tokenizer" and its "config"."""
     files = [directory / name for name in (*TOKENIZERS, "tokenizer_config.json", "added_tokens.json")]
-    digests = [f"{file.name} {file_sha256(file)}" for file in files if file.is_file()]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    tokenizer = "\n".join(f"{file.name} {file_sha256(file)}" for file in files if file.is_file())
+    config = read_json(directory / "config.json", "export the model again")
+    said = {name: value for name, value in config.items() if name not in _OF_THE_FILE}
+    texts = {"tokenizer": tokenizer, "config": json.dumps(said, sort_keys=True)}
+    return {name: hashlib.sha256(content.encode()).hexdigest() for name, content in texts.items()}
 
 
 def encoder_layers(directory: Path) -> int:
     """Returns the number of layers that the model's config.json states; UserError where it is not that of a model."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(directory).num_hidden_layers
-    except (AttributeError, KeyError, OSError, ValueError) as error:
-        reason = first_line(error)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
 
 

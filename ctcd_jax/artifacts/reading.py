@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ctcd_jax.artifacts.exports import WEIGHTS, stored_parameters
+from ctcd_jax.artifacts.exports import WEIGHTS, stored_parameters, weight_files
 from ctcd_jax.artifacts.latency import as_latest
-from ctcd_jax.artifacts.results import METRICS
-from ctcd_jax.artifacts.results import READABLE as RESULT_FORMATS
+from ctcd_jax.artifacts.results import result_fault
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
-from ctcd_jax.ranges import COUNT, SHARE, Range
+from ctcd_jax.ranges import COUNT, Range
 
 Read = TypeVar("Read")
 
@@ -46,13 +45,6 @@ METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
 METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None))}
 TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
 TIMING |= {"device?": str, "devices?": (COUNT, None)}
-RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
-RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
-RESULT |= {"value": _NUMBER, "weights?": (str, None), "majority_share?": (SHARE, None), "intermediate?": (str, None)}
-RESULT |= {"seconds?": AMOUNT, "device?": str, "precision?": str, "compiled?": bool}
-RESULT |= {"max_length_used?": COUNT, "threads?": (COUNT, None), "positive?": (str, None), "predictions?": (str, None)}
-RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev")}
-RESULT["majority?"] = (Each((_NUMBER, None)), None)
 _SIZES = {"path?": str, "parameters": COUNT, "stored_parameters?": COUNT, "bytes?": COUNT}
 _GENERAL = {"torch": str, "rounds": COUNT, "reference": str}
 LATENCY = {
@@ -153,7 +145,7 @@ class Reader:
 
     def results(self, path: Path) -> list[dict]:
         """Returns the good lines of a results.jsonl."""
-        return self._lines(path, _result_fault)
+        return self._lines(path, result_fault)
 
     def latency(self, path: Path) -> dict | None:
         """Returns the content of a latency.json, in its latest format."""
@@ -207,16 +199,6 @@ def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
         raise UserError(f"{path}: format {found!r}, this version reads {known}")
 
 
-def _result_fault(row: dict) -> str:
-    if row.get("format") not in RESULT_FORMATS:
-        return f"format {row.get('format')!r}, this version reads {' and '.join(map(str, RESULT_FORMATS))}"
-    if fault := mismatch(row, RESULT):
-        return fault
-    if unknown := [metric for metric in row["metrics"] if metric not in METRICS]:
-        return f"metrics.{unknown[0]} is no metric that this version knows"
-    return "" if row["metrics"] else "metrics is empty"
-
-
 def _latency(path: Path) -> dict:
     content = read_json(path, "run `ctcd latency --out` again")
     _check_format(path, content, LATENCY_FORMATS)
@@ -257,4 +239,4 @@ def _comparison(path: Path) -> list[dict[str, str]]:
 
 def _export(directory: Path) -> Export:
     config = read_json(directory / "config.json", "export the model again")
-    return Export(config, stored_parameters(directory), (directory / WEIGHTS).stat().st_size)
+    return Export(config, stored_parameters(directory), sum(file.stat().st_size for file in weight_files(directory)))

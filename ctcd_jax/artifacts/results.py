@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import BinaryIO
 
 from ctcd_jax import files
 from ctcd_jax.errors import UserError, warn
+from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
+from ctcd_jax.ranges import COUNT, SHARE, Range
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 lacks what says how a cell was computed, and its predictions
@@ -26,7 +27,14 @@ METRICS = {
 }
 # Below its folder: cells/MODEL/TASK/seed-N/. `failed` is one line, there while the cell has no result.
 CELLS, PREDICTIONS, LOG, FAILED = "cells", "predictions.npz", "log.txt", "failed"
-_NEEDED = {"model": str | int, "task": str | int, "seed": str | int, "metrics": dict, "hyperparameters": dict}
+_NUMBER = Range()
+RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
+RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
+RESULT |= {"value": _NUMBER, "weights?": (str, None), "majority_share?": (SHARE, None), "intermediate?": (str, None)}
+RESULT |= {"seconds?": AMOUNT, "device?": str, "precision?": str, "compiled?": bool}
+RESULT |= {"max_length_used?": COUNT, "threads?": (COUNT, None), "positive?": (str, None), "predictions?": (str, None)}
+RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev")}
+RESULT["majority?"] = (Each((_NUMBER, None)), None)
 _SAID = 5  # of the lines that are left out, one by one
 
 
@@ -44,23 +52,34 @@ def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tup
     good, damaged = files.read_json_lines(path)
     faults = dict.fromkeys(damaged, "not a line of JSON")
     for number, row in good:
-        if row.get("format") not in READABLE:
-            faults[number] = f"format {row.get('format')!r}, this version reads 1 and 2"
-        elif not _is_result(row):
-            faults[number] = "not a result"
+        if fault := result_fault(row):
+            faults[number] = fault
     for number in sorted(faults)[:_SAID]:
         warn(f"{path}:{number}: {faults[number]}; left out")
     if len(faults) > _SAID:
         warn(f"{path}: {len(faults) - _SAID:,} more lines like these; left out")
-    return [(number, row) for number, row in good if number not in faults]
+    rows = [(number, row) for number, row in good if number not in faults]
+    name_by_weights([row for _, row in rows])
+    return rows
 
 
-def _is_result(row: dict) -> bool:
-    return (
-        all(isinstance(row.get(name), kind) for name, kind in _NEEDED.items())
-        and row["metrics"] != {}
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in row["metrics"].values())
-    )
+def name_by_weights(rows: Sequence[dict]) -> None:
+    """Gives lines of equal weights the name of the first: files of two folders may know a model by two names."""
+    names: dict[str, str] = {}
+    for row in rows:
+        if row.get("weights"):
+            row["model"] = names.setdefault(row["weights"], row["model"])
+
+
+def result_fault(row: dict) -> str:
+    """Returns what is wrong with a line of a `results.jsonl`, "" if nothing is."""
+    if row.get("format") not in READABLE:
+        return f"format {row.get('format')!r}, this version reads {' and '.join(map(str, READABLE))}"
+    if fault := mismatch(row, RESULT):
+        return fault
+    if unknown := [metric for metric in row["metrics"] if metric not in METRICS]:
+        return f"metrics.{unknown[0]} is no metric that this version knows"
+    return "" if row["metrics"] else "metrics is empty"
 
 
 def in_order(rows: Sequence[dict], models: Sequence[str]) -> list[dict]:

@@ -59,6 +59,13 @@ MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make th
 KINDS = {bool: "True or False", str: "text in quotes"}
 
 
+def check_names(members: Mapping) -> None:
+    """Raises UserError for a member whose name cannot be that of a directory, of a figure or of an end of an edge."""
+    for name in members:
+        if not name or any(mark in name for mark in "/\\#~") or "->" in name or name in (".", ".."):
+            raise UserError(f"members: '{name}' is no name; use letters, digits, - and _")
+
+
 def check_fields(config: ConfigDict, schema: ConfigDict, member: ConfigDict, edge: ConfigDict) -> None:
     """Raises UserError for the first field that is unknown, missing, of another kind or out of its range.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ctcd_jax.config.builders import SIZES, edge, experiment, member
-from ctcd_jax.config.check import LARGEST_INT32, check_fields
+from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
 from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
 from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config
 from ctcd_jax.data import Corpus, TrainBatches
@@ -75,6 +75,7 @@ def resolve(
 def check(config: ConfigDict) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
     check_fields(config, experiment("smoke"), member(), edge("a", "b"))
+    check_names(config.members)
 
 
 def _source(name: str, fields: dict, members: dict) -> Init:
@@ -174,7 +175,7 @@ def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
         raise UserError(f"train.attention: no attention '{train.attention}'"
                         + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
-    steps = round(train.epochs * epoch) if train.steps is None else train.steps
+    steps = round(min(train.epochs * epoch, 2.0**63)) if train.steps is None else train.steps
     if steps < 1:
         raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
     if steps > LARGEST_INT32:

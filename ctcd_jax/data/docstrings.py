@@ -85,7 +85,10 @@ def _module_paths(root: Path) -> list[str]:
 
 def _docstrings(path: Path) -> list[str] | None:
     """Returns the cleaned docstrings of a module in order, or None if it is not a module this interpreter can read."""
-    source = path.read_bytes()
+    try:
+        source = path.read_bytes()
+    except OSError:  # an editor's lock is a link that leads nowhere
+        return None
     if b'"""' not in source and b"'''" not in source:
         return []
     collecting = gc.isenabled()

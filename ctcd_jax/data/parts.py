@@ -51,7 +51,7 @@ class PartFile:
 
 @dataclass(frozen=True)
 class Part:
-    """`key` names the result of reading it; what is held out has a draw below `bound`, if that is given."""
+    """`key` names the result of reading it; if `bound` is given, the first with a draw below it is held out alone."""
 
     key: str
     files: Sequence[PartFile]
@@ -62,8 +62,8 @@ class Part:
         """In bytes as stored, or nearly."""
         return sum(part.file.size for part in self.files)
 
-    def holding_out_below(self, bound: int) -> "Part":
-        """Returns the part for which `bound`, and not the recipe, says what is held out."""
+    def holding_out_one_below(self, bound: int) -> "Part":
+        """Returns the part for which `bound`, and not the recipe, says what is held out, and that it is one alone."""
         return replace(self, key=f"read-{hash64(self.key, bound):016x}", bound=bound)
 
 
@@ -108,16 +108,18 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
     """
     if (directory / part.key).is_dir():
         return
-    with appearing(directory / part.key) as partial, zstandard.open(partial / "sentences.zst", "wb") as text:
+    with appearing(directory / part.key) as partial:
         reader = _Reader(recipe, part.bound)
         hashes = []
-        for part_file in part.files:
-            for sentences in reader.training_documents(part_file, strict, progress):
-                text.write("".join(f"{sentence}\n" for sentence in (*sentences, "")).encode())
-                hashes.append(np.fromiter(map(sentence_hash, sentences), np.uint64, len(sentences)))
-            text.write(f"{_FILE_END}\n".encode())
+        with zstandard.open(partial / "sentences.zst", "wb") as text:
+            for part_file in part.files:
+                for sentences in reader.training_documents(part_file, strict, progress):
+                    text.write("".join(f"{sentence}\n" for sentence in (*sentences, "")).encode())
+                    hashes.append(np.fromiter(map(sentence_hash, sentences), np.uint64, len(sentences)))
+                text.write(f"{_FILE_END}\n".encode())
         np.save(partial / "hashes.npy", np.concatenate([np.empty(0, np.uint64), *hashes]))
         counts = {
+            "bytes": {name: (partial / name).stat().st_size for name in ("sentences.zst", "hashes.npy")},
             "sources": {str(source): counts for source, counts in reader.sources.items()},
             "invalid": reader.invalid,
             "training": reader.training,
@@ -131,6 +133,16 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
 def sentence_hash(sentence: str) -> int:
     """Returns the hash by which two sentences count as equal, their case apart."""
     return hash64(sentence.lower())
+
+
+def is_whole(directory: Path, part: Part) -> bool:
+    """Whether what `read_part` left is all there: a power cut may leave files that are cut short, or empty."""
+    place = directory / part.key
+    try:
+        counts = json.loads((place / "counts.json").read_text(encoding="utf-8"))
+        return all((place / name).stat().st_size == size for name, size in counts["bytes"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 class ReadPart:
@@ -194,6 +206,7 @@ class _Reader:
         self.sources: dict[int, Counter[str]] = {}
         self.invalid: list[tuple[int, str, int, str]] = []
         self.smallest_draw: int | None = None
+        self._at_most_one = bound is not None
         self.training: Counter[str] = Counter(documents=0, sentences=0)
         self.dropped: Counter[str] = Counter()
         self.pool = ValidationPool(MAX_VALIDATION_SENTENCES)
@@ -226,7 +239,8 @@ class _Reader:
         rest = []
         for number, unit, texts in units:
             draw = self._sampling.holdout_draw(document, number)
-            if self._sampling.holds_out(document, number):
+            # Files of one name in two sources have the same draws.
+            if self._sampling.holds_out(document, number) and not (self._at_most_one and self.pool.documents()):
                 self.pool.offer(draw, HeldOut(unit, texts))
             else:
                 rest += texts

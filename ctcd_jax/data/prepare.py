@@ -26,6 +26,7 @@ from ctcd_jax.data.parts import (
     ReadPart,
     RowTask,
     appearing,
+    is_whole,
     plan_parts,
     read_part,
     write_part,
@@ -98,6 +99,7 @@ def prepare(
             preparation.make_shard(*shard)
             return None
         if finalize:
+            preparation.of_shards = True
             preparation.check_shards()
         manifest = preparation.make(out)
     say_what_came_out(manifest, log, warn)
@@ -119,6 +121,7 @@ class _Preparation:
     ):
         self.recipe, self.sources, self.workspace = recipe, sources, workspace
         self.workers, self.strict, self.log, self.warn = workers, strict, log, warn
+        self.of_shards = False
         self.parts = plan_parts(sources, recipe)
 
     def make_shard(self, index: int, count: int) -> None:
@@ -163,6 +166,12 @@ class _Preparation:
         with self._own_errors():
             for split, (files, _) in splits.items():
                 if not sum(files.rows.values()):
+                    if split == "validation" and dropped["validation_in_training"]:
+                        raise UserError(
+                            f"--validation {self.recipe.validation}: every sentence that was held out is in the"
+                            f" training text, too ({counted(dropped)}); hold out more, use another --seed, or leave the"
+                            " repeated documents out"
+                        )
                     raise UserError(
                         f"--packing {self.recipe.packing}: not one {split} row came out, because of what was dropped"
                         f" ({counted(dropped)})"
@@ -183,11 +192,9 @@ class _Preparation:
 
     def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], PartTotals]:
         """Where chance has held out nothing of a little text, holds out what it came nearest to."""
-        smallest = min(read.smallest_draw for read in reads if read.smallest_draw is not None)
-        self.parts = [
-            part.holding_out_below(smallest + 1) if read.smallest_draw == smallest else part
-            for part, read in zip(self.parts, reads, strict=True)
-        ]
+        draws = {number: read.smallest_draw for number, read in enumerate(reads) if read.smallest_draw is not None}
+        nearest = min(draws, key=draws.get)
+        self.parts[nearest] = self.parts[nearest].holding_out_one_below(draws[nearest] + 1)
         self._read(self.parts)
         reads = [ReadPart(self.workspace, part) for part in self.parts]
         whole = merge(reads, self.recipe, len(self.sources))
@@ -201,6 +208,10 @@ class _Preparation:
         return reads, whole
 
     def _read(self, parts: Sequence[Part]) -> None:
+        there = [part for part in parts if (self.workspace / part.key).is_dir()]
+        for part in (part for part in there if not is_whole(self.workspace, part)):
+            self.warn(f"{self.workspace / part.key}: damaged; its files are read again")
+            shutil.rmtree(self.workspace / part.key)
         missing = [part for part in parts if not (self.workspace / part.key).is_dir()]
         function = partial(read_part, self.workspace, recipe=self.recipe, strict=self.strict)
         size = sum(part.size for part in missing)
@@ -304,9 +315,13 @@ class _Preparation:
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
-        """What goes wrong here is mended by another recipe: nothing is kept for this one."""
+        """What goes wrong here is mended by another recipe: of this one, only what shards have read is kept."""
         try:
             yield
         except UserError:
-            shutil.rmtree(self.workspace, ignore_errors=True)
+            if self.of_shards:
+                self._clear(set(), "rows-")
+                self._clear(set(), "tokenizer-")
+            else:
+                shutil.rmtree(self.workspace, ignore_errors=True)
             raise

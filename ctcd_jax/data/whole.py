@@ -9,7 +9,7 @@ import numpy as np
 
 from ctcd_jax.data.hashing import HASH_RANGE
 from ctcd_jax.data.parts import MAX_VALIDATION_SENTENCES, ReadPart, sentence_hash
-from ctcd_jax.data.recipe import DOCUMENTS, Recipe
+from ctcd_jax.data.recipe import DOCUMENTS, SENTENCES, Recipe
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.errors import UserError
 
@@ -78,6 +78,11 @@ def _check_held_out(recipe: Recipe, held_out: int, training: Counter[str]) -> No
             f"--validation {recipe.validation}: there is only one document with sentences to keep, and one is held out"
             " or trained on as a whole; separate the documents (in text files by blank lines), or hold out single"
             " sentences with --validation-by sentences"
+        )
+    if held_out + training["sentences"] == 1 and unit == SENTENCES:
+        raise UserError(
+            f"--validation {recipe.validation}: there is only one sentence to keep, and it is held out or trained on;"
+            " give more text (if every line is a sentence, say so with lines=sentences)"
         )
     if not held_out and (units < 2 or units * recipe.validation < LEAST_EXPECTED):
         raise UserError(f"--validation {recipe.validation}: none of the {units:,} {unit} was held out; raise it")

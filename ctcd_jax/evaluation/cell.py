@@ -57,7 +57,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         "format": FORMAT,
         "model": cell.model,
         "weights": cell.weights,
-        "tokenizer": cell.tokenizer,
+        **cell.companions,
         "task": cell.task.name,
         "seed": cell.seed,
         "metric": cell.task.headline,

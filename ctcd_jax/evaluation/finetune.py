@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctcd_jax.artifacts.exports import (
+    companions,
     encoder_layers,
     named_exports,
     require_tokenizer,
     require_torch,
-    tokenizer_digest,
     weights_digest,
 )
 from ctcd_jax.artifacts.results import (
@@ -115,7 +115,7 @@ def glue(
     if options.intermediate:
         options = replace(options, intermediate=plain(options.intermediate))
     given = _by_weights(models, warn)
-    tokenizers = {weights: tokenizer_digest(directory) for weights, directory in given.items()}
+    beside = {weights: companions(directory) for weights, directory in given.items()}
     layers = {directory: encoder_layers(directory) for directory in given.values()}
     chosen, missing = choose(source, tasks)
     if missing:
@@ -134,7 +134,7 @@ def glue(
         directories = named_models(given, rows)
         weights = dict(zip(directories, given, strict=True))
         known = [
-            _Model(name, directory, weights[name], tokenizers[weights[name]], layers[directory])
+            _Model(name, directory, weights[name], beside[weights[name]], layers[directory])
             for name, directory in directories.items()
         ]
         cells = [
@@ -145,7 +145,7 @@ def glue(
             for seed in range(seeds)
         ]
         by_name = {one.task.name: one for one in data}
-        done = finished(results, rows, settings, weights, tokenizers, by_name, options.intermediate)
+        done = finished(results, rows, settings, weights, beside, by_name, options.intermediate)
         cells = share(cells, *options.shard)
         pending = [cell for cell in cells if cell.key not in done]
         require_alike(results, rows, pending, precision)
@@ -171,11 +171,14 @@ def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str
         require_tokenizer(directory)
         weights = weights_digest(directory)
         if weights in given:
-            if tokenizer_digest(directory) != tokenizer_digest(given[weights]):
-                raise UserError(
-                    f"--model {directory}: has the weights of {given[weights]} but another tokenizer; results are "
-                    "known by the weights, so use another --out for it"
-                )
+            for (what, own), other in zip(
+                companions(directory).items(), companions(given[weights]).values(), strict=True
+            ):
+                if own != other:
+                    raise UserError(
+                        f"--model {directory}: has the weights of {given[weights]} but another {what}; results are "
+                        "known by the weights, so use another --out for it"
+                    )
             warn(f"--model {directory}: has the weights of {given[weights]}, which stands for both")
         given.setdefault(weights, directory)
     return given
@@ -197,7 +200,7 @@ class _Model(NamedTuple):
     name: str
     directory: Path
     weights: str
-    tokenizer: str
+    companions: Mapping[str, str]
     layers: int
 
 
@@ -221,7 +224,7 @@ def _cell(
         model=model.name,
         directory=model.directory.resolve(),
         weights=model.weights,
-        tokenizer=model.tokenizer,
+        companions=model.companions,
         source=source,
         task=task,
         seed=seed,

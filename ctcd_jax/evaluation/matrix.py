@@ -23,7 +23,7 @@ class Cell:
     """One fine-tuning; goes to another process.
 
     Attributes:
-      model: its name; `directory` where it lies, `weights` and `tokenizer` their SHA-256s.
+      model: its name; `directory` where it lies, `weights` the SHA-256 of them, `companions` as `exports` has them.
       settings: the hyper-parameters.
       intermediate: task whose fine-tuned encoder this cell starts from; None starts from the model itself.
       kept: where that encoder lies or, in a cell of the intermediate task itself, is to be saved.
@@ -35,7 +35,7 @@ class Cell:
     model: str
     directory: Path
     weights: str
-    tokenizer: str
+    companions: Mapping[str, str]
     source: TaskSource
     task: Task
     seed: int
@@ -102,7 +102,7 @@ def finished(
     rows: Sequence[tuple[int, dict]],
     settings: Sequence[Mapping],
     weights: Mapping[str, str],
-    tokenizers: Mapping[str, str],
+    companions: Mapping[str, Mapping[str, str]],
     tasks: Mapping[str, TaskData],
     intermediate: str | None,
 ) -> dict:
@@ -110,8 +110,8 @@ def finished(
 
     Args:
       rows: its lines with their numbers.
-      settings, weights, tokenizers, tasks, intermediate: of the cells asked for; tokenizers by the weights that they
-        go with (both SHA-256), weights and tasks by name.
+      settings, weights, companions, tasks, intermediate: of the cells asked for; companions (`exports.companions`) by
+        the weights that they go with, weights (SHA-256) and tasks by name.
 
     Raises:
       UserError: a line has other settings, or other weights, tokenizer, examples or metrics of a name, than the cells
@@ -130,9 +130,9 @@ def finished(
             raise UserError(
                 f"{place}: {row['model']} had other weights then; use another --out, or give the model of then, too"
             )
-        read_with = row.get("tokenizer")
-        if read_with and read_with != tokenizers.get(own, read_with):
-            raise UserError(f"{place}: {row['model']} had another tokenizer then; use another --out")
+        for what, now in companions.get(own, {}).items():
+            if row.get(what, now) != now:
+                raise UserError(f"{place}: {row['model']} had another {what} then; use another --out")
         if name in tasks:
             _require_same_task(place, row, tasks[name], examples[name])
         if name in SMALL_TASKS and row.get("intermediate") != intermediate and name != intermediate:

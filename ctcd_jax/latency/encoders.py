@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctcd_jax.artifacts.exports import WEIGHTS, quiet_loading, stored_parameters, usable_positions, weights_digest
+from ctcd_jax.artifacts.exports import quiet_loading, stored_parameters, usable_positions, weight_files, weights_digest
 from ctcd_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def load_encoder(directory: Path):
 
 
 def facts(name: str, directory: Path, encoder, lengths: Sequence[int]) -> dict:
-    """Returns what is the same in every setting; `bytes` is the size of the weight file."""
+    """Returns what is the same in every setting; `bytes` is the size of the weight files."""
     return {
         "name": name,
         "path": str(directory),
         "weights": weights_digest(directory),
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "stored_parameters": stored_parameters(directory),
-        "bytes": (directory / WEIGHTS).stat().st_size,
+        "bytes": sum(file.stat().st_size for file in weight_files(directory)),
         "flops_per_token": {str(length): flops_per_token(encoder, length) for length in lengths},
     }
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # the ONNX exporter colours its messages
 
@@ -26,13 +26,11 @@ class LeftOut:
 
         A model's own code may fail in any way; out of memory is no matter of the model, and goes on up.
         """
-        import torch
-
         try:
             yield
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             reason = _ANSI.sub("", first_line(error))
             if not isinstance(error, UserError):
                 reason = f"it cannot be run ({type(error).__name__}: {reason})"

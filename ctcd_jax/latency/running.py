@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, is_out_of_memory
 from ctcd_jax.jobs.progress import watch
 from ctcd_jax.latency import onnx_runtime, runtimes, table
 from ctcd_jax.latency.encoders import random_ids
@@ -100,9 +100,12 @@ def _seconds(
             return {}
         synchronize = torch.cuda.synchronize if setting.device == "cuda" else lambda: None
         return time_rounds(calls, rounds, synchronize=synchronize, watch=show)
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        memory = "GPU's memory" if setting.device == "cuda" else "memory"
         raise UserError(
-            f"--batch-size {setting.batch_size}, --length {setting.length}: too much for the GPU's memory; give less"
+            f"--batch-size {setting.batch_size}, --length {setting.length}: too much for the {memory}; give less"
         ) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -54,13 +54,11 @@ def check_compiler(device: str) -> None:
 
 
 def _compile(name: str, call: Callable[[], object]) -> None:
-    import torch
-
     try:
         call()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"--runtime compile: torch.compile failed on {name} ({first_line(error)}); it needs a C++ compiler (g++ or "
             "the one CXX names), and Triton on a GPU: install it, or leave compile out"

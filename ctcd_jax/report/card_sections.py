@@ -70,7 +70,7 @@ def model_index_results(rows: Sequence[dict]) -> list[dict]:
     summary = summarise(rows)
     (cells,) = summary.models.values()
     # A folder of GLUE's name with another number of rows is other data.
-    glue = {row["task"] for row in rows if row["task"] in TASKS and row["dev_rows"] == TASKS[row["task"]].rows[1]}
+    glue = {row["task"] for row in rows if row["task"] in TASKS and row.get("dev_rows") == TASKS[row["task"]].rows[1]}
     results: dict[tuple[str, str], dict] = {}
     for (task, metric), cell in cells.items():
         if task not in glue:
@@ -113,7 +113,7 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
         notes.append(f"In neither average: {', '.join(outside)}.")
     if summary.majority:
         notes.append(MAJORITY_NOTE)
-    devices = {(row["device"], row["precision"]): None for row in chosen if "device" in row}
+    devices = {(row["device"], row["precision"]): None for row in chosen if {"device", "precision"} <= row.keys()}
     where = [f"{'a CPU' if device == 'cpu' else device} in {precision}" for device, precision in devices]
     if where:
         notes.append(f"Run on {', '.join(where)}.")

@@ -152,9 +152,12 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
 
 
 def saved_steps(workdir: Path) -> list[int]:
-    """Returns the steps of which a run has saved its state, ascending."""
-    directory = (workdir / CHECKPOINTS).resolve()
-    return sorted(ocp.utils.checkpoint_steps(_LiteralPath(directory))) if directory.is_dir() else []
+    """Returns the steps of which a run has saved its state, ascending.
+
+    Orbax takes every directory that ends in _NUMBER for one; here it is a number, with what Orbax writes last in it.
+    """
+    places = (workdir / CHECKPOINTS).glob("*/_CHECKPOINT_METADATA")
+    return sorted(int(path.parent.name) for path in places if path.parent.name.isdecimal())
 
 
 def saved_step(workdir: Path, step: int | None = None) -> int:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ctcd_jax.card import write_card, write_facts
 from ctcd_jax.config.init_spec import read_run
-from ctcd_jax.data.tokenizer import load_tokenizer, special_ids
+from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
@@ -49,6 +49,8 @@ def export(
     trained = None
     if run["members"].get(member, {}).get("trainable"):
         step = trained = saved_step(workdir, step)  # once: a run that is still going saves more
+    elif step is not None and member in run["members"]:
+        raise UserError(f"--step {step}: '{member}' is frozen, the same at every step; leave --step out")
     _check_place(out, workdir)
     config, params = load_member(workdir, member, step)
     if recorded_start(run, workdir, member)["from_scratch"]:
@@ -56,6 +58,7 @@ def export(
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
 
+    _check_tokenizer(workdir, run)
     with _written_whole(out) as partial:
         for file in (workdir / TOKENIZER).iterdir():
             shutil.copy(file, partial)
@@ -79,6 +82,14 @@ def export(
         write_card(partial, facts)
     log(f"{out}: {member} of {workdir}; max |logit difference| to PyTorch {difference:.1e} (float32, CPU)")
     return difference
+
+
+def _check_tokenizer(workdir: Path, run: dict) -> None:
+    """Raises UserError where the run's copy of the tokenizer has gone or changed: its ids would mean other words."""
+    place, trained_with = workdir / TOKENIZER, run["resolved"]["tokenizer_hash"]
+    if not place.is_dir() or tokenizer_hash(place) != trained_with:
+        what = "is not the one that the run was trained with" if place.is_dir() else "is not there"
+        raise UserError(f"{place}: the tokenizer {what}; copy `tokenizer` of the corpus into its place")
 
 
 def _check_place(out: Path, workdir: Path) -> None:

@@ -201,26 +201,29 @@ def cut_after(path: Path, step: int, warn: Callable[[str], None] = warn) -> None
 def last_seconds(workdir: Path, warn: Callable[[str], None] = warn) -> float:
     """Returns the training seconds that `timing.jsonl` has counted so far."""
     seconds = [line.get("seconds") for line in read_lines(workdir / TIMING, warn)]
-    return next((value for value in reversed(seconds) if isinstance(value, int | float)), 0.0)
+    return next((value for value in reversed(seconds) if isinstance(value, int | float) and 0 <= value < math.inf), 0.0)
 
 
 def _numbered(path: Path, warn: Callable[[str], None]) -> list[tuple[int, dict]]:
     lines, damaged = read_json_lines(path)
-    good = [(number, line) for number, line in lines if _whole(line)]
-    damaged = sorted(damaged + [number for number, line in lines if not _whole(line)])
+    of_metrics = path.name == METRICS
+    good = [(number, line) for number, line in lines if _whole(line, of_metrics)]
+    damaged = sorted(damaged + [number for number, line in lines if not _whole(line, of_metrics)])
     if damaged:
         numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
         warn(f"{path}: {len(damaged)} damaged and left out (line {numbers})")
     return good
 
 
-def _whole(line: dict) -> bool:
-    """Whether a line has what its readers take for granted."""
+def _whole(line: dict, of_metrics: bool) -> bool:
+    """Whether a line of metrics.jsonl, or of timing.jsonl, has what its readers take for granted."""
     if not isinstance(line.get("step"), int):
         return False
+    if not of_metrics:
+        return True
     members = line.get("members")
     figures = isinstance(members, dict) and all(isinstance(values, dict) for values in members.values())
-    return "kind" not in line or (figures and isinstance(line.get("tokens"), int))
+    return figures and isinstance(line.get("kind"), str) and isinstance(line.get("tokens"), int)
 
 
 def _tensorboard():

@@ -124,8 +124,8 @@ def _card_facts(run: dict, known: dict, workdir: Path, member: str, step: int | 
     lines = [line for line in read_lines(workdir / METRICS, warn) if line["step"] == step]
     if lines:
         facts["training"]["tokens"] = lines[-1]["tokens"]
-    held_out = [line["members"][member] for line in lines if line["kind"] == "validation"]
-    if held_out and held_out[-1]["hard"] is not None:  # None where nothing was predicted
+    held_out = [line["members"].get(member, {}) for line in lines if line["kind"] == "validation"]
+    if held_out and held_out[-1].get("hard") is not None:  # None where nothing was predicted
         facts["held_out"] = {"step": step, "loss": held_out[-1]["hard"], "accuracy": held_out[-1]["accuracy"]}
     if history := run.get("history"):
         facts["training"]["history"] = [entry for entry in history if entry["from_step"] < step]

@@ -1,5 +1,6 @@
 """A run's directory: its `config.json`, and the rule by which a run is begun, resumed or changed."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +17,9 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import gather
-from ctcd_jax.training.checkpoint import FROZEN, TOKENIZER, saved_steps
+from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
+from ctcd_jax.training.metrics import METRICS, TENSORBOARD, TIMING
 from ctcd_jax.training.provenance import PROVENANCE, write_provenance
 
 CONFIG, LOCK = "config.json", "lock"
@@ -107,7 +109,9 @@ def check_place(workdir: Path) -> None:
         return
     for entry in sorted(path.name for path in workdir.iterdir()):
         harmless = entry in HARMLESS_NAMES or entry.endswith(HARMLESS_ENDS) or entry.startswith(".")
-        if not (harmless or entry.startswith(RUN_FILES)):
+        # Also what a run that was to begin afresh had written before, when the disk gave out in between.
+        earlier = entry in (CHECKPOINTS, FROZEN, METRICS, TIMING, TENSORBOARD) and not saved_steps(workdir)
+        if not (harmless or earlier or entry.startswith(RUN_FILES)):
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 
@@ -189,7 +193,8 @@ def open_run(
             write_provenance(workdir, corpus, experiment.sources)
         write_json(workdir / CONFIG, content)
     except OSError as error:
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); use another --workdir") from error
+        mend = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {mend}") from error
     return Opened(content, before, changed)
 
 

@@ -1,3 +1,5 @@
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 
 from ctcd_jax.artifacts.exports import (
     distinct_names,
+    encoder_layers,
     named_exports,
     require_torch,
     stored_parameters,
@@ -143,6 +146,24 @@ def test_what_is_missing_of_a_model_is_named(models, tmp_path):
     (directory / "pytorch_model.bin").write_bytes(b"no pickle")
     with pytest.raises(UserError, match=r"pytorch_model\.bin: damaged"):
         stored_parameters(directory)
+
+
+def test_a_git_lfs_pointer_is_called_so(models, tmp_path):
+    directory = Path(shutil.copytree(models[1], tmp_path / "model"))
+    (directory / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        UserError, match=rf"model\.safetensors: a Git LFS pointer, .* run `git lfs pull` in {directory}"
+    ):
+        named_exports([directory])
+
+
+def test_a_field_of_the_config_that_is_null_is_one_line(models, tmp_path):
+    directory = Path(shutil.copytree(models[1], tmp_path / "model"))
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"num_hidden_layers": None}))
+    with pytest.raises(UserError, match=r"its config\.json is not that of an encoder \(.*num_hidden_layers") as said:
+        encoder_layers(directory)
+    assert "\n" not in str(said.value)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlnet"])

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import math
 import multiprocessing
 import threading
 
@@ -9,7 +10,8 @@ from ctcd_jax.artifacts.results import append_result, claimed, locked, numbered_
 from ctcd_jax.errors import UserError
 
 ROWS = [
-    {"format": 1, "model": model, "task": "rte", "seed": 0, "metrics": {"accuracy": 0.5}, "hyperparameters": {}}
+    {"format": 1, "model": model, "task": "rte", "seed": 0, "metrics": {"accuracy": 0.5}, "value": 0.5}
+    | {"hyperparameters": {}}
     for model in ("teacher", "student")
 ]
 
@@ -28,9 +30,12 @@ def test_lines_come_back_as_they_were_written(tmp_path):
         ('{"format": 3}', "2: format 3, this version reads 1 and 2; left out"),
         ('{"form', "2: not a line of JSON; left out"),
         ("3", "2: not a line of JSON; left out"),
-        ('{"format": 2, "model": "m"}', "2: not a result; left out"),
-        (json.dumps(ROWS[0] | {"metrics": None}), "2: not a result; left out"),
-        (json.dumps(ROWS[0] | {"metrics": {"accuracy": float("nan")}}), "2: not a result; left out"),
+        ('{"format": 2, "model": "m"}', "2: task is missing; left out"),
+        (json.dumps(ROWS[0] | {"metrics": None}), "2: metrics is null, not an object; left out"),
+        (
+            json.dumps(ROWS[0] | {"metrics": {"accuracy": math.nan}}),
+            "2: metrics.accuracy is nan, not a number; left out",
+        ),
         ("\xff\x00", "2: not a line of JSON; left out"),
     ],
 )
@@ -65,7 +70,7 @@ def test_a_torn_last_line_is_left_out_and_the_next_takes_its_place(tmp_path):
 
 def _append_many(path, worker):
     for number in range(200):
-        append_result(path, ROWS[0] | {"model": worker, "seed": number, "text": "x" * 500})
+        append_result(path, ROWS[0] | {"model": f"{worker}", "seed": number, "text": "x" * 500})
 
 
 def test_processes_that_share_a_file_lose_no_line(tmp_path):
@@ -77,7 +82,7 @@ def test_processes_that_share_a_file_lose_no_line(tmp_path):
     for process in processes:
         process.join()
     found = {(row["model"], row["seed"]) for row in read_results(path)}
-    assert found == {(worker, number) for worker in range(3) for number in range(200)}
+    assert found == {(f"{worker}", number) for worker in range(3) for number in range(200)}
 
 
 def test_a_line_waits_for_whoever_holds_the_lock(tmp_path):
@@ -168,3 +173,28 @@ def test_a_folder_is_one_processs_or_that_of_an_array_each_with_its_share(tmp_pa
     for shard in ((0, 4), (0, 1)):
         with claimed(tmp_path, shard):
             pass
+
+
+def test_equal_weights_are_one_model_by_its_first_name(tmp_path):
+    """As in a file that was merged from two folders."""
+    path = tmp_path / "results.jsonl"
+    rows = [ROWS[0] | {"model": name, "weights": weights} for name, weights in (("a", "1"), ("b/a", "1"), ("c", "2"))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["model"] for row in read_results(path)] == ["a", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"precision": ["x"]}, "precision"),
+        ({"majority": "x"}, "majority"),
+        ({"predictions": 5}, "predictions"),
+        ({"metrics": {"bleu": 0.5}}, "metrics.bleu is no metric that this version knows"),
+        ({"metrics": {"accuracy": 10**400}}, "a number beyond"),
+    ],
+)
+def test_a_line_that_no_table_could_take_is_left_out(fields, fault, tmp_path):
+    path, warned = tmp_path / "results.jsonl", []
+    path.write_text("".join(json.dumps(row) + "\n" for row in (ROWS[0] | fields, ROWS[1])))
+    assert len(read_results(path, warned.append)) == 1
+    assert fault in warned[0]

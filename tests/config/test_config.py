@@ -72,6 +72,20 @@ def test_standalone_has_presets_for_both(name, opened):
     assert resolve(loaded, opened).models[name].layers == {"teacher": 2, "student": 1}[name]
 
 
+@pytest.mark.parametrize("name", ["a/b", "a->b", "a#b", ""])
+def test_a_member_is_called_as_a_directory_can_be(name, opened, corpus):
+    made = config(corpus, ())
+    made.members[name] = member("smoke", "student")
+    with pytest.raises(UserError, match=f"members: '{name}' is no name; use letters, digits, - and _"):
+        resolve(made, opened)
+
+
+def test_epochs_without_end_are_one_line(opened, corpus):
+    made = config(corpus, steps=None, epochs=1e308)
+    with pytest.raises(UserError, match=r"train\.epochs is 1e\+308; that is .* steps, and 2,147,483,647 are the most"):
+        resolve(made, opened)
+
+
 def test_epochs_become_steps(opened, corpus):
     made = config(corpus)
     made.train.steps, made.train.epochs = None, 2.5

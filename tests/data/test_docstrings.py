@@ -24,6 +24,7 @@ def test_modules_are_parsed_and_not_imported(tmp_path):
     (package / "loud.py").write_text(LOUD)
     (package / "again.py").write_text(LOUD.replace("first class", "second class"))
     (package / "broken.py").write_text('"""A docstring that nobody will ever read."""\ndef (')
+    (package / ".#loud.py").symlink_to("somebody@somewhere.1:2")  # as an editor leaves it
     (package / "data.txt").write_text("This is not a module of the package.")
     (package / "tests" / "test_loud.py").write_text('"""The tests of the package are skipped."""')
 
@@ -39,7 +40,7 @@ def test_modules_are_parsed_and_not_imported(tmp_path):
         ],
         "package/loud.py": ["The first class of this small package."],  # the others were read before
     }
-    assert source.details["modules_skipped"] == 1
+    assert source.details["modules_skipped"] == 2
     assert source.details["packages"]["python"]
 
 

@@ -193,3 +193,29 @@ def test_every_number_of_a_recipe_has_a_range(field, values):
 def test_a_recipe_in_json_is_the_same_one():
     made = Recipe(("text:é", "text:\udcff"), tokenizer="\udcff")
     assert made.difference(json.loads(json.dumps(made.recorded()))) is None
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2**22])
+def test_of_files_of_one_name_one_document_is_held_out(vocabulary, tmp_path, monkeypatch, part_bytes):
+    """Their draws are equal: a draw is of the path below a source, so that it is the same wherever the source lies."""
+    monkeypatch.setattr("ctcd_jax.data.parts.PART_BYTES", part_bytes)
+    for number, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").write_bytes(text(1, first=100 * number))
+    out = tmp_path / "two"
+    sources = [f"text:{tmp_path}/{name}/x.txt" for name in "ab"]
+    options = {"tokenizer": str(vocabulary), "length": 48, "log": lambda line: None, "warn": lambda line: None}
+    prepare(sources, out, validation=1e-3, **options)
+    splits = Corpus.open(out).manifest["splits"]
+    assert [splits[split]["documents"] for split in ("train", "validation")] == [1, 1]
+
+
+@pytest.mark.parametrize("validation", [1e-3, 0.5, 0.999])
+def test_one_sentence_says_what_to_do(ask, validation):
+    with pytest.raises(UserError, match=r"there is only one sentence to keep, .* give more text"):
+        ask(text(1, sentences=1), validation_by="sentences", validation=validation)
+
+
+def test_held_out_text_that_training_has_too_says_what_to_do(ask):
+    with pytest.raises(UserError, match=r"every sentence that was held out is in the training text, too .* --seed"):
+        ask(b"\n\n".join([text(1).strip()] * 2))

@@ -28,6 +28,13 @@ def test_plain_and_compressed_text_are_the_same(tmp_path):
         assert read(f"text:{tmp_path / name}") == [(name, DOCUMENTS)]
 
 
+def test_zstd_of_a_large_window_is_read(tmp_path):
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "a.zst").write_bytes(compressor.compress(TEXT.encode()) + compressor.flush())
+    assert read(f"text:{tmp_path}/a.zst") == [("a.zst", DOCUMENTS)]
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
     assert read(f"text:{tmp_path}/a.txt") == [("a.txt", DOCUMENTS)]

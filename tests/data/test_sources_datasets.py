@@ -207,6 +207,21 @@ def test_strings_come_in_several_types(tmp_path):
         assert read(f"parquet:{tmp_path}/a.parquet") == [("a.parquet", [(0, ["a"]), (2, ["é"])])]
 
 
+def test_parquet_by_a_name_that_is_no_utf8_and_with_a_column_twice(tmp_path):
+    table = pyarrow.table({"text": ["a", "b"]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    os.rename(tmp_path / "a.parquet", os.fsencode(tmp_path) + b"/caf\xe9.parquet")
+    assert [documents for _, documents in read(f"parquet:{tmp_path}/*.parquet")] == [[(0, ["a"]), (1, ["b"])]]
+    twice = pyarrow.Table.from_arrays([table["text"]] * 2, names=["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
+    assert "twice.parquet: 2 columns are called 'text'; rename one" in message(f"parquet:{tmp_path}/twice.parquet")
+
+
+def test_a_nul_character_is_no_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\u0000b"}\n')
+    assert "a.jsonl:1: a NUL character, which no text has" in message(f"jsonl:{tmp_path}/a.jsonl")
+
+
 def test_invalid_utf8_is_replaced_and_counted_or_an_error(tmp_path):
     broken = pyarrow.array([b"fine", "Mäuse".encode("latin-1")]).cast(pyarrow.string(), safe=False)
     pyarrow.parquet.write_table(pyarrow.table({"text": broken}), tmp_path / "a.parquet")

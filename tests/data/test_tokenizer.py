@@ -108,6 +108,8 @@ def test_errors_name_the_tokenizer(tmp_path, monkeypatch):
         tmp_path / "vocab.txt": r"\[SEP\], \[MASK\] not in the vocabulary",
         tmp_path / "bad": r"tokenizer\.json: not a tokenizer\.json",
         tmp_path / "bpe": "a BPE model; BERT needs a WordPiece",
+        "../none": r"tokenizer \.\./none: no such file; give a vocab\.txt, a tokenizer directory or a hub id",
+        "my--none": "tokenizer my--none: no such file",
         "somebody/no-such-model": "somebody/no-such-model: .* the hub cannot be reached",
     }.items():
         with pytest.raises(UserError, match=message):

@@ -69,6 +69,31 @@ def test_a_shard_that_fails_leaves_nothing(make, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("file", "content"), [("sentences.zst", 300), ("hashes.npy", 0), ("counts.json", 0)])
+def test_a_finished_part_that_a_power_cut_damaged_is_read_again(make, tmp_path, monkeypatch, file, content):
+    monkeypatch.setattr("ctcd_jax.data.parts.PART_BYTES", 1)
+    expected = make("whole")
+    for share in range(2):
+        make(shard=(share, 2))
+    damaged = next((tmp_path / "out.partial").glob("read-*")) / file
+    damaged.write_bytes(damaged.read_bytes()[:content])
+    warned = []
+    found = make(finalize=False, warn=warned.append)
+    assert found["splits"] == expected["splits"]
+    assert warned == [f"{damaged.parent}: damaged; its files are read again"]
+
+
+def test_a_recipe_that_cannot_be_keeps_the_text_that_was_read(make, tmp_path):
+    for share in range(2):
+        make(shard=(share, 2), tokenizer=None, vocab_size=8)
+    with pytest.raises(UserError, match="--vocab-size 8: this text's characters alone take"):
+        make(finalize=True, tokenizer=None, vocab_size=8)
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "out.partial").iterdir()}
+    assert "read" in kept
+    assert kept <= {"read", "lock"}
+    make(finalize=True, tokenizer=None, vocab_size=200)
+
+
 def no_semaphore(*arguments, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests.evaluation.conftest import SPECIAL, WORDS
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.classifier import (
@@ -22,6 +21,7 @@ from ctcd_jax.evaluation.matrix import FIXED
 from ctcd_jax.evaluation.tasks.data import TaskData
 from ctcd_jax.evaluation.tasks.files import Split
 from ctcd_jax.evaluation.tasks.tasks import TASKS
+from tests.exports import SPECIAL, WORDS
 
 SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 16, **FIXED}
 PLAIN = Computation("float32", False)

@@ -83,6 +83,19 @@ def test_equal_weights_with_another_tokenizer_are_another_model(models, pets, tm
         run([other], pets, tmp_path / "out")
 
 
+def test_equal_weights_with_another_config_are_another_model(models, pets, tmp_path):
+    other = Path(shutil.copytree(models[0], tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"transformers_version": "0", "_name_or_path": "x"}))
+    run([models[0], other], pets, tmp_path / "same")
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(UserError, match=rf"other: has the weights of {models[0]} but another config; results are"):
+        run([models[0], other], pets, tmp_path / "out")
+    run(models[:1], pets, tmp_path / "out")
+    with pytest.raises(UserError, match=r"jsonl:1: teacher had another config then; use another --out"):
+        run([other], pets, tmp_path / "out")
+
+
 def test_a_damaged_line_is_named_and_its_cell_run_again(models, pets, tmp_path):
     out = tmp_path / "out"
     run(models[1:], pets, out, seeds=2)

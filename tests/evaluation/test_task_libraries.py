@@ -56,6 +56,21 @@ def test_a_label_of_the_hub_out_of_range_and_a_missing_column_are_named(hub):
         open_source(f"hf:{hub}").read(TASKS["stsb"], "train")
 
 
+def test_a_class_of_the_hub_is_a_whole_number_or_a_name_and_a_text_is_text(hub):
+    for label, said in (("0.7", "0.7"), ("null", "None"), ("true", "True")):
+        jsonl(hub / "mnli/train.jsonl", f'{{"premise": "p", "hypothesis": "h", "label": {label}}}')
+        with pytest.raises(UserError, match=rf"mnli, train:0: label {said} of mnli is no class; give its number or"):
+            open_source(f"hf:{hub}").read(TASKS["mnli"], "train")
+    jsonl(hub / "mnli/train.jsonl", '{"premise": "p", "hypothesis": "h", "label": "neutral"}')
+    assert open_source(f"hf:{hub}").read(TASKS["mnli"], "train").labels == [TASKS["mnli"].classes.index("neutral")]
+    jsonl(hub / "mnli/train.jsonl", '{"premise": "p", "hypothesis": "h", "label": "natural"}')
+    with pytest.raises(UserError, match=r"mnli, train:0: .*natural"):
+        open_source(f"hf:{hub}").read(TASKS["mnli"], "train")
+    jsonl(hub / "mnli/train.jsonl", '{"premise": "p", "hypothesis": null, "label": 1}')
+    with pytest.raises(UserError, match="mnli, train:0: hypothesis is None, not text; mend it or leave the row out"):
+        open_source(f"hf:{hub}").read(TASKS["mnli"], "train")
+
+
 def test_the_hub_out_of_reach_is_one_line_that_names_the_way_out(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)

@@ -210,3 +210,11 @@ def test_glues_own_rows_may_be_longer_than_their_header(tmp_path):
     (tmp_path / "SST-2").mkdir()
     put(tmp_path / "SST-2", 'sentence\tlabel\nso "good\t1\t\nbad\t0\n', "tsv", "dev")
     assert Folder(tmp_path).read(TASKS["sst2"], "dev").labels == [1, 0]
+
+
+def test_a_field_may_be_a_long_document_and_a_git_lfs_pointer_is_called_so(tmp_path):
+    put(tmp_path, "text,label\n" + "word " * 40_000 + ",pos\nshort,neg\n")
+    put(tmp_path, "text,label\na,pos\nb,neg\n", split="dev")
+    assert len(read(tmp_path).train.sentences[0][0]) > 131_072
+    put(tmp_path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert refusal(tmp_path) == "train.csv: a Git LFS pointer, not the data; run `git lfs pull`"

@@ -18,7 +18,7 @@ from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.inspection.examples import HIDDEN, KEPT, RANDOM, example_rows
 from ctcd_jax.inspection.facts import bins, token_lengths, trained_positions, vocabulary
 from ctcd_jax.inspection.words import DROPPED
-from ctcd_jax.page.plots import Column, bar_chart
+from ctcd_jax.page.plots import Bin, bar_chart
 from ctcd_jax.training.masking import Masker, validation_keys
 from ctcd_jax.training.validation_masks import mask_validation_rows
 from tests.report.reporting import Page
@@ -342,7 +342,7 @@ def test_the_same_corpus_gives_the_same_bytes(corpus, html, tmp_path, capsys):
 
 
 def test_bars_are_as_high_as_their_values():
-    columns = [Column("<1–4>", 1, 4, 50.0), Column("5–8", 5, 8, 0.0), Column("9", 9, 9, 25.0)]
+    columns = [Bin("<1–4>", 1, 4, 50.0), Bin("5–8", 5, 8, 0.0), Bin("9", 9, 9, 25.0)]
     root = ET.fromstring(bar_chart("t", columns, "tokens", "%"))
     bars = [node for node in root.iter("rect") if node.get("class") == "bar"]
     heights = [float(bar.get("height")) for bar in bars]

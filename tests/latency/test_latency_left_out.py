@@ -164,3 +164,12 @@ def test_there_is_no_onnx_file_to_keep_without_onnx(models, tmp_path, capsys):
     assert main(line) == 2
     assert re.search(r"--keep-onnx .*kept: needs --runtime onnx", capsys.readouterr().err)
     assert not (tmp_path / "kept").exists()
+
+
+def test_memory_that_gives_out_is_no_fault_of_the_model(models, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("ctcd_jax.latency.running.time_rounds", fail)
+    with pytest.raises(UserError, match="--batch-size 1, --length 8: too much for the memory; give less"):
+        latency(models, **OPTIONS, log=lambda _: None)

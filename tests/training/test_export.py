@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import re
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from ctcd_jax.config import edge, member
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 from ctcd_jax.training import train
+from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.export import export
 from tests.small import config, make_corpus
 
@@ -71,6 +75,29 @@ def test_an_empty_directory_that_is_there_is_filled(out, run, exported, tmp_path
     assert os.stat(tmp_path / "here").st_ino == before
     assert {p.name for p in (tmp_path / "here").iterdir()} == {p.name for p in exported.iterdir()}
     assert json.loads((tmp_path / "here" / "ctcd.json").read_text())["name"] == "here"
+
+
+def test_another_tokenizer_than_the_runs_is_not_shipped(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    path = copy / "tokenizer/tokenizer.json"
+    text = path.read_text()
+    first, second = (re.search(rf'"{word}": (\d+)', text) for word in ("the", "cat"))
+    path.write_text(text.replace(first[0], f'"the": {second[1]}').replace(second[0], f'"cat": {first[1]}'))
+    with pytest.raises(UserError, match=r"run/tokenizer: the tokenizer is not the one that .* copy `tokenizer` of the"):
+        export(copy, "student", tmp_path / "out", log=silent)
+    shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(UserError, match=r"run/tokenizer: the tokenizer is not there; copy `tokenizer` of the corpus"):
+        export(copy, "student", tmp_path / "out", log=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_step_among_the_checkpoints_is_none(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    steps = saved_steps(copy)
+    shutil.copytree(copy / f"checkpoints/{steps[-1]}", copy / "checkpoints/old_999")
+    (copy / "checkpoints/999").mkdir()
+    assert saved_steps(copy) == steps
+    export(copy, "student", tmp_path / "out", log=silent)
 
 
 def test_no_part_of_the_run_is_overwritten(run, tmp_path):

@@ -117,8 +117,8 @@ def test_segments_are_read_off_the_unmasked_row():
 
 
 @pytest.mark.parametrize(("length", "slots"), [(64, 10), (128, 20), (20, 3), (100, 15), (512, 77), (1, 1)])
-def test_slots(length, slots):
-    assert Masker(10, SPECIAL).slots(length) == slots
+def test_max_predictions(length, slots):
+    assert Masker(10, SPECIAL).max_predictions(length) == slots
 
 
 def test_named_keys_do_not_depend_on_the_process():

@@ -60,8 +60,10 @@ class Reading:
         """Returns `text` with halves of surrogate pairs replaced: an escape may spell one, and no encoding writes it.
 
         Raises:
-          UserError: if strict, for such a half.
+          UserError: for a NUL character and, if strict, for such a half.
         """
+        if "\0" in text:
+            raise UserError(f"{place()}: a NUL character, which no text has; mend it or leave it out")
         try:
             text.encode()
         except UnicodeEncodeError:

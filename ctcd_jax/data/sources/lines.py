@@ -125,7 +125,7 @@ def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
 
     (zstandard's own reader stops after the first frame, and takes a torn one for the end of the file.)
     """
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes, too
     frame = decompressor.decompressobj()
     while chunk := file.read(_CHUNK):
         while chunk:

@@ -1,6 +1,7 @@
 """Source `parquet`: files with a document in each row of a column."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ def open_parquet(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile
         with _opened(path) as file:
             if field not in file.schema_arrow.names:
                 raise spec.error(f"{name}: {no_such('field', field, file.schema_arrow.names)}")
+            if (count := file.schema_arrow.names.count(field)) > 1:
+                raise spec.error(f"{name}: {count} columns are called '{field}'; rename one")
             check_type(spec, field, file.schema_arrow.field(field).type, name)
             rows += file.metadata.num_rows
         files.append(InputFile(name, path.stat().st_size, stamp(path), partial(_documents, path, name, field)))
@@ -48,14 +51,18 @@ def _values(path: Path, field: str, reading: Reading) -> Iterator[bytes | None]:
             raise _damaged(path, error) from error
 
 
-def _opened(path: Path) -> "ParquetFile":
+@contextmanager
+def _opened(path: Path) -> "Iterator[ParquetFile]":
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    try:
-        return ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+    with ExitStack() as opened:
+        try:
+            # Opened here: by a name that is no UTF-8, Arrow finds nothing.
+            file = ParquetFile(opened.enter_context(path.open("rb")))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
+        yield file
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

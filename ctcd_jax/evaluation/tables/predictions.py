@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -152,7 +151,7 @@ class _Kept:
         try:
             with np.load(path) as arrays:
                 labels, guesses = arrays["labels" + self._suffix], arrays["predictions" + self._suffix]
-        except (BadZipFile, EOFError, KeyError, OSError, ValueError):
+        except Exception:  # a damaged archive raises whatever its parts do
             raise _UnusableError(f"predictions of {line['model']} cannot be read") from None
         if labels.ndim != 1 or labels.shape != guesses.shape or not labels.size:
             raise _UnusableError(f"predictions of {line['model']} cannot be read")

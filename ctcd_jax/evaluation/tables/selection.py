@@ -107,9 +107,10 @@ def cut_text(row: dict) -> str:
         for count, total, name in (("cut_train", "train_rows", "training"), ("cut_dev", "dev_rows", "development"))
         if row.get(count) and row.get(total)
     ]
-    asked = row["hyperparameters"].get("max_length", row["max_length_used"])
-    more = "" if asked == row["max_length_used"] else f", all that the model takes of {asked}"
-    return f"{row['model']} on {row['task']} {' and '.join(parts)} to {row['max_length_used']} tokens{more}"
+    used = row.get("max_length_used")
+    asked = row["hyperparameters"].get("max_length", used)
+    more = "" if asked == used else f", all that the model takes of {asked}"
+    return f"{row['model']} on {row['task']} {' and '.join(parts)} to {used or 'fewer'} tokens{more}"
 
 
 def _values(rows: Iterable[dict], field: str) -> list[str]:

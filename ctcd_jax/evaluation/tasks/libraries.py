@@ -3,6 +3,7 @@
 Both name columns and label ids alike: `Task.fields`, and a `label` that counts in the order of `Task.classes`.
 """
 
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,17 +128,28 @@ def _gather(task: Task, rows: Sequence[Mapping], place: str) -> Split:
     for name in (*task.fields, "label"):
         if name not in rows[0]:
             raise UserError(f"{place}: no column {name!r}{did_you_mean(name, rows[0])}")
-    sentences = tuple([_text(row[field]) for row in rows] for field in task.fields)
+    sentences = tuple(
+        [_text(row[field], f"{place}:{number}", field) for number, row in enumerate(rows)] for field in task.fields
+    )
     return Split(sentences, [_label(task, row["label"], f"{place}:{number}") for number, row in enumerate(rows)])
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: object, place: str, field: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: {field} is not UTF-8 ({error.reason}); mend it") from error
+    if not isinstance(value, str):
+        raise UserError(f"{place}: {field} is {value!r}, not text; mend it or leave the row out")
+    return value
 
 
 def _label(task: Task, value, place: str) -> int | float:
-    if task.classes is None:
+    if task.classes is None or isinstance(value, str):
         return label_of(task, str(value), place)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"{place}: label {value!r} of {task.name} is no class; give its number or its name")
     if not 0 <= int(value) < len(task.classes):
         raise UserError(f"{place}: label {value} of {task.name} is not from 0 to {len(task.classes) - 1}")
     return int(value)

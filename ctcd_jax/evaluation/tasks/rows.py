@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import is_lfs_pointer
 
 ENDINGS = (".tsv", ".csv", ".jsonl")
 # A field of RFC 4180 and what ends it. A quotation mark inside a field is doubled, and the field quoted.
@@ -103,6 +104,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             taken.append((number, line))
             yield line
 
+    csv.field_size_limit(2**31 - 1)  # a document may be a field; the module's own limit is 131,072 characters
     reader = csv.reader(lines(), strict=True)
     while True:
         taken.clear()
@@ -142,6 +144,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     and JSONL have none in what they do not quote.
     """
     tabs = kind(path) == ".tsv"
+    if is_lfs_pointer(path):
+        raise UserError(f"{path}: a Git LFS pointer, not the data; run `git lfs pull`")
     opener = gzip.open if path.suffix == ".gz" else open
     number = 0
     with _readable(path), opener(path, "rb") as file:
