@@ -300,7 +300,7 @@ def test_too_little_memory_is_one_line(models, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(running, "time_rounds", full)
-    with pytest.raises(UserError, match=r"^--batch-size 32, --length 32: too much for the GPU's memory"):
+    with pytest.raises(UserError, match=r"^--batch-size 32, --length 32: too much for the memory"):
         latency(models, log=lambda line: None)
 
 

@@ -345,7 +345,7 @@ def test_resuming_may_change_how_often_but_not_what(finished, corpus):
 
 
 def test_torn_and_later_lines_are_cut(tmp_path):
-    path = tmp_path / "metrics.jsonl"
+    path = tmp_path / "timing.jsonl"
     path.write_text('{"step": 5}\n{"step": 10}\n{"step": 15}\n{"ste')
     cut_after(path, 10)
     assert path.read_text() == '{"step": 5}\n{"step": 10}\n'
