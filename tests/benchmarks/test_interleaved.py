@@ -115,6 +115,7 @@ def worker(who, **fields):
     return python_module("ctcd_jax.benchmarks.worker", who, case.written())
 
 
+@pytest.mark.slow
 def test_real_workers():
     commands = {"student": worker("ours", cohort="student"), "update": worker("update"), "limit": worker("matmul")}
     commands |= {"torch": worker("torch-eager")}
@@ -141,6 +142,7 @@ def test_real_workers():
     assert facts["limit"]["flops"] == 2 * 2048**3
 
 
+@pytest.mark.slow
 def test_a_real_worker_that_compiles_alone_or_has_no_gpu():
     measured, _ = interleave(
         {"chunked": worker("compiled", loss_chunk=64)}, rounds=0, warm_up=0, environments={"chunked": CACHED}

@@ -42,6 +42,7 @@ def test_the_second_run_finds_every_program_of_the_first(start, tmp_path):
     assert any("train_step" in path.name for path in host.iterdir())
 
 
+@pytest.mark.slow
 def test_jax_settings_are_respected(start, tmp_path):
     start("chosen", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
     assert any("train_step" in path.name for path in (tmp_path / "mine").iterdir())
@@ -49,7 +50,9 @@ def test_jax_settings_are_respected(start, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("setting", ["XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"])
+@pytest.mark.parametrize(
+    "setting", ["XDG_CACHE_HOME", pytest.param("JAX_COMPILATION_CACHE_DIR", marks=pytest.mark.slow)]
+)
 def test_a_directory_that_cannot_be_written_is_one_line(start, tmp_path, setting):
     (tmp_path / "file").write_text("")
     said = start("run", **{setting: str(tmp_path / "file/below")}).stderr
