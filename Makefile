@@ -28,7 +28,7 @@ lint: install ## Check style
 	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: test
-test: lint ## Check style and run the tests (10 minutes on 2 cores)
+test: lint ## Check style and run the tests (8 minutes on 2 cores)
 	$(BIN)/pytest
 
 .PHONY: test-all
