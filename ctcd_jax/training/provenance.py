@@ -18,13 +18,20 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import file_sha256, read_json, write_json
+from ctcd_jax.kinds import WHOLE, Each, mismatch
 from ctcd_jax.models.huggingface import find_pretrained
+from ctcd_jax.ranges import COUNT
 from ctcd_jax.training.checkpoint import saved_step
 from ctcd_jax.training.history import settings_at
 from ctcd_jax.training.metrics import METRICS, read_lines
 
 PROVENANCE = "provenance.json"
 FORMAT = 1
+KIND = {
+    "starts?": Each({"from_scratch": bool, "rows": WHOLE}),
+    "corpus?": ({"recipe": {"length": COUNT}}, None),
+    "base_models?": Each((str, None)),
+}
 
 
 def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init]) -> None:
@@ -39,13 +46,18 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init])
 
 
 def read_provenance(workdir: Path) -> dict:
-    """Returns a run's `provenance.json`, {} for a run of an earlier version. Raises UserError for a later format."""
+    """Returns a run's `provenance.json`, {} for a run of an earlier version.
+
+    Raises UserError for a later format, or if it is damaged.
+    """
     path = workdir / PROVENANCE
     if not path.is_file():
         return {}
     content = read_json(path, "run `ctcd train` again without it")
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}")
+    if fault := mismatch(content, KIND):
+        raise UserError(f"{path}: damaged ({fault}); restore it")
     return content
 
 

@@ -215,3 +215,14 @@ def test_what_cannot_be_read_is_named(place, message, export, tmp_path):
     (tmp_path / "latency.json").write_text('{"format": 3}')
     with pytest.raises(UserError, match=f"{place}.*{message}"):
         text_of(export, tmp_path / place)
+
+
+def test_facts_that_no_card_can_be_made_of_are_one_line(export, score, tmp_path):
+    score("rte", 0, {"accuracy": 0.5})
+    path = export / "ctcd.json"
+    known = json.loads(path.read_text())
+    known["edges"] = [{**edge, "divergence": "x"} for edge in known["edges"]]
+    assert known["edges"]
+    path.write_text(json.dumps(known))
+    with pytest.raises(UserError, match=r"ctcd\.json: damaged \(no 'x'\); export the model again"):
+        card([export], [tmp_path / "glue"], log=lambda _: None)

@@ -177,3 +177,19 @@ def test_what_started_from_the_hubs_cache_is_not_named_after_a_commit(run, tmp_p
     content["members"]["teacher"]["init"] = f"hf:{snapshot}"
     member = card_facts(content, workdir, "student", 20)["members"]["teacher"]
     assert member["base_model"] == member["start"]["model"] == "org/name"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"starts": {"student": {}}}, r"starts\.student\.from_scratch is missing"),
+        ({"starts": None}, "starts is null, not an object"),
+        ({"corpus": {"x": 1}}, r"corpus\.recipe is missing"),
+    ],
+)
+def test_damaged_provenance_is_one_line(change, said, run):
+    workdir = run()
+    path = workdir / PROVENANCE
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=rf"provenance\.json: damaged \({said}\); restore it"):
+        read_provenance(workdir)
