@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ctcd_jax.artifacts.exports import WEIGHTS, stored_parameters, weight_files
 from ctcd_jax.artifacts.latency import as_latest
-from ctcd_jax.artifacts.results import result_fault
+from ctcd_jax.artifacts.results import name_by_weights, result_fault
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
@@ -144,8 +144,10 @@ class Reader:
         )
 
     def results(self, path: Path) -> list[dict]:
-        """Returns the good lines of a results.jsonl."""
-        return self._lines(path, result_fault)
+        """Returns the good lines of a results.jsonl; a model is called by the first name of its weights."""
+        rows = self._lines(path, result_fault)
+        name_by_weights(rows)
+        return rows
 
     def latency(self, path: Path) -> dict | None:
         """Returns the content of a latency.json, in its latest format."""

@@ -108,6 +108,8 @@ def read_run(workdir: str | Path) -> dict:
             run[part].items()
         for edge in run["edges"]:
             edge["weight"], edge["source"], edge["target"]
+        for entry in run.get("history", []):
+            int(entry["from_step"]), entry["changed"].items()
     return run
 
 

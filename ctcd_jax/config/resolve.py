@@ -175,11 +175,14 @@ def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
         raise UserError(f"train.attention: no attention '{train.attention}'"
                         + did_you_mean(train.attention, IMPLEMENTATIONS))  # fmt: skip
     epoch = TrainBatches(corpus, config.data.batch_size, config.seed).steps_per_epoch
-    steps = round(min(train.epochs * epoch, 2.0**63)) if train.steps is None else train.steps
+    asked = train.epochs * epoch if train.steps is None else train.steps
+    if asked > LARGEST_INT32:  # before it is rounded: infinity is no whole number
+        raise UserError(
+            f"train.epochs is {train.epochs}; that is {asked:.3g} steps, and {LARGEST_INT32:,} are the most"
+        )
+    steps = round(asked)
     if steps < 1:
         raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
-    if steps > LARGEST_INT32:
-        raise UserError(f"train.epochs is {train.epochs}; that is {steps:,} steps, and {LARGEST_INT32:,} are the most")
     dtype = default_dtype(platform) if train.dtype == "auto" else train.dtype
     attention = on_platform(train.attention, platform)
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype", "attention")}

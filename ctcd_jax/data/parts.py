@@ -340,6 +340,9 @@ def appearing(directory: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in filter(Path.is_file, partial.rglob("*")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
         try:
             os.rename(partial, directory)
         except OSError:

@@ -94,12 +94,11 @@ def prepare(
     with made_workspace(out, shard, finalize, log) as workspace:
         if out.exists():  # another process has just finished it
             return already_prepared(out, made, strict, log, warn)
-        preparation = _Preparation(made, opened, workspace, workers, strict, log, warn)
+        preparation = _Preparation(made, opened, workspace, workers, strict, log, warn, of_shards=finalize)
         if shard:
             preparation.make_shard(*shard)
             return None
         if finalize:
-            preparation.of_shards = True
             preparation.check_shards()
         manifest = preparation.make(out)
     say_what_came_out(manifest, log, warn)
@@ -118,10 +117,11 @@ class _Preparation:
         strict: bool,
         log: Log,
         warn: Log,
+        of_shards: bool,
     ):
         self.recipe, self.sources, self.workspace = recipe, sources, workspace
         self.workers, self.strict, self.log, self.warn = workers, strict, log, warn
-        self.of_shards = False
+        self.of_shards = of_shards
         self.parts = plan_parts(sources, recipe)
 
     def make_shard(self, index: int, count: int) -> None:

@@ -33,7 +33,7 @@ from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import write_json, write_whole
 
 _BATCH_SENTENCES = 4096
-NOTHING_THERE = "tokenizer {}: no such file; give a vocab.txt, a tokenizer directory or a hub id"
+_NOTHING_THERE = "tokenizer {}: no such file; give a vocab.txt, a tokenizer directory or a hub id"
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
@@ -53,7 +53,7 @@ def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Toke
         path = Path(os.path.expanduser(spec))  # Path.expanduser raises where there is no such home
     if not path.exists():
         if not _HUB_ID.fullmatch(str(spec)) or path.suffix in {".txt", ".json"}:
-            raise UserError(NOTHING_THERE.format(spec))
+            raise UserError(_NOTHING_THERE.format(spec))
         path = _hub_directory(str(spec))
     if path.is_dir():
         tokenizer = read_directory(path, warn)
@@ -180,7 +180,7 @@ def _hub_directory(name: str) -> Path:
     try:
         cached = huggingface_hub.try_to_load_from_cache(name, "tokenizer.json")
     except HFValidationError as error:
-        raise UserError(NOTHING_THERE.format(name)) from error
+        raise UserError(_NOTHING_THERE.format(name)) from error
     if isinstance(cached, str):
         return Path(cached).parent
     try:

@@ -171,14 +171,12 @@ def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str
         require_tokenizer(directory)
         weights = weights_digest(directory)
         if weights in given:
-            for (what, own), other in zip(
-                companions(directory).items(), companions(given[weights]).values(), strict=True
-            ):
-                if own != other:
-                    raise UserError(
-                        f"--model {directory}: has the weights of {given[weights]} but another {what}; results are "
-                        "known by the weights, so use another --out for it"
-                    )
+            of_first = companions(given[weights])
+            if differing := [what for what, digest in companions(directory).items() if digest != of_first[what]]:
+                raise UserError(
+                    f"--model {directory}: has the weights of {given[weights]} but another {differing[0]}; results are "
+                    "known by the weights, so use another --out for it"
+                )
             warn(f"--model {directory}: has the weights of {given[weights]}, which stands for both")
         given.setdefault(weights, directory)
     return given

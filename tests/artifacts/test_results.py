@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from ctcd_jax.artifacts.reading import Reader
 from ctcd_jax.artifacts.results import append_result, claimed, locked, numbered_results, read_results
 from ctcd_jax.errors import UserError
 
@@ -180,7 +181,8 @@ def test_equal_weights_are_one_model_by_its_first_name(tmp_path):
     path = tmp_path / "results.jsonl"
     rows = [ROWS[0] | {"model": name, "weights": weights} for name, weights in (("a", "1"), ("b/a", "1"), ("c", "2"))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [row["model"] for row in read_results(path)] == ["a", "a", "c"]
+    for found in (read_results(path), Reader().results(path)):
+        assert [row["model"] for row in found] == ["a", "a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def prepare_tfds(root, task, splits, features):
         def _split_generators(self, _):
             return {name: iter(enumerate(rows)) for name, rows in splits.items()}
 
-        def _generate_examples(self):
-            raise NotImplementedError
+        def _generate_examples(self):  # abstract there; the splits bring their examples
+            pytest.fail("nobody asks for it")
 
     builder = Prepared(data_dir=root / "made", file_format="array_record")
     builder.download_and_prepare(

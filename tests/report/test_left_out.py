@@ -28,11 +28,6 @@ from tests.report.reporting import (
 FOREIGN = {"model": "gpt", "learning_rate": 0.1}  # as another program names its config.json, beside a metrics.jsonl
 
 
-@pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path / "runs")
-
-
 def left_out(directory, tmp_path):
     """{file below the directory: why}, which the page and the warnings must agree on; and the page."""
     warned = []

@@ -10,12 +10,7 @@ from ctcd_jax.artifacts.collect import collect
 from ctcd_jax.errors import UserError
 from ctcd_jax.page.style import STYLE
 from ctcd_jax.report.report import report
-from tests.report.reporting import Page, make, make_project, metric_line, write_run
-
-
-@pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path / "runs")
+from tests.report.reporting import Page, make, metric_line, write_run
 
 
 def test_the_page_shows_everything_found(project, models, tmp_path):

@@ -11,7 +11,6 @@ from tests.report.reporting import (
     downloads,
     latency,
     make,
-    make_project,
     measurement,
     metric_line,
     result,
@@ -19,12 +18,6 @@ from tests.report.reporting import (
     write_lines,
     write_run,
 )
-
-
-@pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path / "runs")
-
 
 # Data.
 

@@ -129,6 +129,14 @@ def test_a_run_goes_on_past_damaged_lines(corpus, copy):
     assert any("timing.jsonl: 1 damaged and left out (line 1)" in line for line in said)
 
 
+@pytest.mark.parametrize("history", ["x", [{}], [{"from_step": 1, "changed": None}], 3])
+def test_a_damaged_history_is_one_line(history, corpus, copy):
+    run = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(run | {"history": history}))
+    with pytest.raises(UserError, match=r"config\.json: damaged"):
+        train(small(corpus), copy, log=silent)
+
+
 @pytest.mark.parametrize(
     "path",
     ["seed", "members student init", "edges", "resolved models student hidden", "optimizer", "resolved", "members"],
