@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from ctcd_jax.cli import _parser, main
+from ctcd_jax.cli import main
+from ctcd_jax.options import make_parser
 from ctcd_jax.training.checkpoint import Checkpoints, load_member
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
@@ -391,7 +392,7 @@ PATHS = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_tilde_is_the_home_directory_in_every_path(verb, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = vars(_parser().parse_args([verb, *PATHS[verb].split()]))
+    options = vars(make_parser().parse_args([verb, *PATHS[verb].split()]))
     given = [item for value in options.values() for item in (value if isinstance(value, list) else [value])]
     assert sum(str(tmp_path) in str(value) for value in given) == PATHS[verb].count("~")
     assert not any("~" in str(value) for value in given)
@@ -404,7 +405,7 @@ def test_a_line_end_in_a_name_does_not_make_two_lines_of_an_error(capsys, tmp_pa
 def test_every_path_option_is_tried():
     """An option whose value is a place expands it; so a new one must be added above."""
     places = {"DIR", "FILE", "FILE[:PRESET]", "WHERE", "PLACE"}
-    (verbs,) = [action for action in _parser()._actions if isinstance(action.choices, dict)]
+    (verbs,) = [action for action in make_parser()._actions if isinstance(action.choices, dict)]
     for verb, parser in verbs.choices.items():
         given = {word.partition("=")[0] for word in PATHS[verb].split()}
         for action in parser._actions:

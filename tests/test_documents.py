@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ctcd_jax.cli import _parser
 from ctcd_jax.config import resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.data import Corpus
+from ctcd_jax.options import make_parser
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,7 +43,7 @@ def test_there_are_commands_of_every_verb():
 @pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(words)[:60] for _, words in COMMANDS])
 def test_a_command_is_understood(name, words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    options, rest = _parser().parse_known_args(words)
+    options, rest = make_parser().parse_known_args(words)
     assert all(argument.startswith("--config.") for argument in rest)
     config = getattr(options, "config", None)
     if config and "assistant" not in config:  # that is the snippet below
