@@ -31,8 +31,12 @@ lint: install ## Check style
 test: lint ## Check style and run the tests (8 minutes on 2 cores)
 	$(BIN)/pytest
 
+# Compiles for TPUs on any machine. Apart from the rest: where JAX finds it, it looks for a TPU at every start.
+.venv/libtpu: .venv/installed
+	$(BIN)/pip install --quiet --no-deps --target $@ libtpu==0.0.52
+
 .PHONY: test-all
-test-all: lint ## The same with the slow tests
+test-all: lint .venv/libtpu ## The same with the slow tests
 	$(BIN)/pytest -m ""
 
 .PHONY: format
