@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from urllib.parse import quote
 
 from ctcd_jax import page
+from ctcd_jax.page.markup import Html, element
 
 MISSING = "–"
 
@@ -26,8 +26,8 @@ class Column:
 
 def data_table(
     file: str, columns: Sequence[Column], rows: Iterable[Sequence], caption: str = "", names: int = 1
-) -> str:
-    """Returns a table as HTML with a link to its values, unrounded, as `file`.csv.
+) -> Html:
+    """Returns a table with a link to its values, unrounded, as `file`.csv.
 
     Args:
       rows: values in the order of `columns`, numbers as numbers.
@@ -46,18 +46,18 @@ def data_table(
     return page.table([head, *body], caption, names, [link], words)
 
 
-def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> Html:
     """Returns a link that saves rows as `file`.csv: UTF-8, a header line, "." in numbers, nothing where None is."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
     return download_text(file, text.getvalue())
 
 
-def download_text(file: str, text: str) -> str:
+def download_text(file: str, text: str) -> Html:
     """Returns a link that saves a CSV that has been written already."""
     name = f"{page.slug(file)}.csv"
     data = quote(page.plain(text), safe=",:;/()*!~@$=+")
-    return f'<a download="{escape(name)}" href="data:text/csv;charset=utf-8,{data}">{escape(name)}</a>'
+    return element("a", name, download=name, href=f"data:text/csv;charset=utf-8,{data}")
 
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
