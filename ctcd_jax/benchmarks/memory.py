@@ -11,9 +11,9 @@ from ctcd_jax.benchmarks.blocks import Variant, command, nothing
 from ctcd_jax.benchmarks.interleaved import interleave
 from ctcd_jax.benchmarks.plot import Bar, Panel
 from ctcd_jax.benchmarks.steps import changed
-from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.errors import UserError
+from ctcd_jax.text_tables import aligned
 
 CHUNK = 512  # tokens
 SMALL = Case(dtype="float32")

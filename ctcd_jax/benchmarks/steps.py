@@ -5,8 +5,8 @@ from statistics import median
 
 from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant
 from ctcd_jax.benchmarks.plot import Bar, Panel
-from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.benchmarks.workload import Case
+from ctcd_jax.text_tables import aligned
 
 COHORTS = {
     "ctcd": "CTCD",
