@@ -1,4 +1,7 @@
-"""Tables as text: aligned columns for a terminal or a log, Markdown for a document. The first row heads the columns."""
+"""Tables as text: aligned columns for a terminal or a log, Markdown for a document; and numbers as they show them.
+
+The first row heads the columns.
+"""
 
 from collections.abc import Sequence
 
@@ -23,3 +26,10 @@ def markdown(rows: Rows, names: int = 1) -> str:
     rule = ["---"] * names + ["---:"] * (len(rows[0]) - names)
     lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in (rows[0], rule, *rows[1:]))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def number_text(value: float, digits: int = 2, plus: str = "") -> str:
+    """Returns a number for people: with so many digits after the point; what rounds to nothing has no sign."""
+    text = f"{abs(value):,.{digits}f}"
+    sign = "−" if value < 0 else plus
+    return sign + text if text.strip("0.,") else text

@@ -1,6 +1,8 @@
 import unicodedata
 
-from ctcd_jax.text_tables import aligned, markdown
+import pytest
+
+from ctcd_jax.text_tables import aligned, markdown, number_text
 
 
 def test_names_stand_to_the_left_and_figures_to_the_right():
@@ -24,3 +26,19 @@ def test_a_bar_in_a_cell_does_not_end_it():
     assert markdown([["a", "b", "c"], ["x|y", "", "1"]], names=2) == (
         "| a | b | c |\n| --- | --- | ---: |\n| x\\|y |  | 1 |"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "plus", "text"),
+    [
+        (1234.5, 0, "", "1,234"),
+        (-1234.567, 2, "+", "−1,234.57"),
+        (0.5, 1, "+", "+0.5"),
+        (-0.004, 2, "+", "0.00"),
+        (0.004, 2, "+", "0.00"),
+        (-0.5, 0, "", "0"),
+        (-1000.0, 0, "", "−1,000"),
+    ],
+)
+def test_what_rounds_to_nothing_has_no_sign(value, digits, plus, text):
+    assert number_text(value, digits, plus) == text

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ctcd_jax import page
 from ctcd_jax.page.markup import Html, element
+from ctcd_jax.text_tables import number_text
 
 MISSING = "–"
 
@@ -62,13 +63,7 @@ def download_text(file: str, text: str) -> Html:
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
     """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
-    return lambda value: rounded(scale * value, digits).replace("-", "−") + unit
-
-
-def rounded(value: float, digits: int) -> str:
-    """Returns a number with so many digits after the point; what rounds to nothing has no sign."""
-    text = f"{value:,.{digits}f}"
-    return text.removeprefix("-") if text.strip("-0.,") == "" else text
+    return lambda value: number_text(scale * value, digits) + unit
 
 
 def percent(value: float) -> str:

@@ -11,12 +11,11 @@ from ctcd_jax.evaluation.tables.summary import (
     average_titles,
     cell_text,
     column_title,
-    number_text,
     summarise,
     task_title,
 )
 from ctcd_jax.evaluation.tasks.tasks import TASKS
-from ctcd_jax.text_tables import markdown
+from ctcd_jax.text_tables import markdown, number_text
 
 # Our metric: (the hub's id, what people call it).
 _METRICS = {

@@ -24,7 +24,6 @@ from ctcd_jax.evaluation.tables.summary import (
     cell_text,
     column_key,
     column_title,
-    number_text,
     summarise,
     task_title,
 )
@@ -187,8 +186,8 @@ def _means_only(summary: Summary, values: dict[paper.MetricColumn, float]) -> li
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else number_text(value)
+    return "–" if value is None else text_tables.number_text(value)
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else number_text(value, 6, minus="-")
+    return "" if value is None else f"{value:z.6f}"
