@@ -65,7 +65,7 @@ def make_parser() -> Parser:
         "latency",
         "exported models -> parameters, FLOPs, milliseconds",
         "The first model is the reference of the speed-ups. Every combination of the lists is measured; the first of "
-        "them (eager, where that is measured) is the one that plots and reports show.",
+        "them (eager, where that is measured) is the one that reports show.",
     )
     _models(verb)
     verb.add_argument(
@@ -73,12 +73,6 @@ def make_parser() -> Parser:
         type=file_path,
         metavar="FILE",
         help="also write the figures as JSON; `card` and `report` search for latency.json",
-    )
-    verb.add_argument(
-        "--results",
-        type=file_path,
-        metavar="DIR",
-        help="of `ctcd glue`: also draw quality against latency",
     )
     verb.add_argument(
         "--keep-onnx",

@@ -382,7 +382,7 @@ PATHS = {
     "train": "--config=~/c.py:tiny --workdir=~/run",
     "export": "--workdir=~/run --member m --out=~/out",
     "glue": "--model=~/m --data=tfds:~/data --out=~/out",
-    "latency": "--model=~/m --out=~/l.json --results=~/glue --keep-onnx=~/onnx",
+    "latency": "--model=~/m --out=~/l.json --keep-onnx=~/onnx",
     "card": "--model=~/m --from=~/glue",
     "report": "~/run --out=~/report.html",
     "bench": "--out=~/bench",
