@@ -133,7 +133,7 @@ def make_parser() -> Parser:
         "Whole steps in separate, interleaved processes; medians; ratios pair by pair.",
     )
     verb.add_argument("--suite", default="cpu", choices=("cpu", "gpu", "memory", "data"), help="default cpu")
-    verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
+    verb.add_argument("--full", action="store_true", help="more shapes, dtypes and opponents; many minutes")
     verb.add_argument("--out", type=located, metavar="DIR", help="also write bench.json and bench.png")
     return parser
 
