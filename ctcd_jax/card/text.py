@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ctcd_jax.text_tables import markdown
+
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this a reader must be told.
 SMALL_CORPUS = 100_000_000
 
@@ -28,14 +30,6 @@ def body(facts: dict, measured: Sequence[str] = ()) -> str:
     if "splits" in facts["corpus"]:
         sections.append(_corpus(facts["corpus"]))
     return "\n\n".join([*sections, _measurements(facts), *measured])
-
-
-def table(rows: Sequence[Sequence[str]], numbers: int) -> str:
-    """Returns a Markdown table of a header and rows, of which the last `numbers` columns are aligned to the right."""
-    width = len(rows[0])
-    rule = ["---"] * (width - numbers) + ["---:"] * numbers
-    lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in (rows[0], rule, *rows[1:]))
-    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _bullets(lines: Iterable[str]) -> str:
@@ -110,7 +104,7 @@ def _training(facts: dict) -> str:
 
 {_method(facts)} (run `{facts["run"]}`).
 
-{table(shown, numbers=2)}
+{markdown(shown, names=3)}
 
 {_bullets(lines)}"""
 
@@ -211,7 +205,7 @@ def _corpus(corpus: dict) -> str:
     ]
     if corpus["every"] > 1:
         lines.insert(0, f"Sampled: 1 sentence in {corpus['every']}, seed {corpus['seed']}")
-    return f"## Corpus\n\n{table(shown, numbers=3)}\n\n{_bullets(lines)}"
+    return f"## Corpus\n\n{markdown(shown)}\n\n{_bullets(lines)}"
 
 
 def _manifest(corpus: dict) -> str:

@@ -4,6 +4,7 @@ A shape (`Shape`) is a frozen dataclass and says by its type which architecture 
 `architecture`, without which it is a BERT's.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -91,6 +92,11 @@ def abstract_params(shape: Shape) -> dict:
     """Returns the parameters' shapes and dtypes: a nested dict of `jax.ShapeDtypeStruct`."""
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     return jax.eval_shape(build(shape).init, jax.eval_shape(lambda: jax.random.key(0)), ids, ids)["params"]
+
+
+def parameter_count(shape: Shape) -> int:
+    """Returns the number of parameters, head included, where tied weights count once."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(shape)))
 
 
 def init_params(shape: Shape, key: jax.Array) -> dict:

@@ -20,6 +20,7 @@ from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.distill.objective import Terms
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
+from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.runtime.compilation import CompilationCount
 from ctcd_jax.runtime.distributed import led
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
@@ -44,7 +45,7 @@ from ctcd_jax.training.run import (
     share,
 )
 from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
-from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
+from ctcd_jax.training.state import TrainState, abstract_state, init_state, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
 
 # Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
@@ -304,7 +305,7 @@ class _Run:
 
     def _announce(self, corpus: Corpus) -> None:
         settings = self.experiment.train
-        for line in describe_members(self.experiment, self.state, self.frozen):
+        for line in describe_members(self.experiment):
             self.log(line)
         self.log(
             f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
@@ -348,14 +349,13 @@ def _in_a_thread(compute: Callable):
     return value
 
 
-def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:
+def describe_members(experiment: Experiment) -> list[str]:
     """Returns a line for every member and one for the edges."""
     lines = []
     for name, model in experiment.models.items():
-        params = frozen[name] if name in frozen else state.members[name].params
-        kind = "frozen" if name in frozen else "trainable"
+        kind = "frozen" if name in experiment.cohort.frozen else "trainable"
         lines.append(
-            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(params):,} parameters, {kind}"
+            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(model):,} parameters, {kind}"
         )
     if experiment.cohort.edges:
         lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))

@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
@@ -115,10 +114,6 @@ def scratch_params(experiment: Experiment, name: str) -> dict:
 def reset_window(state: TrainState) -> TrainState:
     """Empties the sums of the log line."""
     return state.replace(window=jax.tree.map(jnp.zeros_like, state.window), tokens=jnp.zeros_like(state.tokens))
-
-
-def parameter_count(params: dict) -> int:
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def _new_state(experiment: Experiment, params: Params) -> TrainState:
