@@ -79,6 +79,14 @@ def test_labels_say_what_an_edge_and_a_member_are():
     assert text.count("frozen") == 1
 
 
+def test_a_pair_has_one_arrow_for_all_its_signals():
+    edges = [edge("teacher", "student"), edge("teacher", "student", weight=3.0, signal="cosine")]
+    root = ET.fromstring(cohort_graph("r", {"members": {"teacher": {}, "student": {}}, "edges": edges}))
+    assert [path.get("class") for path in root.iter("path")].count("edge") == 1
+    lines = [text.text for text in root.iter("text")]
+    assert lines[:4] == ["weight 1", "forward KL", "τ 1", "weight 3, cosine"]
+
+
 @pytest.mark.parametrize("change", [{"architecture": "of tomorrow"}, {"heads": 7}, {"new_field": 1}])
 def test_of_a_shape_that_this_version_does_not_know_there_is_no_number_of_parameters(change):
     config = copy.deepcopy(COMMUNITY)
@@ -110,4 +118,6 @@ def test_boxes_never_overlap(count):
 def test_words_for_who_cannot_see_it_are_escaped():
     config = {"members": {'a"<b>': {}}}
     assert describe(COMMUNITY).endswith("two teaches one, weight 1")
+    of_states = {"source": "two", "target": "one", "weight": 3.0, "signal": "cosine"}
+    assert describe(COMMUNITY | {"edges": [of_states]}).endswith("two teaches one by cosine, weight 3")
     assert ET.fromstring(cohort_graph("r", config)).get("aria-label") == 'a"<b> (trainable)'
