@@ -55,7 +55,9 @@ def experiment(preset: str) -> ConfigDict:
     config.optimizer = ConfigDict(asdict(OptimizerSettings()))
     config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
-    config.wandb = ConfigDict({"project": placeholder(str)})  # None: no Weights & Biases
+    # project: None for none of it; TensorBoard is always there
+    config.wandb = ConfigDict({"project": placeholder(str)})  # Weights & Biases
+    config.trackio = ConfigDict({"project": placeholder(str)})
     config.members = ConfigDict()
     config.edges = ()
     return config

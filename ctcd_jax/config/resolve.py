@@ -68,7 +68,7 @@ def resolve(
         masking_rate=config.masking.rate,
         masking_smoothing=config.masking.smoothing,
         mesh=(config.mesh.data, config.mesh.fsdp),
-        wandb_project=config.wandb.project,
+        projects={name: config[name].project for name in ("wandb", "trackio") if config[name].project},
     )
 
 

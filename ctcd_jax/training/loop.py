@@ -159,7 +159,7 @@ class _Run:
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if primary else None
+        self.writers = Writers(workdir, self.step, experiment.projects, opened.content, warn) if primary else None
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 

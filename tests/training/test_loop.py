@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.array import ArrayImpl
-from tensorboardX.proto.event_pb2 import Event
 
 from ctcd_jax.data import Corpus, ValidationBatches
 from ctcd_jax.errors import NonFinite, Stopped, UserError
@@ -30,7 +28,6 @@ from tests.small import config, ctcd
 
 ROOT = Path(__file__).parents[2]
 STEPS = 75
-TAG = "validation/members/student/hard"
 
 
 def lines(workdir, name="metrics.jsonl"):
@@ -89,18 +86,6 @@ def test_config_json_has_the_run_resolved(finished, corpus):
     assert run["train"]["steps"] == run["resolved"]["steps"] == 20
     assert run["resolved"]["corpus_hash"] == Corpus.open(corpus).hash
     assert run["edges"][1]["weight"] == 4.0
-
-
-def test_tensorboard_has_the_same_figures(finished):
-    (path,) = (finished[0] / "tensorboard").iterdir()
-    data, scalars = path.read_bytes(), []
-    while data:  # a record: length, its checksum, an Event, its checksum
-        (length,) = struct.unpack("<Q", data[:8])
-        event = Event.FromString(data[12 : 12 + length])
-        scalars += [(event.step, v.simple_value) for v in event.summary.value if v.tag.endswith(TAG)]
-        data = data[16 + length :]
-    assert [step for step, _ in scalars] == [10, 20]
-    assert scalars[-1][1] == pytest.approx(finished[2]["members"]["student"]["hard"], rel=1e-6)
 
 
 def test_a_finished_run_is_left_as_it_is(finished, corpus):
@@ -279,6 +264,7 @@ def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_pa
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mesh {'data': 2, 'fsdp': 1}" in done.stdout
+    assert len(list((workdir / "tensorboard").iterdir())) == 1  # the leading process alone draws
     for ours, theirs in zip(lines(workdir), lines(finished[0]), strict=True):
         assert ours["tokens"] == theirs["tokens"]
         for name in ("teacher", "student"):
@@ -401,20 +387,6 @@ def test_a_write_that_fails_halfway_loses_nothing(undisturbed, config_file, corp
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))"
     said = run_limited(undisturbed, config_file, corpus, tmp_path / "run", limit)
     assert "File too large; make room and start again" in said
-
-
-# Weights & Biases, offline.
-
-
-def test_wandb_offline(corpus, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    logged = config(corpus)
-    logged.wandb.project = "ctcd-test"
-    train(logged, tmp_path / "run", log=lambda _: None)
-    found = list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))
-    assert found
-    assert b"validation/members/student/hard" in found[0].read_bytes()
 
 
 def test_tokens_are_counted_beyond_what_the_device_can_hold(finished, corpus, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member
-from ctcd_jax.training.metrics import Writers, describe, flatten, record, with_optimizers
+from ctcd_jax.training.metrics import Writers, describe, figures, record, with_optimizers
 
 COHORT = Cohort({"teacher": Member(hard_weight=2.0), "student": Member()}, (Edge("teacher", "student", weight=4.0),))
 TERMS = {
@@ -33,7 +33,7 @@ def test_the_loss_is_that_of_the_cohort():
     assert record("train", 5, 100, TERMS, COHORT)["loss"] is None
     line = record("train", 5, 100, terms, COHORT)
     assert line["loss"] == pytest.approx(2 * 3.0 + 2.0 + 4 * 0.5)
-    assert ("loss", line["loss"]) in flatten(line)
+    assert figures(line)["train/loss"] == line["loss"]
 
 
 def test_a_gradient_that_overflowed_has_no_norm():
@@ -46,8 +46,12 @@ def test_a_gradient_that_overflowed_has_no_norm():
 def test_people_read_a_dash_and_curves_have_no_point(tmp_path):
     line = record("train", 5, 100, TERMS, COHORT)
     assert describe(line) == "hard student - teacher 3.0000 | soft teacher->student - | agree student~teacher -"
-    assert flatten(line) == [("members/teacher/hard", 3.0), ("members/teacher/accuracy", 0.5)]
-    writers = Writers(tmp_path, 0, None, {})
+    assert figures(line) == {
+        "train/tokens": 100,
+        "train/members/teacher/hard": 3.0,
+        "train/members/teacher/accuracy": 0.5,
+    }
+    writers = Writers(tmp_path, 0, {}, {})
     writers.metrics(line)
     writers.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == line
