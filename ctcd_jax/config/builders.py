@@ -49,6 +49,8 @@ def experiment(preset: str) -> ConfigDict:
             "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)
             "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
             "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
+            # (START, STOP): a trace of the steps from START done to STOP done, in WORKDIR/profile; None: of none
+            "profile_steps": placeholder(tuple),
         }
     )
     config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})

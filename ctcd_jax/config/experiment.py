@@ -44,6 +44,7 @@ class TrainSettings:
 
     Attributes:
       attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
+      profile_steps: how many steps are done where the trace begins and where it ends; None for no trace.
     """
 
     steps: int
@@ -56,6 +57,7 @@ class TrainSettings:
     remat: bool = False
     attention: str = "xla"
     loss_chunk: int | None = None
+    profile_steps: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

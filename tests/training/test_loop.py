@@ -1,5 +1,6 @@
 """Whole runs: what they write, and that being killed, stopped and moved leaves no trace in it."""
 
+import gzip
 import json
 import math
 import os
@@ -256,15 +257,35 @@ def test_time_is_counted_on_after_a_stop_and_names_the_device(corpus, tmp_path, 
     assert {(line["device"], line["devices"]) for line in timing} == {("cpu", jax.device_count())}
 
 
+def test_a_traced_run_is_the_same_run_also_when_it_stops_within_the_trace(finished, corpus, tmp_path, monkeypatch):
+    workdir, said = tmp_path / "run", []
+    stops = iter([False] * 6 + [True] + [False] * 100)
+    monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: next(stops))
+    with pytest.raises(Stopped):
+        train(config(corpus, profile_steps=(4, 10)), workdir, log=said.append)
+    train(config(corpus, profile_steps=(4, 10)), workdir, log=said.append)
+    assert [line[: line.index(" in ")] for line in said if " traced" in line] == [
+        "steps 5 to 7 are traced",
+        "steps 9 to 10 are traced",  # the eighth compiles
+    ]
+    traces = sorted((workdir / "profile/process-0").rglob("*.trace.json.gz"))
+    for path, steps in zip(traces, (["5", "6", "7"], ["9", "10"]), strict=True):
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+        assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == steps
+        assert list(path.parent.glob("*.xplane.pb"))
+    assert (workdir / "metrics.jsonl").read_bytes() == (finished[0] / "metrics.jsonl").read_bytes()
+
+
 def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_path):
     workdir = tmp_path / "run"
-    arguments = command(config_file, corpus, workdir, steps=20)[3:]
+    arguments = [*command(config_file, corpus, workdir, steps=20)[3:], "--config.train.profile_steps=6,8"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mesh {'data': 2, 'fsdp': 1}" in done.stdout
     assert len(list((workdir / "tensorboard").iterdir())) == 1  # the leading process alone draws
+    assert [len(list((workdir / f"profile/process-{index}").rglob("*.xplane.pb"))) for index in range(2)] == [1, 1]
     for ours, theirs in zip(lines(workdir), lines(finished[0]), strict=True):
         assert ours["tokens"] == theirs["tokens"]
         for name in ("teacher", "student"):
@@ -318,7 +339,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(finished, corp
 
 def test_resuming_may_change_how_often_but_not_what(finished, corpus):
     workdir = finished[0]
-    changed = config(corpus, log_every=4, loss_chunk=64, remat=True)
+    changed = config(corpus, log_every=4, loss_chunk=64, remat=True, profile_steps=(1, 2))
     train(changed, workdir, log=lambda _: None)
     other = config(corpus)
     other.optimizer.learning_rate = 1e-3
