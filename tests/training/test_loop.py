@@ -241,14 +241,23 @@ def test_asked_to_stop_it_saves_and_goes_on(undisturbed, config_file, corpus, tm
     assert_same_run(tmp_path / "run", undisturbed)
 
 
-def test_time_is_counted_on_after_a_stop_and_names_the_device(corpus, tmp_path, monkeypatch):
-    workdir = tmp_path / "run"
-    monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: step == 7)
-    with pytest.raises(Stopped):
-        train(config(corpus), workdir, log=lambda text: None)
-    before = lines(workdir, "timing.jsonl")
+@pytest.fixture(scope="module")
+def stopped(corpus, tmp_path_factory):
+    """A run that stops after 7 of its 20 steps, within a trace, and goes on: its timing at the stop, and its log."""
+    workdir, said = tmp_path_factory.mktemp("stopped") / "run", []
+    traced = config(corpus, profile_steps=(4, 10))
+    with pytest.MonkeyPatch.context() as stops:
+        stops.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: step == 7)
+        with pytest.raises(Stopped):
+            train(traced, workdir, log=said.append)
+        before = lines(workdir, "timing.jsonl")
+        train(traced, workdir, log=said.append)
+    return workdir, before, said
+
+
+def test_time_is_counted_on_after_a_stop_and_names_the_device(stopped):
+    workdir, before, _ = stopped
     assert [line["step"] for line in before] == [5, 7]  # also the two steps after the last line of the log
-    train(config(corpus), workdir, log=lambda text: None)
     timing = lines(workdir, "timing.jsonl")
     assert timing[:2] == before
     assert [line["step"] for line in timing[2:]] == [10, 15, 20]
@@ -257,13 +266,8 @@ def test_time_is_counted_on_after_a_stop_and_names_the_device(corpus, tmp_path, 
     assert {(line["device"], line["devices"]) for line in timing} == {("cpu", jax.device_count())}
 
 
-def test_a_traced_run_is_the_same_run_also_when_it_stops_within_the_trace(finished, corpus, tmp_path, monkeypatch):
-    workdir, said = tmp_path / "run", []
-    stops = iter([False] * 6 + [True] + [False] * 100)
-    monkeypatch.setattr(loop.Checkpoints, "reached_preemption", lambda self, step: next(stops))
-    with pytest.raises(Stopped):
-        train(config(corpus, profile_steps=(4, 10)), workdir, log=said.append)
-    train(config(corpus, profile_steps=(4, 10)), workdir, log=said.append)
+def test_a_traced_run_is_the_same_run_also_when_it_stops_within_the_trace(stopped, finished):
+    workdir, _, said = stopped
     assert [line[: line.index(" in ")] for line in said if " traced" in line] == [
         "steps 5 to 7 are traced",
         "steps 9 to 10 are traced",  # the eighth compiles
