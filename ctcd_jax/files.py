@@ -90,6 +90,15 @@ def writing_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises a UserError that names `path` where the disk gives out under what the block writes there."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; make room and start again") from error
+
+
 def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
     """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too."""
     write_whole(path, json.dumps(content, indent=indent) + "\n")

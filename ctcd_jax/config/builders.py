@@ -49,13 +49,17 @@ def experiment(preset: str) -> ConfigDict:
             "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)
             "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
             "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
+            # (START, STOP): a trace of the steps from START done to STOP done, in WORKDIR/profile; None: of none
+            "profile_steps": placeholder(tuple),
         }
     )
     config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
     config.optimizer = ConfigDict(asdict(OptimizerSettings()))
     config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
-    config.wandb = ConfigDict({"project": placeholder(str)})  # None: no Weights & Biases
+    # project: None for none of it; TensorBoard is always there
+    config.wandb = ConfigDict({"project": placeholder(str)})  # Weights & Biases
+    config.trackio = ConfigDict({"project": placeholder(str)})
     config.members = ConfigDict()
     config.edges = ()
     return config

@@ -56,7 +56,7 @@ MAY_BE_NONE = ("train.steps", "train.epochs", "optimizer.clip_norm")  # of the f
 
 MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
 
-KINDS = {bool: "True or False", str: "text in quotes"}
+KINDS = {bool: "True or False", str: "text in quotes", tuple: "numbers in brackets"}
 
 
 def check_names(members: Mapping) -> None:

@@ -22,6 +22,7 @@ from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
 from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
+from ctcd_jax.ranges import COUNT
 from ctcd_jax.runtime.hardware import default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -68,7 +69,7 @@ def resolve(
         masking_rate=config.masking.rate,
         masking_smoothing=config.masking.smoothing,
         mesh=(config.mesh.data, config.mesh.fsdp),
-        wandb_project=config.wandb.project,
+        projects={name: config[name].project for name in ("wandb", "trackio") if config[name].project},
     )
 
 
@@ -183,10 +184,21 @@ def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
     steps = round(asked)
     if steps < 1:
         raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
+    _check_profile(train.profile_steps, steps)
     dtype = default_dtype(platform) if train.dtype == "auto" else train.dtype
     attention = on_platform(train.attention, platform)
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype", "attention")}
     return TrainSettings(steps=steps, dtype=dtype, attention=attention, **rest)
+
+
+def _check_profile(asked: tuple | None, steps: int) -> None:
+    if asked is None:
+        return
+    if len(asked) != 2 or not all(map(COUNT.holds, asked)) or not asked[0] < asked[1] <= steps:
+        raise UserError(
+            f"train.profile_steps is {asked!r}; it must be START,STOP, whole numbers with "
+            f"0 < START < STOP <= {steps:,} (the run's steps), or None for no trace"
+        )
 
 
 def _check_cudnn(models: Mapping[str, Shape], members: dict, dtype: str, corpus: Corpus, platform: str) -> None:

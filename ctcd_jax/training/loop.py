@@ -32,6 +32,7 @@ from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
+from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.run import (
     CONFIG,
     LOCK,
@@ -133,6 +134,7 @@ class _Run:
         self.learning_rates = {name: learning_rate(of, steps) for name, of in experiment.optimizers.items()}
         self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
 
+        self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         beginning = resumed = None
         if self.checkpoints.newest is None:
@@ -162,7 +164,7 @@ class _Run:
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if primary else None
+        self.writers = led(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 
@@ -196,8 +198,11 @@ class _Run:
                 self.log(started())
                 stop_requested = self.signals.enter_context(_stop_requests())
             else:
-                self.state, result = self.train_step(self.state, self.frozen, batch)
+                paused += self.profiler.before_step(step, self.state)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                    self.state, result = self.train_step(self.state, self.frozen, batch)
             self.step = step + 1
+            paused += self.profiler.after_step(self.step, self.state)
             bar.update()
             if self.step % self.taken_every == 0:
                 self._take_tokens()
@@ -229,12 +234,12 @@ class _Run:
         return last
 
     def close(self) -> None:
-        with self.signals:  # a second signal must not cut a checkpoint short
-            try:
-                if self.writers:
-                    self.writers.close()
-            finally:
-                self.checkpoints.close()
+        # A second signal must not cut a checkpoint short. What is entered last is closed first, whatever fails.
+        with self.signals, contextlib.ExitStack() as closing:
+            closing.callback(self.checkpoints.close)
+            if self.writers:
+                closing.callback(self.writers.close)
+            closing.callback(self.profiler.close)
 
     def _check(self, finite) -> None:
         if bool(finite):

@@ -19,8 +19,10 @@ from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import gather
 from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
-from ctcd_jax.training.metrics import METRICS, TENSORBOARD, TIMING
+from ctcd_jax.training.metrics import METRICS, TIMING
+from ctcd_jax.training.profiling import PROFILE
 from ctcd_jax.training.provenance import PROVENANCE, write_provenance
+from ctcd_jax.training.trackers import TRACKER_FILES
 
 CONFIG, LOCK = "config.json", "lock"
 
@@ -29,6 +31,7 @@ CONFIG, LOCK = "config.json", "lock"
 MAY_CHANGE = (
     "mesh.",
     "wandb.",
+    "trackio.",
     "data.corpus",
     "train.log_every",
     "train.eval_every",
@@ -38,6 +41,7 @@ MAY_CHANGE = (
     "train.remat",
     "train.attention",
     "train.loss_chunk",
+    "train.profile_steps",
 )
 
 # What a run that was killed while it began has left behind, and what others put into a new directory: a log that the
@@ -110,14 +114,14 @@ def check_place(workdir: Path) -> None:
     for entry in sorted(path.name for path in workdir.iterdir()):
         harmless = entry in HARMLESS_NAMES or entry.endswith(HARMLESS_ENDS) or entry.startswith(".")
         # Also what a run that was to begin afresh had written before, when the disk gave out in between.
-        earlier = entry in (CHECKPOINTS, FROZEN, METRICS, TIMING, TENSORBOARD) and not saved_steps(workdir)
+        earlier = entry in (CHECKPOINTS, FROZEN, METRICS, TIMING, PROFILE, *TRACKER_FILES) and not saved_steps(workdir)
         if not (harmless or earlier or entry.startswith(RUN_FILES)):
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 
 def check_processes(content: dict, change: bool) -> None:
     """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
-    own = _flat(content, ("wandb.", "data.corpus")) | {"--change": change}
+    own = _flat(content, ("wandb.", "trackio.", "data.corpus")) | {"--change": change}
     first, *others = map(json.loads, gather(json.dumps(own)))
     for number, other in enumerate(others, start=1):
         if different := _differing(first, other):

@@ -1,6 +1,7 @@
 """Every mistake in a config is one line that names the field; every shipped config resolves at every preset."""
 
 import itertools
+import json
 import math
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
 from ctcd_jax.config.check import RANGES
-from ctcd_jax.config.file import find_config, load_config
+from ctcd_jax.config.file import find_config, load_config, recorded_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from tests.small import config, ctcd, make_corpus
@@ -498,3 +499,20 @@ def test_a_member_that_would_learn_nothing(weight, corpus, opened):
         made.edges[1].weight = weight
     with pytest.raises(UserError, match=r"members.teacher.hard_weight is 0 and no edge teaches 'teacher'"):
         resolve(made, opened)
+
+
+@pytest.mark.parametrize("asked", ["0,5", "5,5", "6,5", "5,21", "-1,5", "5", "5,6,7", "1.5,3", "a,b", "True,5"])
+def test_steps_that_cannot_be_traced(asked, config_file, corpus, opened):
+    made = load_config(str(config_file), [f"--config.data.corpus={corpus}", f"--config.train.profile_steps={asked}"])
+    message = "must be START,STOP, whole numbers with 0 < START < STOP <= 20 (the run's steps), or None for no trace"
+    with pytest.raises(UserError, match=rf"^train.profile_steps is \(.*\); it {re.escape(message)}$"):
+        resolve(made, opened)
+
+
+def test_steps_to_trace_are_what_they_were_when_they_are_read_back(config_file, corpus, opened):
+    made = load_config(str(config_file), [f"--config.data.corpus={corpus}", "--config.train.profile_steps=5,20"])
+    read_back = recorded_config(json.loads(made.to_json_best_effort()))
+    for one in (made, read_back):
+        assert resolve(one, opened).train.profile_steps == (5, 20)
+    with pytest.raises(UserError, match=r"<= 18 "):
+        resolve(recorded_config(json.loads(made.to_json_best_effort()), ["--config.train.steps=18"]), opened)

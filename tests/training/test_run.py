@@ -13,10 +13,10 @@ import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import locked
-from ctcd_jax.training import metrics, train
+from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member, saved_steps
-from ctcd_jax.training.metrics import Writers, cut_after, last_seconds
-from ctcd_jax.training.run import check_place
+from ctcd_jax.training.metrics import cut_after, last_seconds
+from ctcd_jax.training.run import check_place, config_of_run
 from tests.small import config
 
 ROOT = Path(__file__).parents[2]
@@ -168,37 +168,17 @@ def test_the_reason_of_a_damaged_checkpoint_is_a_line_and_nothing_else_is_said(c
     assert saved_steps(copy)[-1] == 4
 
 
-# Disks and keys.
+# Runs of earlier versions.
 
 
-def test_a_full_disk_under_the_curves_is_one_error_and_no_thread_waits(tmp_path):
-    line = {"kind": "train", "step": 1, "tokens": 1, "members": {"student": {"hard": 1.0}}}
-    writers = Writers(tmp_path, 0, None, {})
-
-    class Full:
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-        flush = close = write
-
-    writers._curves._file._py_recordio_writer._writer = Full()
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"tensorboard: No space left on device; make room and start again"):
-            writers.metrics(line)
-    writers.close()
-
-
-def test_wandb_without_a_key_names_both_ways_out(tmp_path, monkeypatch):
-    import wandb
-
-    def init(**_):
-        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.\nmore")
-
-    monkeypatch.setattr(wandb, "init", init)
-    with pytest.raises(
-        UserError, match=r"wandb\.project: .*No API key configured.*WANDB_API_KEY, or WANDB_MODE=offline"
-    ):
-        metrics.Writers(tmp_path, 0, "mine", {})
+def test_a_run_from_before_a_field_that_may_change_was_there_goes_on(corpus, copy):
+    content = json.loads((copy / "config.json").read_text())
+    del content["trackio"], content["train"]["profile_steps"]
+    (copy / "config.json").write_text(json.dumps(content))
+    said = []
+    train(small(corpus), copy, log=said.append)
+    train(config_of_run(copy, []), copy, log=said.append)
+    assert said.count("resumed at step 4 of 4") == 2
 
 
 # Several processes.

@@ -25,7 +25,7 @@ def validation_loss(export, corpus) -> float:
     for index in range(len(batches)):
         batch = batches[index]
         masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
-        ids, labels, segments = (np.asarray(x) for x in (masked.input_ids, masked.labels, masked.segment_ids))
+        ids, labels, segments = (np.asarray(x) for x in (masked.input_ids, masked.row_labels, masked.segment_ids))
         starts = np.array([[np.argmax(row == segment) for segment in row] for row in segments])
         apart = torch.from_numpy(segments[:, None, :, None] == segments[:, None, None, :])
         with torch.no_grad():
