@@ -19,6 +19,7 @@ from ctcd_jax.arguments import Parser, located
 from ctcd_jax.arguments import number as number_in
 from ctcd_jax.data.corpus import Corpus
 from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_whole
@@ -83,8 +84,9 @@ def _held_out_sentences(corpus: Corpus) -> Iterator[tuple[str, ...]]:
     for number, row in enumerate(rows):
         if number in cut:
             continue
-        for segment in np.split(row, np.flatnonzero(row == specials["cls"])):
-            ids = segment[~np.isin(segment, (specials["cls"], specials["sep"], specials["pad"]))]
+        segments = segment_ids(row, specials) * ~np.isin(row, (specials["cls"], specials["sep"]))
+        for segment in range(1, segments.max() + 1):
+            ids = row[segments == segment]
             words = _words(ids, tokenizer)
             length = sum(word.isalnum() for word in words)
             if specials["unk"] in ids or not MIN_WORDS <= length <= MAX_WORDS:

@@ -7,7 +7,7 @@
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 MIN_ROW_TOKENS = 12
@@ -31,6 +31,16 @@ Documents = Iterable[Sequence[list[int]]]
 
 Packer = Callable[[Documents, int, int, int, Counter[str]], Iterator[Row]]
 """(documents, length, cls, sep, dropped) -> rows; what is left out is counted in `dropped` by reason."""
+
+
+def segment_ids(ids, specials: Mapping[str, int]):
+    """Returns int[..., L]: 1, 2, ... for the segments of each row, every one from its [CLS] on; 0 for padding.
+
+    Args:
+      ids: [..., L], of NumPy or JAX, before any is masked.
+      specials: ids of "cls" and "pad", at least.
+    """
+    return (ids == specials["cls"]).cumsum(axis=-1) * (ids != specials["pad"])
 
 
 def pack_sentence(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:

@@ -27,9 +27,9 @@ from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.sentences import Sampling, document_sentences
 from ctcd_jax.data.shards import RowFiles, RowWriter
 from ctcd_jax.data.sources import Document, InputFile, Reading, Source
+from ctcd_jax.data.tasks import Progress
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
-from ctcd_jax.jobs.workers import Progress
 
 PART_BYTES = 2**22
 """Input files are taken together until a part has this many bytes, as stored."""
@@ -215,18 +215,19 @@ class _Reader:
         """Yields the kept sentences of each document that are not held out, if there are any."""
         reading, source = Reading(strict), part_file.place[0]
         counts = self.sources.setdefault(source, Counter(documents=0, sentences=0, kept=0))
+        before = progress.done
         for d, document in enumerate(part_file.file.documents(reading)):
             sentences = list(document_sentences(document, self._recipe.language, part_file.sentence_lines))
             kept = [(i, s) for i, s in enumerate(sentences) if self._keeps(document, i, s, part_file.share)]
             counts.update(documents=1, sentences=len(sentences), kept=len(kept))
-            progress.at(part_file.file.size * reading.share, len(sentences))
+            progress.at(before + part_file.file.size * reading.share, len(sentences))
             if training := self._not_held_out(document, (*part_file.place, d), kept):
                 self.training.update(documents=1, sentences=len(training))
                 yield training
         counts.update(lines=reading.lines, invalid_lines=reading.invalid_lines)
         if reading.invalid_lines:
             self.invalid.append((source, part_file.file.name, reading.invalid_lines, reading.first_invalid))
-        progress.finished(part_file.file.size)
+        progress.at(before + part_file.file.size)
 
     def _not_held_out(
         self, document: Document, place: tuple[int, ...], sentences: Sequence[tuple[int, str]]
@@ -287,7 +288,10 @@ def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progres
         every = np.load(task.duplicates, mmap_mode="r")
         duplicate = np.asarray(every[task.first : task.first + read.training["sentences"]])
     with appearing(directory / task.key) as partial:
-        kept, dropped = write_rows(partial, read.files(duplicate), recipe, task.tokenizer, progress.sentences)
+        files = read.files(duplicate)
+        kept, dropped = write_rows(
+            partial, files, recipe, task.tokenizer, lambda count: progress.at(progress.done + count, count)
+        )
         if duplicate is not None:
             dropped["duplicates"] = int(duplicate.sum())
         counts = {"kept": kept, "dropped": dropped}

@@ -37,12 +37,13 @@ from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
+from ctcd_jax.data.tasks import run_tasks
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
 from ctcd_jax.data.whole import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
-from ctcd_jax.jobs.workers import interruptible, run_tasks
 from ctcd_jax.ranges import COUNT
+from ctcd_jax.runtime.stopping import interruptible
 
 Log = Callable[[str], None]
 
@@ -214,14 +215,15 @@ class _Preparation:
             shutil.rmtree(self.workspace / part.key)
         missing = [part for part in parts if not (self.workspace / part.key).is_dir()]
         function = partial(read_part, self.workspace, recipe=self.recipe, strict=self.strict)
-        size = sum(part.size for part in missing)
-        run_tasks(function, missing, self.workers, label="reading", units=size, log=self.log)
+        run_tasks(function, missing, self.workers, label="reading", units=lambda part: part.size, log=self.log)
 
     def _write(self, tasks: Sequence[RowTask]) -> None:
         missing = [task for task in tasks if not (self.workspace / task.key).is_dir()]
         function = partial(write_part, self.workspace, recipe=self.recipe)
-        sentences = sum(ReadPart(self.workspace, task.part).training["sentences"] for task in missing)
-        run_tasks(function, missing, self.workers, label="writing", units=sentences, log=self.log)
+        run_tasks(function, missing, self.workers, label="writing", units=self._sentences, log=self.log)
+
+    def _sentences(self, task: RowTask) -> int:
+        return ReadPart(self.workspace, task.part).training["sentences"]
 
     def _mark_duplicates(self, reads: Sequence[ReadPart]) -> Path | None:
         if not self.recipe.deduplicate:

@@ -41,6 +41,7 @@ from ctcd_jax.training.run import (
     check_place,
     check_processes,
     known_shapes,
+    open_corpus,
     open_run,
     run_content,
     share,
@@ -76,7 +77,7 @@ def train(
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)
     check_place(workdir)
-    corpus = Corpus.open(corpus_directory(config))
+    corpus = open_corpus(corpus_directory(config))
     before = begun_run(workdir)
     if change and before is None:
         raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.training.keys import named_key, root_key
 
 # Validation masks depend on the row alone, not on the run: every run is measured on the same ones.
@@ -72,9 +73,8 @@ class Masker:
         """Masks int[B, L] rows, one key[B] a row."""
         input_ids = input_ids.astype(jnp.int32)
         masked, positions, labels = jax.vmap(self._mask_row)(keys, input_ids)
-        real = input_ids != self.special_ids["pad"]
-        segments = jnp.cumsum(input_ids == self.special_ids["cls"], axis=1) * real
-        return Masked(masked, positions, labels, real, segments.astype(jnp.int32))
+        segments = segment_ids(input_ids, self.special_ids)
+        return Masked(masked, positions, labels, input_ids != self.special_ids["pad"], segments.astype(jnp.int32))
 
     def _mask_row(self, key, ids):
         length = ids.shape[0]

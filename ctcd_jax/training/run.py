@@ -16,7 +16,7 @@ from ctcd_jax.config.init_spec import read_run, reading
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
-from ctcd_jax.runtime.distributed import gather
+from ctcd_jax.runtime.distributed import directory_identity, gather, together
 from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
 from ctcd_jax.training.metrics import METRICS, TIMING
@@ -63,6 +63,23 @@ class Opened:
     content: dict
     before: dict | None = None
     changed: Changed = field(default_factory=dict)
+
+
+def open_corpus(directory: str | Path) -> Corpus:
+    """Opens the corpus of a run on every process, and verifies it. All must call it.
+
+    The files are read once a host: processes that see one directory share them out. Another host may have a copy of its
+    own, and reads all of it.
+
+    Raises:
+      UserError: as `Corpus.open` on any process, on every process.
+    """
+    corpus = together(lambda: Corpus.open(directory, verify=False))
+    identities = gather(directory_identity(corpus.directory))
+    own = jax.process_index()
+    sharing = [process for process, identity in enumerate(identities) if identity == identities[own]]
+    together(lambda: corpus.verify(sharing.index(own), len(sharing)))
+    return corpus
 
 
 def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> dict:

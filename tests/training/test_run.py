@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import locked
+from ctcd_jax.files import file_sha256, locked
+from ctcd_jax.runtime.distributed import directory_identity
 from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member, saved_steps
 from ctcd_jax.training.metrics import cut_after, last_seconds
-from ctcd_jax.training.run import check_place, config_of_run
+from ctcd_jax.training.run import check_place, config_of_run, open_corpus
 from tests.small import config
 
 ROOT = Path(__file__).parents[2]
@@ -184,27 +186,72 @@ def test_a_run_from_before_a_field_that_may_change_was_there_goes_on(corpus, cop
 # Several processes.
 
 
-def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):
-    second = "--config.optimizer.learning_rate=1e-3"
-    message = "optimizer.learning_rate is 0.0005 on process 0, but 0.001 on process 1"
+def refusals(workdir, config_file, corpus, *own):
+    """Returns what two processes say on stderr that end with code 2; `own` are more arguments of each."""
     from launch.local import environment, free_port
 
-    workdir, address = tmp_path / "run", f"localhost:{free_port()}"
+    address = f"localhost:{free_port()}"
     command = [sys.executable, "-m", "ctcd_jax", "train", "--config", f"{config_file}:student", "--workdir",
                str(workdir), f"--config.data.corpus={corpus}"]  # fmt: skip
     started = [
         subprocess.Popen(
-            [*command, *([second] if index else [])],
+            [*command, *more],
             cwd=ROOT,
             env=environment(address, 2, index, []) | {"JAX_NUM_CPU_DEVICES": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index, more in enumerate(own)
     ]
-    for process in started:
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == 2, said
+    said = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2], said
+    return said
+
+
+def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):
+    second = "--config.optimizer.learning_rate=1e-3"
+    message = "optimizer.learning_rate is 0.0005 on process 0, but 0.001 on process 1"
+    for said in refusals(tmp_path / "run", config_file, corpus, [], [second]):
         assert f"ctcd train: {message}; start every process of a run with the same command\n" in said
-    assert not workdir.exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_shard_that_one_process_finds_ends_all(corpus, config_file, tmp_path):
+    damaged = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    file = list(damaged.glob("validation-*.npy"))[-1]
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    for said in refusals(tmp_path / "run", config_file, damaged, [], []):
+        assert f"ctcd train: {file}: its checksum is not the one in corpus.json; prepare the corpus again\n" in said
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shares"),
+    [("a", [(0, 1)]), ("aaa", [(0, 3), (1, 3), (2, 3)]), ("abab", [(0, 2), (0, 2), (1, 2), (1, 2)])],
+)
+def test_every_shard_is_read_once_a_host(corpus, monkeypatch, hosts, shares):
+    found = []
+    monkeypatch.setattr(Corpus, "verify", lambda self, index, count: found.append((index, count)))
+    monkeypatch.setattr("ctcd_jax.training.run.gather", lambda text: list(hosts))
+    for process in range(len(hosts)):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        open_corpus(corpus)
+    assert found == shares
+
+
+def test_shares_of_a_corpus_are_all_of_it(corpus, monkeypatch):
+    read = []
+    monkeypatch.setattr("ctcd_jax.data.corpus.file_sha256", lambda path: read.append(path.name) or file_sha256(path))
+    opened = Corpus.open(corpus, verify=False)
+    assert read == []
+    for index in range(3):
+        opened.verify(index, 3)
+    assert sorted(read) == sorted(path.name for path in Path(corpus).glob("*.npy"))
+
+
+def test_only_one_and_the_same_directory_is_known_as_such(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "b").mkdir()
+    assert directory_identity(tmp_path / "a") == directory_identity(tmp_path / "link")
+    assert directory_identity(tmp_path / "a") != directory_identity(tmp_path / "b")
