@@ -69,6 +69,10 @@ def run(
     """Measures the blocks, and logs what `show` makes of each when it is done. Ctrl-C ends it after the last whole one.
 
     Args:
+      blocks: in the order in which they are measured.
+      rounds: of each block, every one a step of each of its variants.
+      log: called with each line of progress, and with what `show` returns.
+      show: (block, its part of the result) -> text.
       for_peers: variables for PyTorch's workers, besides those that every worker is given.
 
     Returns:
@@ -156,7 +160,13 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
 
 
 def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
-    """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on."""
+    """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on.
+
+    Args:
+      asked: the quotient.
+      block: whose variants it names.
+      measured: by variant; what could not be measured is missing.
+    """
     timed = {name: each for name, each in measured.items() if each.seconds}
     fastest = None
     if asked.kind == "fastest" and (able := [name for name in asked.above if name in timed]):

@@ -52,6 +52,7 @@ def serve(step: Callable[[], object], report: Callable[[], dict], requests: Iter
       step: does one step and returns when it is finished. If the first fails, its error is the reason to refuse.
       report: returns the facts, after the first step; "compile_seconds", which that took, is added.
       requests: lines; anything but "go" is an error.
+      answers: gets a line for the facts and one for every step.
     """
     try:
         compile_seconds = seconds(step)
@@ -88,7 +89,8 @@ def interleave(
 
     Args:
       commands: {variant: arguments of a program that calls `serve` on its stdin and stdout}.
-      rounds: timed rounds, after `warm_up` that are not timed.
+      rounds: timed rounds.
+      warm_up: rounds before them that are not timed.
       rivals: those of the variants of which the fastest alone is measured. They start first, take turns for `warm_up`
         and SCREENING_ROUNDS rounds, and all but the one of the least median end before the others start.
       environments: {variant: variables of its worker}, over ENVIRONMENT, which is over the variables of this process.
@@ -153,7 +155,12 @@ def _take_turns(workers: Mapping[str, _Running], warm_up: int, rounds: int) -> d
 def ratio(
     measured: Mapping[str, Measured], numerator: Sequence[str], denominator: Sequence[str]
 ) -> dict[str, float | list[float]]:
-    """Returns {"rounds", "median", "min", "max"} of the quotient of two sums of seconds, taken round by round."""
+    """Returns {"rounds", "median", "min", "max"} of the quotient of two sums of seconds, taken round by round.
+
+    Args:
+      measured: by name, of equally many rounds.
+      numerator, denominator: names whose seconds are added up.
+    """
     above, below = (
         [sum(times) for times in zip(*(measured[name].seconds for name in names), strict=True)]
         for names in (numerator, denominator)

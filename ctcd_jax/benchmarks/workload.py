@@ -142,6 +142,7 @@ class RowsInMemory:
         return len(self._ids)
 
     def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
+        """Returns int32[n, length]; arguments as for `Corpus.read`."""
         return self._ids[rows].astype(np.int32)
 
 
@@ -151,7 +152,13 @@ def loader(case: Case) -> TrainBatches:
 
 
 def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Masked:
-    """Returns the batch as the training step `step` masks it."""
+    """Returns the batch as a training step masks it.
+
+    Args:
+      experiment: whose seed and vocabulary count.
+      input_ids: int[B, L].
+      step: updates done before.
+    """
     return _masked(root_key(experiment.seed), step, jnp.asarray(input_ids))
 
 

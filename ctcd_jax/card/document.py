@@ -39,6 +39,11 @@ class Measured:
 def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
+    Args:
+      directory: of the export.
+      facts: what `ctcd.json` holds.
+      measured: what to show of it.
+
     Raises:
       UserError: the generated part of the present README.md was edited or is not there, it is no UTF-8, or its metadata
         is not YAML.
@@ -52,7 +57,13 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
 
 
 def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
-    """Returns the text of a card, given the one that is there (None: there is none) and its path for the errors."""
+    """Returns the new text of a card.
+
+    Args:
+      present: its present text; None if there is no card.
+      path: of the card, for the errors.
+      facts, measured: as for `write_card`.
+    """
     part = f"\n{body(facts, measured.sections)}\n\n"
     generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"
     if present is None:

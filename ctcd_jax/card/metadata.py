@@ -32,6 +32,12 @@ def front(facts: dict, results: Sequence[dict]) -> str:
 def with_results(present: str, facts: dict, results: Sequence[dict], path: Path) -> str:
     """Returns YAML with these results; everything else in it, comments and other models' results included, stays.
 
+    Args:
+      present: the YAML of the card.
+      facts: what `ctcd.json` holds; "name" says which entry is replaced.
+      results: entries of the hub's `model-index`.
+      path: of the card, for the errors.
+
     Raises:
       UserError: `present` is not YAML, or not a mapping that can be extended line by line; the error names the line.
     """

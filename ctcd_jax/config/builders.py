@@ -62,9 +62,11 @@ def experiment(preset: str) -> ConfigDict:
 
 
 def member(preset: str | None = None, size: str = "student", **changes) -> ConfigDict:
-    """Returns a member of a preset's `size` ("teacher" or "student"); without a preset, of what it starts from.
+    """Returns the config of a member.
 
     Args:
+      preset: of `PRESETS`; None where `init` gives the shape.
+      size: of `SIZES`: which of the preset's shapes.
       changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
         hard_weight, init, optimizer.
     """
@@ -91,7 +93,12 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
 
 
 def edge(source: str, target: str, **changes) -> ConfigDict:
-    """Returns an edge with DistilBERT's softening, temperature 2 and tau^2; fields are those of `distill.Edge`."""
+    """Returns the config of an edge, with DistilBERT's softening: temperature 2 and tau^2.
+
+    Args:
+      source, target: names of members; the target learns from the source.
+      changes: any other field of `distill.Edge`.
+    """
     config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
     return _changed(config, changes, "edge")
 

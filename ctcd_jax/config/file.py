@@ -25,6 +25,11 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
     A `~` that begins a path of a run is the home directory. Of two overrides of one field the last counts, and it is
     said. VALUE may be None.
 
+    Args:
+      spec: FILE[:PRESET], the file as `find_config` looks for it.
+      overrides: `--config.FIELD=VALUE`, each one argument.
+      warn: called with a line about an override that another one replaces.
+
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
     """
@@ -65,6 +70,10 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
     """Returns the config of a run from the content of its `config.json`, with overrides applied.
 
     Fields that an earlier version did not have get their defaults. Raises UserError as `load_config` does.
+
+    Args:
+      content: the parsed JSON.
+      overrides, warn: as for `load_config`.
     """
 
     def define(values: flags.FlagValues, arguments: list[str]) -> None:

@@ -37,6 +37,8 @@ def resolve(
     """Checks a config against the corpus and the devices it is for, and fills in what follows from them.
 
     Args:
+      config: as `get_config` returns it, with overrides applied.
+      corpus: that it names.
       devices: that the run is spread over; None for the first of this process.
       recorded: shapes of the members of a run that is resumed, {name: fields of its shape}: what its members started
         from need not be there any more.

@@ -33,6 +33,13 @@ def check_unchanged(
 
     What cannot be compared is said: a source that is no longer there, or a corpus of an earlier version.
 
+    Args:
+      directory: of the corpus.
+      specs: the sources as they are given now.
+      manifest: the content of `corpus.json`.
+      log: called with a line where nothing was recorded to compare with.
+      warn: called with a line about a source that cannot be compared.
+
     Raises:
       UserError: a file was added, removed or changed; the line names it.
     """

@@ -43,6 +43,11 @@ class PartTotals:
 def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartTotals:
     """Adds up what the parts say, and chooses the held-out documents.
 
+    Args:
+      reads: what was kept of each part.
+      recipe: how much is to be held out.
+      source_count: sources of the recipe.
+
     Raises:
       UserError: a source without text, or nothing kept, to hold out or left to train on.
     """
@@ -94,6 +99,13 @@ def check_utf8(
     recipe: Recipe, reads: Sequence[ReadPart], sources: Sequence[Counter[str]], strict: bool, warn: Callable
 ) -> None:
     """Says of each source how many of its lines were no UTF-8.
+
+    Args:
+      recipe: which names the sources.
+      reads: what was found in each part.
+      sources: counts of each source, "lines" and "invalid_lines" among them.
+      strict: whether one such line is an error.
+      warn: called with a line about each source that has some.
 
     Raises:
       UserError: more than `MAX_INVALID` of a source's lines are; if strict, any is.

@@ -20,10 +20,12 @@ _FATES = {HIDDEN: "bold blue", RANDOM: "bold red", KEPT: "bold green"}
 
 
 def as_text(sections: Sequence[Section], colour: bool = False, width: int = 100) -> str:
-    """Returns the sections as text; prose and tokens are broken before `width`, tables are not.
+    """Returns the sections as text.
 
     Args:
+      sections: in their order.
       colour: with ANSI codes.
+      width: columns at which prose and tokens are broken; tables are not.
     """
     system = "standard" if colour else None
     console = Console(file=io.StringIO(), width=width, force_terminal=colour, color_system=system)

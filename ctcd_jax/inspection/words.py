@@ -35,7 +35,13 @@ _COUNTED = {"source", "files", "documents", "sentences", "kept", "lines", "inval
 
 
 def describe(corpus: Corpus, tokenizer: Tokenizer, examples: Sequence[ExampleRow]) -> list[Section]:
-    """Returns all there is to say; what is empty, or was not counted by an earlier version, is left out."""
+    """Returns all there is to say; what is empty, or was not counted by an earlier version, is left out.
+
+    Args:
+      corpus: to describe.
+      tokenizer: of the corpus.
+      examples: rows to show.
+    """
     manifest = corpus.manifest
     sections = [
         Section("Recipe", [Facts(list(_recipe(corpus, tokenizer)))]),

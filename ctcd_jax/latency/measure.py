@@ -35,7 +35,7 @@ def latency(
     Within a setting every round times one batch of every model, in alternating order; the speed-up is the median over
     rounds of the reference's time divided by the model's. A batch is random ids with an attention mask of ones.
 
-    A model that cannot be run, or not with a runtime, is left out, and said by `warn`; the others are measured.
+    A model that cannot be run, or not with a runtime, is left out; the others are measured.
 
     Args:
       models: exported directories of any encoder of text that transformers' AutoModel loads; the first that can be run
@@ -49,6 +49,8 @@ def latency(
       dtype: of weights and activations: "float32", "bfloat16" or "float16".
       rounds: that are timed, after a few that are not.
       keep_onnx: a directory for the ONNX files that were checked and measured, NAME.onnx.
+      log: called with each line of progress and of the tables.
+      warn: called with a line about each model that is left out.
 
     Returns:
       format, torch, cpu, rounds, reference; models, a list of name, path, weights (SHA-256), parameters (encoder),

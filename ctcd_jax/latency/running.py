@@ -38,12 +38,15 @@ def measure(
     log: Callable[[str], None],
     keep_onnx: Path | None = None,
 ) -> Measured:
-    """Times the encoders in each of `settings`; what cannot work here is found out before the first.
+    """Times the encoders in each setting; what cannot work here is found out before the first.
 
     Args:
       encoders: {name: float32, on the CPU}, the first being the reference; they end up on the last device.
+      settings: in the order of measuring.
+      rounds: timed, of each setting.
       flops: {name: {length: FLOPs a token}}.
       left_out: gets the encoders that a runtime cannot run.
+      log: called with each line of progress.
       keep_onnx: a directory for the ONNX files.
 
     Raises:

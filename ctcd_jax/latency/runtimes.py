@@ -25,9 +25,12 @@ def compiled_calls(
     log: Callable[[str], None],
     unless_it_runs: Callable[[str], AbstractContextManager],
 ) -> Calls:
-    """The same of encoders that `torch.compile` has compiled for the shape of `ids`, which is done on return.
+    """The same of encoders that `torch.compile` has compiled for one shape, which is done on return.
 
     Args:
+      encoders: {name: module}, on the device of `ids`.
+      ids: int64[B, L].
+      log: called with the time that it took.
       unless_it_runs: given an encoder's name, a context that takes the UserError if it cannot be compiled.
     """
     import torch

@@ -47,6 +47,8 @@ def statistics(
     Args:
       seconds: float[rounds], of the model.
       reference: float[rounds], of the reference in the same rounds; None where it cannot be run.
+      batch_size: sequences a batch.
+      length: tokens a sequence.
     """
     median = float(np.median(seconds))
     return {

@@ -80,6 +80,7 @@ def build(shape: Shape, dtype: jnp.dtype = jnp.float32, attention: str = "xla", 
     """Returns the Flax module of a shape.
 
     Args:
+      shape: of one of the `ARCHITECTURES`.
       dtype: of activations and matrix products.
       attention: of `attention.IMPLEMENTATIONS`.
       remat: whether the backward pass computes each layer again from its input instead of keeping what is within.

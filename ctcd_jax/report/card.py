@@ -24,11 +24,13 @@ def card(
     """Writes the README.md of exported models anew, with the scores and timings that are found of their weights.
 
     The card is a function of `ctcd.json` and of what is found now: give all places at once. What is damaged or of
-    another format is left out, and said by `warn`.
+    another format is left out.
 
     Args:
       models: exported directories.
       places: results.jsonl and latency.json files, or directories to search for them, checkpoints excepted.
+      log: called with a line about each card.
+      warn: called with a line about each file that is left out.
 
     Raises:
       UserError: a directory is no export, its weights have changed since, nothing is found of one, two results

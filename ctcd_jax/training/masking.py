@@ -106,7 +106,13 @@ class Masker:
 
 
 def train_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns key[B] for rows int[B] of the global batch of a step: a function of (seed, step, row) alone."""
+    """Returns key[B]: a function of (seed, step, row) alone.
+
+    Args:
+      key: of the run, made of its seed.
+      step: int, updates done before.
+      rows: int[B], numbers in the global batch.
+    """
     of_step = jax.random.fold_in(named_key(key, "masking"), step)
     return jax.vmap(lambda row: jax.random.fold_in(of_step, row))(rows)
 

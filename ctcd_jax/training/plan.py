@@ -30,6 +30,8 @@ def plan(
     take random weights, which cost the same. Nothing is written.
 
     Args:
+      config: as `load_config` returns it.
+      log: called with each line.
       workdir, change: as for `train`: of a run that is there what is left to do is said, too.
 
     Raises:

@@ -102,7 +102,15 @@ def train_step(
 def member_outputs(
     experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None
 ) -> Outputs:
-    """One member's forward pass: what the cohort needs of it, where it needs it; with dropout if there is a key."""
+    """One member's forward pass: what the cohort needs of it, where it needs it.
+
+    Args:
+      experiment: which the member is part of.
+      name: of the member.
+      params: its parameters.
+      part: the batch, or a micro-batch of it.
+      key: of dropout; None for none.
+    """
     settings, shape = experiment.train, experiment.models[name]
     model = build(shape, jnp.dtype(settings.dtype), settings.attention, settings.remat)
     needed = needed_features(experiment.cohort, name, shape)
@@ -155,13 +163,26 @@ def batch_denominators(cohort: Cohort, masked: Masked) -> dict[str, jax.Array]:
 
 
 def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Array:
-    """A function of (seed, member, step, micro-batch): another member more or less changes nobody's dropout."""
+    """A function of (seed, member, step, micro-batch): another member more or less changes nobody's dropout.
+
+    Args:
+      state: gives seed and step.
+      name: of the member.
+      micro_batch: int, its number in the step.
+    """
     of_step = jax.random.fold_in(named_key(state.key, f"dropout/{name}"), state.step)
     return jax.random.fold_in(of_step, micro_batch)
 
 
 def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
-    """Returns gradients, losses and terms summed over `parts` micro-batches, each of which all devices share."""
+    """Returns gradients, losses and terms summed over micro-batches, each of which all devices share.
+
+    Args:
+      micro_step: (params, micro-batch, its number) -> (gradients, (losses, terms)).
+      params: what gradients are taken of.
+      masked: the batch.
+      parts: micro-batches; divides the rows.
+    """
     if parts == 1:
         return micro_step(params, masked, jnp.zeros((), jnp.int32))
     # Every micro-batch takes each parts-th row: contiguous ones would lie on a few devices only.
@@ -238,6 +259,9 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
     """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated.
 
     Args:
+      experiment: what is trained.
+      masker: of the corpus.
+      mesh: of devices.
       losses: another function with the meaning of `fused.cohort_losses`, e.g. `objective.cohort_losses`.
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
@@ -256,6 +280,11 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
 
     The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
     its own collectives, can starve one another on a machine with more devices than cores.
+
+    Args:
+      experiment: what is evaluated.
+      masker: of the corpus.
+      mesh: of devices.
     """
     step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.devices.flatten())))
 

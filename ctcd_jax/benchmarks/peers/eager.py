@@ -95,7 +95,13 @@ class EagerCTCD:
         return batch["segment_ids"] > 0 if self.attended else batch["labels"] >= 0
 
     def distillation(self, source: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Returns tau^2 KL(source | target), a weighted mean, of logits float[N, V]; the source is a constant."""
+        """Returns tau^2 KL(source | target), a weighted mean.
+
+        Args:
+          source: logits float[N, V], a constant.
+          target: logits float[N, V].
+          weights: float[N].
+        """
         tau = self.temperature
         fixed = F.log_softmax(source.detach() / tau, dim=-1)
         learnt = F.log_softmax(target / tau, dim=-1)
