@@ -40,11 +40,11 @@ def _linear_forward(x, kernel, bias, dtype):
 def _linear_backward(dtype, saved, gradient):
     del dtype
     x, kernel, bias = saved
-    low = gradient.astype(x.dtype)
+    narrow = gradient.astype(x.dtype)
     dx = lax.dot_general(
-        low, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator(x.dtype)
+        narrow, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator(x.dtype)
     )
-    dkernel = over_rows(x, low)
+    dkernel = over_rows(x, narrow)
     dbias = jnp.sum(gradient.astype(dkernel.dtype), axis=range(x.ndim - 1))
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
 
@@ -93,11 +93,11 @@ def _product_forward(spec, x, y, dtype):
 def _product_backward(spec, dtype, saved, gradient):
     del dtype
     x, y = saved
-    low = gradient.astype(x.dtype)
+    narrow = gradient.astype(x.dtype)
     left, right, out = spec.replace("->", ",").split(",")
     return (
-        product(f"{out},{right}->{left}", low, y, x.dtype),
-        product(f"{left},{out}->{right}", x, low, y.dtype),
+        product(f"{out},{right}->{left}", narrow, y, x.dtype),
+        product(f"{left},{out}->{right}", x, narrow, y.dtype),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from ctcd_jax.benchmarks.interleaved import ENVIRONMENT, Measured, interleave, python_module, ratio, spread
+from ctcd_jax.benchmarks.interleaved import ENVIRONMENT, WorkerMeasurements, interleave, python_module, ratio, spread
 from ctcd_jax.benchmarks.workload import VOCABULARY, Case
 from ctcd_jax.config import PRESETS
 from ctcd_jax.errors import UserError
@@ -135,7 +135,7 @@ def command(variant: Variant) -> list[str]:
     return python_module("ctcd_jax.benchmarks.worker", variant.who, variant.case.written())
 
 
-def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
+def figures(block: Block, measured: Mapping[str, WorkerMeasurements]) -> dict:
     """Returns the block's variants and ratios, as they are in `bench.json`.
 
     A variant's "limit_seconds" is what its operations, by formula, would take at the measured rate of a large matrix
@@ -159,7 +159,7 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
     return {"variants": variants, "ratios": {r.name: quotient(r, block, measured) for r in block.ratios}}
 
 
-def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
+def quotient(asked: Ratio, block: Block, measured: Mapping[str, WorkerMeasurements]) -> dict:
     """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on.
 
     Args:
@@ -206,7 +206,7 @@ def shapes(block: Block, facts: dict) -> dict:
     }
 
 
-def _objective(name: str, block: Block, measured: Mapping[str, Measured]) -> tuple:
+def _objective(name: str, block: Block, measured: Mapping[str, WorkerMeasurements]) -> tuple:
     """What is minimised, and, as far as the worker said it, the numbers of real and of predicted tokens."""
     facts = measured[name].facts if name in measured else {}
     return block.variants[name].case.objective, facts.get("tokens"), facts.get("predicted")
@@ -232,5 +232,5 @@ def _by_formula(asked: Ratio, measured) -> float | None:
     return sum(flops[name] for name in asked.above) / sum(flops[name] for name in asked.below)
 
 
-def _rate(matmul: Measured) -> float:
+def _rate(matmul: WorkerMeasurements) -> float:
     return matmul.facts["flops"] / median(matmul.seconds)

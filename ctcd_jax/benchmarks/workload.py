@@ -17,7 +17,7 @@ from ctcd_jax.models.attention import on_platform
 from ctcd_jax.runtime.hardware import default_dtype
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.keys import root_key
-from ctcd_jax.training.masking import Masked, Masker, train_keys
+from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys
 
 VOCABULARY = 30_522
 SPECIAL_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}  # bert-base-uncased's
@@ -151,7 +151,7 @@ def loader(case: Case) -> TrainBatches:
     return TrainBatches(RowsInMemory(case), case.rows, seed=0)
 
 
-def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Masked:
+def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> MaskedBatch:
     """Returns the batch as a training step masks it.
 
     Args:
@@ -163,7 +163,7 @@ def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Mask
 
 
 @jax.jit  # eagerly it is sixty programs to compile
-def _masked(key: jax.Array, step: jax.Array, input_ids: jax.Array) -> Masked:
+def _masked(key: jax.Array, step: jax.Array, input_ids: jax.Array) -> MaskedBatch:
     return MASKER(train_keys(key, step, jnp.arange(len(input_ids))), input_ids)
 
 

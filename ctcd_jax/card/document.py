@@ -24,7 +24,7 @@ _FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL 
 
 
 @dataclass(frozen=True)
-class Measured:
+class ExportMeasurements:
     """What was measured of a model after its export.
 
     Attributes:
@@ -36,7 +36,7 @@ class Measured:
     results: tuple[dict, ...] = ()
 
 
-def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:
+def write_card(directory: Path, facts: dict, measured: ExportMeasurements = ExportMeasurements()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
     Args:
@@ -56,7 +56,7 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
     write_whole(path, updated(present, path, facts, measured))
 
 
-def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
+def updated(present: str | None, path: Path, facts: dict, measured: ExportMeasurements) -> str:
     """Returns the new text of a card.
 
     Args:

@@ -48,10 +48,10 @@ def with_results(present: str, facts: dict, results: Sequence[dict], path: Path)
         mark = getattr(error, "problem_mark", None)
         line = _FIRST_LINE + (mark.line if mark else 0)
         reason = getattr(error, "problem", None) or first_line(error)
-        raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); mend it") from error
+        raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); correct it") from error
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); mend it"
+            f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); correct it"
         ) from error
     models = [*_index(facts, results), *others]
     text = _INDEX_BLOCK.sub("", present) + (_dump({_INDEX: models}) if models else "")

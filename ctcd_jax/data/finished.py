@@ -7,7 +7,7 @@ from ctcd_jax.data.corpus import MANIFEST, read_manifest
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.stamps import check_unchanged
 from ctcd_jax.data.tokenizer import tokenizer_hash
-from ctcd_jax.data.whole import counted
+from ctcd_jax.data.totals import counted
 from ctcd_jax.errors import UserError
 
 Log = Callable[[str], None]
@@ -58,7 +58,7 @@ def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
     try:
         return tokenizer_hash(tokenizer) == there
     except UserError as error:
-        warn(f"{out}: whether its tokenizer has changed since cannot be told: {error}")
+        warn(f"{out}: whether its tokenizer has changed since is unknown: {error}")
         return True
 
 

@@ -45,7 +45,7 @@ def check_unchanged(
     """
     path = directory / STAMPS
     if not path.is_file():
-        log(f"{directory}: it has no {STAMPS}, so whether its sources have changed since cannot be told")
+        log(f"{directory}: it has no {STAMPS}, so whether its sources have changed since is unknown")
         return
     content = read_json(path, "delete it, and changes of the sources are no longer looked for")
     if found := problem(content, {"format": int, "sources": [{"source": str, "files": {}}]}):
@@ -56,7 +56,7 @@ def check_unchanged(
         try:
             now = {file.name: file.stamp for file in open_source(spec, lambda line: None).files}
         except (UserError, OSError) as error:
-            warn(f"{directory}: whether this has changed since cannot be told: {error}")
+            warn(f"{directory}: whether this has changed since is unknown: {error}")
             continue
         if change := _change(then["files"], now):
             raise UserError(

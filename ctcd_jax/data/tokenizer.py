@@ -43,7 +43,7 @@ def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Toke
     BERT's special tokens that stand literally in a text are text to it, and it neither cuts nor pads.
 
     Args:
-      warn: is told what had to be guessed, and what in the files contradicts itself.
+      warn: called with a line about each guess and each contradiction in the files.
 
     Raises:
       UserError: if nothing is there, a file is damaged, it is not a WordPiece, or one of `SPECIAL_TOKENS` is missing.

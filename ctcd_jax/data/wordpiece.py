@@ -82,8 +82,8 @@ def train_wordpiece(
       vocab_size: tokens at most.
       cased: whether words keep their case.
       strip_accents: None: as not `cased`.
-      log: is told how many characters have ids, and how much of the text that is.
-      warn: is told what was cut for want of room or because of its length.
+      log: called with a line about how many characters have ids, and how much of the text that is.
+      warn: called with a line about what was cut for want of room or because of its length.
 
     Raises:
       UserError: if `vocab_size` does not hold the characters of most of the text.

@@ -55,7 +55,7 @@ def _said(out: Path, workspace: Path, log: Callable[[str], None]) -> Iterator[No
             raise
         path = str(error.filename or "")
         where = path if path and not path.startswith(str(out)) else f"--out {out}: cannot be written"
-        raise UserError(f"{where} ({error.strerror}); mend that and run the same command again") from error
+        raise UserError(f"{where} ({error.strerror}); correct that and run the same command again") from error
     except Stopped:
         finished = finished_parts(workspace)
         kept = f"{finished:,} finished parts are kept in {workspace}; " if finished else ""

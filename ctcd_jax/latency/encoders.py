@@ -94,14 +94,16 @@ def checked_lengths(
     Raises:
       UserError: a model has fewer positions than a length that was asked for.
     """
-    most = {name: positions(encoder) for name, encoder in encoders.items()}
-    most = {name: count for name, count in most.items() if count is not None}
+    limits = {name: positions(encoder) for name, encoder in encoders.items()}
+    limits = {name: count for name, count in limits.items() if count is not None}
     if lengths is None:
-        length = min([DEFAULT_LENGTH, *most.values()])
+        length = min([DEFAULT_LENGTH, *limits.values()])
         if length < DEFAULT_LENGTH:
-            log(f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {min(most, key=most.get)} has no more positions")
+            log(
+                f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {min(limits, key=limits.get)} has no more positions"
+            )
         return [length]
-    for name, count in most.items():
+    for name, count in limits.items():
         if max(lengths) > count:
             raise UserError(
                 f"--length {max(lengths)}: {name} has {count} positions (max_position_embeddings in "

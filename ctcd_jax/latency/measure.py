@@ -8,7 +8,7 @@ from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
 from ctcd_jax.latency import settings, table
 from ctcd_jax.latency.encoders import checked_lengths, cpu_name, facts, load_encoder, positions, random_ids
-from ctcd_jax.latency.left_out import LeftOut
+from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.onnx_runtime import require_onnx
 from ctcd_jax.latency.running import measure
 
@@ -81,7 +81,7 @@ def latency(
     for directory in filter(None, (keep_onnx, out and out.parent)):
         directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
 
-    left_out = LeftOut(warn)
+    left_out = LeftOutModels(warn)
     encoders = _load(directories, left_out)
     if not encoders:
         raise left_out.error(directories)
@@ -133,7 +133,7 @@ def latency(
     return result
 
 
-def _load(directories: dict[str, Path], left_out: LeftOut) -> dict:
+def _load(directories: dict[str, Path], left_out: LeftOutModels) -> dict:
     """Returns the encoders that can be loaded and run on a short batch."""
     import torch
 

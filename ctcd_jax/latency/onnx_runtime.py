@@ -15,7 +15,7 @@ import numpy as np
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, writing_whole
 from ctcd_jax.latency.encoders import random_ids
-from ctcd_jax.latency.left_out import LeftOut
+from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.runtimes import Calls
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def export_all(
     encoders: Mapping,
     shapes: Sequence[tuple[int, int]],
     folder: Path,
-    left_out: LeftOut,
+    left_out: LeftOutModels,
     log: Callable[[str], None],
     keep: Path | None = None,
 ) -> tuple[dict[str, Path], dict[str, float], dict[str, dict]]:
@@ -58,7 +58,7 @@ def export_all(
     """
     files, differences, kept = {}, {}, {}
     for number, (name, encoder) in enumerate(encoders.items()):
-        began = time.perf_counter()
+        start = time.perf_counter()
         own = folder / str(number)
         own.mkdir()
         path = own / f"{Path(name).name}.onnx"
@@ -67,7 +67,7 @@ def export_all(
             differences[name] = check(name, encoder, session(path), shapes)
             files[name] = path
             log(
-                f"{name}: exported to ONNX in {time.perf_counter() - began:.1f} s; its last hidden state differs from "
+                f"{name}: exported to ONNX in {time.perf_counter() - start:.1f} s; its last hidden state differs from "
                 f"PyTorch's by at most {differences[name]:.1e}"
             )
         if keep is not None and name in files:

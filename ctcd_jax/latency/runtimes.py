@@ -39,12 +39,12 @@ def compiled_calls(
     # quietly goes on without compiling.
     torch.compiler.reset()
     calls = eager_calls({name: torch.compile(encoder, dynamic=False) for name, encoder in encoders.items()}, ids)
-    began = time.perf_counter()
+    start = time.perf_counter()
     with torch._dynamo.config.patch(recompile_limit=8 * len(calls), fail_on_recompile_limit_hit=True):
         for name, call in calls.items():
             with unless_it_runs(name):
                 _compile(name, call)
-    log(f"compiled in {time.perf_counter() - began:.1f} s")
+    log(f"compiled in {time.perf_counter() - start:.1f} s")
     return calls
 
 

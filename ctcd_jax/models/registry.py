@@ -1,4 +1,4 @@
-"""The architectures that members may have: one file and one entry each. Nobody outside this room names a class of one.
+"""The architectures that members may have: one file and one entry each. Nobody outside `models` names a class of one.
 
 A shape (`Shape`) is a frozen dataclass and says by its type which architecture it is of; in JSON it says so by the key
 `architecture`, without which it is a BERT's.

@@ -1,4 +1,4 @@
-"""Extending and mending a run: which fields `ctcd train --change` may change, and the history that is kept of it.
+"""Extending and repairing a run: which fields `ctcd train --change` may change, and the history that is kept of it.
 
 config.json   {..., "history": [{"from_step": 2000, "changed": {"train.steps": [2000, 4000]}}]}
 

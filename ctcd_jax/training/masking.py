@@ -20,7 +20,7 @@ from ctcd_jax.training.keys import named_key, root_key
 VALIDATION_KEY_SEED = 0
 
 
-class Masked(NamedTuple):
+class MaskedBatch(NamedTuple):
     """A masked batch.
 
     Attributes:
@@ -68,13 +68,13 @@ class Masker:
         """The most tokens that a row of `length` predicts."""
         return math.ceil(round(self.rate * length, 6))
 
-    def __call__(self, keys: jax.Array, input_ids: jax.Array) -> Masked:
+    def __call__(self, keys: jax.Array, input_ids: jax.Array) -> MaskedBatch:
         """Masks int[B, L] rows, one key[B] a row."""
         input_ids = input_ids.astype(jnp.int32)
         masked, positions, labels = jax.vmap(self._mask_row)(keys, input_ids)
         real = input_ids != self.special_ids["pad"]
         segments = jnp.cumsum(input_ids == self.special_ids["cls"], axis=1) * real
-        return Masked(masked, positions, labels, real, segments.astype(jnp.int32))
+        return MaskedBatch(masked, positions, labels, real, segments.astype(jnp.int32))
 
     def _mask_row(self, key, ids):
         length = ids.shape[0]

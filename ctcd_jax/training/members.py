@@ -91,7 +91,7 @@ def source_params(
       name: of the member.
       frozen: parameters already loaded, for members that copy their layers.
       step: the saved step of the run that it starts from; None for the newest.
-      warn: is told of rows of the vocabulary that are left out.
+      warn: called with a line about rows of the vocabulary that are left out.
     """
     source = experiment.sources[name]
     if source.kind == "hf":

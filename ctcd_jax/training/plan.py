@@ -92,8 +92,8 @@ def _time(step, state, frozen, rows) -> float:
     """Returns the fastest of a few steps, in seconds."""
     times = []
     for _ in range(TIMED_STEPS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         state, result = step(state, frozen, rows)
         jax.block_until_ready(result)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return min(times)

@@ -40,7 +40,7 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init])
     Args:
       workdir: of the run.
       corpus: that it is trained on.
-      sources: where each member starts; {} where that can no longer be told, for what they started from may have moved.
+      sources: where each member starts; {} where that is no longer known, for what they started from may have moved.
     """
     base_models = {name: base for name in sources if (base := _base_model(sources, name))}
     content = {"format": FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}

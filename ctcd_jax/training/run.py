@@ -218,8 +218,8 @@ def open_run(
             write_provenance(workdir, corpus, experiment.sources)
         write_json(workdir / CONFIG, content)
     except OSError as error:
-        mend = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {mend}") from error
+        fix = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {fix}") from error
     return Opened(content, before, changed)
 
 

@@ -20,7 +20,7 @@ from ctcd_jax.distill.objective import Losses, Mean, Terms, add_parts, denominat
 from ctcd_jax.distill.signals import Rows
 from ctcd_jax.models.registry import build, sown_features
 from ctcd_jax.training.keys import named_key
-from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
+from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import batch_sharding, replicated
 from ctcd_jax.training.state import LearnerState, LossScale, Params, TrainState, abstract_state
@@ -38,7 +38,7 @@ def train_step(
     Args:
       experiment: the cohort, the models and the optimizers.
       masker: of the corpus.
-      losses: `fused.cohort_losses`, told how to divide the tokens, or `objective.cohort_losses`.
+      losses: `fused.cohort_losses`, with chunk and groups bound, or `objective.cohort_losses`.
       shardings: of the learners' parameters while computing, and of their gradients: (whole, {learner: tree}).
       state: before the step.
       frozen: parameters of the frozen members.
@@ -57,7 +57,7 @@ def train_step(
     totals = batch_denominators(cohort, masked)
     scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
 
-    def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
+    def micro_step(params: Params, part: MaskedBatch, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
         frozen_outputs = {name: member_outputs(experiment, name, frozen[name], part) for name in cohort.frozen}
 
         def loss_fn(params):
@@ -100,7 +100,7 @@ def train_step(
 
 
 def member_outputs(
-    experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None
+    experiment: Experiment, name: str, params: dict, part: MaskedBatch, key: jax.Array | None = None
 ) -> Outputs:
     """One member's forward pass: what the cohort needs of it, where it needs it.
 
@@ -129,7 +129,7 @@ def member_outputs(
 
 
 def objective(
-    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: Masked, totals: Mapping, params: Params
+    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: MaskedBatch, totals: Mapping, params: Params
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises on a part of a batch, and every term.
 
@@ -144,7 +144,7 @@ def objective(
     return add_parts((predictions, feature_losses(cohort, outputs, signal_rows(part), totals, params)))
 
 
-def targets(cohort: Cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
+def targets(cohort: Cohort, part: MaskedBatch) -> tuple[jax.Array, jax.Array]:
     """Returns (labels int[N], weights float32[N]) of the tokens that `member_outputs` gives, in its order."""
     labels, real = part.row_labels, part.attention_mask
     if cohort.positions == "masked":
@@ -152,12 +152,12 @@ def targets(cohort: Cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
     return labels.reshape(-1), real.reshape(-1).astype(jnp.float32)
 
 
-def signal_rows(part: Masked) -> Rows:
+def signal_rows(part: MaskedBatch) -> Rows:
     """Returns what edges of other signals than logits know of a part of a batch."""
     return Rows(part.attention_mask, part.segment_ids)
 
 
-def batch_denominators(cohort: Cohort, masked: Masked) -> dict[str, jax.Array]:
+def batch_denominators(cohort: Cohort, masked: MaskedBatch) -> dict[str, jax.Array]:
     """Returns what the means of a whole batch divide by: `denominators` and `feature_denominators`."""
     return denominators(*targets(cohort, masked)) | feature_denominators(cohort, signal_rows(masked))
 
@@ -174,7 +174,7 @@ def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Arr
     return jax.random.fold_in(of_step, micro_batch)
 
 
-def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
+def accumulate(micro_step, params: Params, masked: MaskedBatch, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
     """Returns gradients, losses and terms summed over micro-batches, each of which all devices share.
 
     Args:
@@ -204,7 +204,7 @@ def update(
     """Returns the learner after one update, the norm of its gradient before clipping, and whether the update is sound.
 
     With a loss scale, an overflow skips this learner's update (and nobody else's) and is sound, unless the scale is 1.
-    Parameters that float16 cannot hold are not sound: every pass through them would overflow, which no scale mends.
+    Parameters that float16 cannot hold are not sound: every pass through them would overflow, whatever the scale.
 
     Args:
       learner: before it.
@@ -250,8 +250,8 @@ def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Para
 def fused_losses(experiment: Experiment, devices: Sequence[jax.Device]):
     """Returns `fused.cohort_losses` for tokens shared by `devices`, with a bounded size of logits on each."""
     vocabulary = next(iter(experiment.models.values())).vocab_size
-    most = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
-    fits = most // (4 * vocabulary * len(experiment.models))
+    limit = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
+    fits = limit // (4 * vocabulary * len(experiment.models))
     return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=len(devices))
 
 

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 
 from ctcd_jax.data import Corpus
-from ctcd_jax.training.masking import Masked, Masker, validation_keys
+from ctcd_jax.training.masking import MaskedBatch, Masker, validation_keys
 
 
-def mask_validation_rows(corpus: Corpus, input_ids: np.ndarray, rows: np.ndarray) -> Masked:
+def mask_validation_rows(corpus: Corpus, input_ids: np.ndarray, rows: np.ndarray) -> MaskedBatch:
     """Masks validation rows as the loop does.
 
     Args:

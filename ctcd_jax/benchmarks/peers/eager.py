@@ -14,7 +14,7 @@ from ctcd_jax.config import Experiment
 from ctcd_jax.models.bert import BertConfig as OurConfig
 from ctcd_jax.models.bert import segment_starts
 from ctcd_jax.models.bert_checkpoint import FIELDS
-from ctcd_jax.training.masking import Masked
+from ctcd_jax.training.masking import MaskedBatch
 
 Batch = dict[str, torch.Tensor]
 
@@ -122,10 +122,10 @@ def model(config: OurConfig) -> BertForMaskedLM:
     return BertForMaskedLM(BertConfig(**{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}))
 
 
-def as_tensors(masked: Masked) -> Batch:
+def as_tensors(masked: MaskedBatch) -> Batch:
     """Returns a masked batch as int64 tensors on the host, [B, L] and positions [B, S].
 
-    `position_ids` restart with each segment; `positions` are those of `Masked`.
+    `position_ids` restart with each segment; `positions` are those of `MaskedBatch`.
     """
     length = masked.input_ids.shape[1]
     arrays = {

@@ -115,10 +115,10 @@ def check_utf8(
         if not found:
             continue
         invalid, share = counts["invalid_lines"], counts["invalid_lines"] / max(1, counts["lines"])
-        name, most, first = max(found, key=lambda file: file[1])
+        name, count, first = max(found, key=lambda file: file[1])
         what = (
             f"source '{spec}': {invalid:,} of {counts['lines']:,} lines ({share:.2%}) are not UTF-8; most of them,"
-            f" {most:,}, are in {name} (the first is {first})"
+            f" {count:,}, are in {name} (the first is {first})"
         )
         convert = "convert it with `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW`, or from whatever it is"
         if strict or share > MAX_INVALID:
