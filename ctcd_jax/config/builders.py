@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from ctcd_jax.config.experiment import OptimizerSettings
+from ctcd_jax.config.settings import OptimizerSettings
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Edge
 from ctcd_jax.errors import UserError, did_you_mean
@@ -22,7 +22,7 @@ PRESETS = {
 }
 
 
-def experiment(preset: str) -> ConfigDict:
+def base_config(preset: str) -> ConfigDict:
     """Returns a run of a preset's size, without members yet: every field with its default.
 
     Where the paper is silent the defaults are those of the DistilBERT training script, whose corpus and baseline it
