@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """What a user can correct.
 
     The message is one line that names the field or file and the fix; `ctcd` prints it without a traceback and exits
     with code 2.

@@ -100,7 +100,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
-    """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too."""
+    """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too.
+
+    Args:
+      path: of the file.
+      content: what JSON can hold.
+      indent: spaces a level; None for a single line.
+    """
     write_whole(path, json.dumps(content, indent=indent) + "\n")
 
 
@@ -130,6 +136,7 @@ def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str],
       path: the lock file; its directory must exist.
       what: the place in words, the beginning of the error's line, e.g. "runs/ctcd".
       shared: others may hold it, too, if theirs is also shared.
+      warn: called with the line where the file system has no locks.
 
     Raises:
       UserError: another process holds it; the line names its host and process.

@@ -1,4 +1,4 @@
-"""Files are whole or as they were; damaged lines are numbered; a second process is told who is at work."""
+"""Files are whole or as they were; damaged lines are numbered; the error of a second process names the first."""
 
 import errno
 import json
@@ -60,7 +60,7 @@ def _hold(path, how):
     return process
 
 
-def test_a_second_process_is_told_who_is_at_work(tmp_path):
+def test_the_error_of_a_second_process_names_the_first(tmp_path):
     path = tmp_path / "lock"
     with _hold(path, "alone") as holder:
         for shared in (False, True):

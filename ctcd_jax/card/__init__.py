@@ -3,7 +3,7 @@
 It knows JSON and text: `training` gives the facts when it exports a member, `evaluation` what it measured.
 """
 
-from ctcd_jax.card.document import Measured, write_card
+from ctcd_jax.card.document import ExportMeasurements, write_card
 from ctcd_jax.card.facts import read_facts, write_facts
 
-__all__ = ["Measured", "read_facts", "write_card", "write_facts"]
+__all__ = ["ExportMeasurements", "read_facts", "write_card", "write_facts"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ctcd_jax.text_tables import markdown
 
-# Of training tokens; BERT's corpus had 3.3 billion words. Below this a reader must be told.
+# Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
 SMALL_CORPUS = 100_000_000
 
 _DIVERGENCES = {

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from ctcd_jax.config.experiment import OptimizerSettings
+from ctcd_jax.config.settings import OptimizerSettings
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Edge
 from ctcd_jax.errors import UserError, did_you_mean
@@ -22,7 +22,7 @@ PRESETS = {
 }
 
 
-def experiment(preset: str) -> ConfigDict:
+def base_config(preset: str) -> ConfigDict:
     """Returns a run of a preset's size, without members yet: every field with its default.
 
     Where the paper is silent the defaults are those of the DistilBERT training script, whose corpus and baseline it
@@ -66,9 +66,11 @@ def experiment(preset: str) -> ConfigDict:
 
 
 def member(preset: str | None = None, size: str = "student", **changes) -> ConfigDict:
-    """Returns a member of a preset's `size` ("teacher" or "student"); without a preset, of what it starts from.
+    """Returns the config of a member.
 
     Args:
+      preset: of `PRESETS`; None where `init` gives the shape.
+      size: of `SIZES`: which of the preset's shapes.
       changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
         hard_weight, init, optimizer.
     """
@@ -95,7 +97,12 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
 
 
 def edge(source: str, target: str, **changes) -> ConfigDict:
-    """Returns an edge with DistilBERT's softening, temperature 2 and tau^2; fields are those of `distill.Edge`."""
+    """Returns the config of an edge, with DistilBERT's softening: temperature 2 and tau^2.
+
+    Args:
+      source, target: names of members; the target learns from the source.
+      changes: any other field of `distill.Edge`.
+    """
     config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
     return _changed(config, changes, "edge")
 

@@ -26,7 +26,7 @@ OPTIMIZER_RANGES = {
 
 SHAPE_RANGES = ARCHITECTURES[DEFAULT].ranges
 
-# Every number of `config.experiment`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
+# Every number of `config.base_config`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
 RANGES: Mapping[str, Range] = {
     "seed": Range(0, 2**32 - 1, whole=True),  # what a threefry key takes without dropping bits
     "data.batch_size": COUNT,
@@ -74,7 +74,7 @@ def check_fields(config: ConfigDict, schema: ConfigDict, member: ConfigDict, edg
       schema, member, edge: every field with its default, of a run, a member and an edge.
     """
     if not isinstance(config, ConfigDict):
-        raise UserError(f"config is {_kind(config)}; get_config must return what experiment(preset) made")
+        raise UserError(f"config is {_kind(config)}; get_config must return what base_config(preset) made")
     _check_section(config, schema, "", "")
     members, edges = config.members, config.edges
     if not members:
@@ -101,7 +101,7 @@ def _check_section(config, schema, place, kind) -> None:
     for key in schema:
         field = place + key
         if key not in config:
-            raise UserError(f"{field} is missing; {MADE_BY.get(kind, 'start from experiment(preset)')}")
+            raise UserError(f"{field} is missing; {MADE_BY.get(kind, 'start from base_config(preset)')}")
         value, default = config[key], schema[key]
         if field == "edges":
             continue

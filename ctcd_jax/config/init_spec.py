@@ -37,7 +37,13 @@ class Init:
 
 
 def parse_init(name: str, init: str, members: Mapping) -> Init:
-    """Parses `members.NAME.init`. Raises UserError that names the field."""
+    """Parses `members.NAME.init`. Raises UserError that names the field.
+
+    Args:
+      name: of the member.
+      init: the field's value.
+      members: all members by name, of which `layers:` names one.
+    """
     field = f"members.{name}.init"
     kind, _, rest = init.partition(":")
     if kind not in KINDS:
@@ -67,7 +73,9 @@ def source_config(source: Init, models: Mapping[str, Shape], corpus: Corpus) -> 
     A vocabulary that was padded (to a multiple of 64, say) counts without the rows beyond the tokenizer's ids.
 
     Args:
+      source: the parsed `init`.
       models: shapes of the members that `layers:` may name.
+      corpus: with whose tokenizer the members are trained.
     """
     if source.kind == "scratch":
         return None

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ctcd_jax.config.builders import SIZES, edge, experiment, member
+from ctcd_jax.config.builders import SIZES, base_config, edge, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
-from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
 from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config
+from ctcd_jax.config.settings import Experiment, OptimizerSettings, TrainSettings
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
@@ -38,6 +38,8 @@ def resolve(
     """Checks a config against the corpus and the devices it is for, and fills in what follows from them.
 
     Args:
+      config: as `get_config` returns it, with overrides applied.
+      corpus: that it names.
       devices: that the run is spread over; None for the first of this process.
       recorded: shapes of the members of a run that is resumed, {name: fields of its shape}: what its members started
         from need not be there any more.
@@ -75,7 +77,7 @@ def resolve(
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
-    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
+    check_fields(config, base_config("smoke"), member(), edge("a", "b"))
     check_names(config.members)
 
 

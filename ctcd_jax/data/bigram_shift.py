@@ -41,6 +41,12 @@ def write_bigram_shift(
     alternate. A sentence is used once: whole or swapped, in one of the files. If there are fewer than `train + dev`,
     all are used, one in five for dev.
 
+    Args:
+      corpus: whose held-out sentences are taken.
+      out: a directory; made if it is not there.
+      train, dev: sentences wanted in each file.
+      seed: of the choice, the order and the swaps.
+
     Raises:
       UserError: if a number does not do, the corpus has fewer than 200 fit sentences, or is packed `full`, which does
       not keep sentences apart.

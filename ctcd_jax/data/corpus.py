@@ -167,7 +167,13 @@ class Corpus:
         ]
 
     def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
-        """Returns int32[n, length]: the rows of this length numbered `rows`, int[n], over the shards in order."""
+        """Returns int32[n, length], rows of a split by their numbers.
+
+        Args:
+          split: "train" or "validation".
+          length: of the rows, in tokens.
+          rows: int[n], numbers among the split's rows of this length, over the shards in order.
+        """
         ids = np.empty((len(rows), length), np.int32)
         first = 0
         for shard in self.shards(split, length):

@@ -44,7 +44,7 @@ def segment_ids(ids, specials: Mapping[str, int]):
 
 
 def pack_sentence(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """One sentence a row."""
+    """One sentence a row. Arguments as for `pack_full`."""
     for sentence in (sentence for document in documents for sentence in document):
         if len(sentence) + 2 < MIN_ROW_TOKENS:
             dropped["short_sentences"] += 1
@@ -53,7 +53,10 @@ def pack_sentence(documents: Documents, length: int, cls: int, sep: int, dropped
 
 
 def pack_packed(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """Best fit: a segment goes into the open row it fills best; the fullest of more than 64 open rows is closed."""
+    """Best fit: a segment goes into the open row it fills best; the fullest of more than 64 open rows is closed.
+
+    Arguments as for `pack_full`.
+    """
     open_rows: list[
         tuple[int, int, Row]
     ] = []  # (free, serial number, row), sorted; the serial number keeps rows out of the comparison
@@ -72,7 +75,14 @@ def pack_packed(documents: Documents, length: int, cls: int, sep: int, dropped: 
 
 
 def pack_full(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """Running text of one document a row."""
+    """Running text of one document a row.
+
+    Args:
+      documents: each a list of sentences, which are lists of ids without specials.
+      length: ids a row, at most, [CLS] and [SEP] included.
+      cls, sep: ids of these tokens.
+      dropped: counts, by reason, what is too short for a row.
+    """
     for document in documents:
         ids = [token for sentence in document for token in sentence]
         ends = _running_ends(document)

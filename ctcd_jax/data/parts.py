@@ -103,6 +103,13 @@ def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
 def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progress: Progress) -> None:
     """Reads a part into `directory/KEY`, unless it is there.
 
+    Args:
+      directory: of all parts.
+      part: the input files.
+      recipe: which of their sentences are kept.
+      strict: whether invalid UTF-8 is an error.
+      progress: counts the units and sentences that have been read.
+
     Raises:
       UserError: a file that cannot be read; with `strict`, one with invalid UTF-8.
     """
@@ -279,7 +286,14 @@ class RowTask:
 
 
 def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progress) -> None:
-    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there."""
+    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there.
+
+    Args:
+      directory: of all parts, read and written.
+      task: the part, and what its rows are made with.
+      recipe: how rows are packed.
+      progress: counts the sentences that are done.
+    """
     if (directory / task.key).is_dir():
         return
     read = ReadPart(directory, task.part)
@@ -314,6 +328,13 @@ def write_rows(
     """Tokenizes and packs the documents of each file into `directory`.
 
     Returns how many documents and sentences there were, and how many of these were dropped, by reason.
+
+    Args:
+      directory: of the part.
+      files: of each input file the documents, lists of sentences.
+      recipe: how rows are packed.
+      tokenizer: its directory.
+      count: called with numbers of sentences that are done.
     """
     tokenizer = _tokenizer(tokenizer)
     specials = special_ids(tokenizer)

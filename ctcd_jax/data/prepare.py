@@ -3,7 +3,7 @@
 The work is cut into parts (`ctcd_jax.data.parts`): all are read; what concerns all of them together is decided (which
 documents are held out, which sentences are duplicates, the vocabulary); the rows of each are written; the corpus is put
 together. What is finished stays in `OUT.partial` until the corpus is there, so a killed run goes on where it was. The
-same recipe over the same text gives the same bytes, by any number of processes and after any number of deaths.
+same recipe over the same text gives the same bytes, by any number of processes and after any number of interruptions.
 """
 
 import importlib.metadata
@@ -39,7 +39,7 @@ from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
 from ctcd_jax.data.tasks import run_tasks
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
-from ctcd_jax.data.whole import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
+from ctcd_jax.data.totals import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.ranges import COUNT
@@ -71,8 +71,8 @@ def prepare(
         one with `finalize` make the corpus.
       finalize: the shards have been done; their absence is an error.
       strict: invalid UTF-8 is an error; else it is replaced and counted, and said.
-      log: is given lines of progress.
-      warn: is given what a user should know although the work goes on.
+      log: called with each line of progress.
+      warn: called with a line about what a user should know although the work goes on.
       recipe: fields of `ctcd_jax.data.recipe.Recipe`: length, packing, every, ...
 
     Raises:
@@ -317,7 +317,7 @@ class _Preparation:
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
-        """What goes wrong here is mended by another recipe: of this one, only what shards have read is kept."""
+        """What goes wrong here is corrected by another recipe: of this one, only what shards have read is kept."""
         try:
             yield
         except UserError:

@@ -56,7 +56,14 @@ MaskRows = Callable[[Corpus, np.ndarray, np.ndarray], MaskedRows]
 
 
 def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: MaskRows) -> list[ExampleRow]:
-    """Returns `count` validation rows (or all) spread evenly over the split, whose rows are in the order of length."""
+    """Returns validation rows spread evenly over the split, whose rows are in the order of length.
+
+    Args:
+      corpus: to take them from.
+      count: rows wanted; all if there are fewer.
+      tokenizer: of the corpus.
+      mask_rows: masks them as validation does.
+    """
     total = corpus.rows("validation")
     count = min(count, total)
     numbers = [(2 * index + 1) * total // (2 * count) for index in range(count)]

@@ -104,9 +104,10 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
     spread = ", mean ± sample standard deviation over seeds" if summary.seeds > 1 else ""
     notes = [f"Development sets, in per cent{spread}.", settings_note(rows), *applied_note(rows)]
     chosen = selected(rows)
-    begun = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
+    intermediates = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
     notes += [
-        f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}." for task, on in begun.items()
+        f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}."
+        for task, on in intermediates.items()
     ]
     if outside := [column_title(*column) for column in summary.columns if column not in summary.averaged]:
         notes.append(f"In neither average: {', '.join(outside)}.")

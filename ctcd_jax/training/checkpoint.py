@@ -50,7 +50,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, tokens: int) -> None:
-        """Saves the state after `step` updates and the real tokens that the state does not count any more."""
+        """Saves a state, unless its step is saved already.
+
+        Args:
+          step: updates done.
+          state: on the devices.
+          tokens: real tokens seen that the state does not count any more.
+        """
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
@@ -146,6 +152,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     """Returns the shape and the parameters (host float32) of a member of a run, trainable or frozen.
 
     Args:
+      workdir: of the run.
+      member: its name in the cohort.
       step: a saved step; None for the newest.
 
     Raises:
@@ -194,7 +202,14 @@ def saved_step(workdir: Path, step: int | None = None) -> int:
 
 
 def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
-    """Keeps a frozen member with the hash of its weights."""
+    """Keeps a frozen member with the hash of its weights.
+
+    Args:
+      workdir: of the run.
+      name: of the member.
+      config: its shape.
+      params: nested dicts of float32.
+    """
     directory = workdir / FROZEN / name
     partial = directory.with_name(name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -65,8 +65,12 @@ def train(
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
     Args:
+      config: as `load_config` returns it.
+      workdir: of the run; made if it is not there.
+      log: called with each line of progress.
       start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or mend the run that is there (`history`).
+      warn: called with a line about what may be wrong.
 
     Raises:
       UserError: something the user can mend, in one line.

@@ -38,7 +38,9 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init])
     """Writes a run's `provenance.json`.
 
     Args:
-      sources: where each member starts; {} where that can no longer be told, for what they started from may have moved.
+      workdir: of the run.
+      corpus: that it is trained on.
+      sources: where each member starts; {} where that is no longer known, for what they started from may have moved.
     """
     base_models = {name: base for name in sources if (base := _base_model(sources, name))}
     content = {"format": FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}
@@ -83,7 +85,13 @@ def start_facts(sources: Mapping[str, Init], name: str) -> dict:
 
 
 def recorded_start(run: dict, workdir: Path, member: str) -> dict:
-    """Returns `start_facts` as the run recorded them, or as its sources still tell them."""
+    """Returns `start_facts` as the run recorded them, or as its sources still tell them.
+
+    Args:
+      run: its config.json.
+      workdir: of the run.
+      member: its name in the cohort.
+    """
     recorded = read_provenance(workdir).get("starts", {})
     if member in recorded:
         return recorded[member]
@@ -101,7 +109,10 @@ def card_facts(run: dict, workdir: Path, member: str, step: int | None, warn: Ca
 
     Args:
       run: its config.json.
+      workdir: of the run.
+      member: its name in the cohort.
       step: updates done; None for a frozen member, which this run did not train.
+      warn: called with a line about each line of metrics.jsonl that is damaged.
 
     Raises:
       UserError: config.json or provenance.json is damaged.

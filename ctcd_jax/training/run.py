@@ -83,7 +83,13 @@ def open_corpus(directory: str | Path) -> Corpus:
 
 
 def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> dict:
-    """Returns what `config.json` says of a run that begins."""
+    """Returns the content of a new run's `config.json`.
+
+    Args:
+      config: the finished config.
+      experiment: what it resolves to.
+      corpus: that it names.
+    """
     return {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
 
 
@@ -105,6 +111,11 @@ def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapp
     """Returns the shapes of the members, {name: fields of its shape}, that need no longer be asked of their source.
 
     Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
+
+    Args:
+      before: the content of its config.json; None if there is no run.
+      config: of now.
+      workdir: of the run.
     """
     if before is None:
         return {}
@@ -152,6 +163,12 @@ def check_processes(content: dict, change: bool) -> None:
 def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed:
     """Returns what a config changes in a run of which a step is saved, {field: [before, after]}.
 
+    Args:
+      before: the content of the run's config.json.
+      content: the same, made of the config of now.
+      workdir: of the run.
+      change: whether `--change` was given.
+
     Raises:
       UserError: it may not, or was not asked to (`--change`); the line names the first field.
     """
@@ -186,6 +203,14 @@ def open_run(
     Of a run that has saved no step nothing is lost: it begins afresh with what the config says now. Of another nothing
     is written here: its `config.json` follows when it has been restored.
 
+    Args:
+      content: of config.json, made of the config of now; its history is filled in.
+      corpus: that the run is trained on.
+      experiment: what the config resolves to.
+      workdir: of the run; made if it is not there.
+      change: whether `--change` was given.
+      log: called with each line about what is resumed or changed.
+
     Raises:
       UserError: the directory holds another run (the first differing field is named), or cannot be written.
     """
@@ -214,8 +239,8 @@ def open_run(
             write_provenance(workdir, corpus, experiment.sources)
         write_json(workdir / CONFIG, content)
     except OSError as error:
-        mend = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {mend}") from error
+        fix = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {fix}") from error
     return Opened(content, before, changed)
 
 

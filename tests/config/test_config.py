@@ -10,7 +10,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
+from ctcd_jax.config import PRESETS, OptimizerSettings, base_config, edge, member, resolve
 from ctcd_jax.config.check import RANGES
 from ctcd_jax.config.file import find_config, load_config, recorded_config
 from ctcd_jax.data import Corpus
@@ -225,6 +225,7 @@ def test_steps_on_the_command_line_replace_epochs_and_the_other_way_round(preset
     [
         ("def get_config(:", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
+        ("from ctcd_jax.config import experiment", "'experiment' is now 'base_config'; import and call that instead"),
         ("def get_config(preset=''):\n    return {}['techer']", "'techer'"),
         ("def get_config(preset=''):\n    pass", "get_config returned None; it must return the ConfigDict"),
         ("def get_config(preset=''):\n    return {'seed': 1}", "get_config returned a dict; it must return the Config"),
@@ -306,7 +307,7 @@ def test_an_unknown_preset_of_a_file():
 
 def test_unknown_presets_and_fields_of_builders():
     with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
-        experiment("tinny")
+        base_config("tinny")
     with pytest.raises(UserError, match=r"no size 'techer' in a preset \(did you mean 'teacher'\?\)"):
         member("tiny", "techer")
     with pytest.raises(UserError, match=r"member: no field 'layer' \(did you mean 'layers'\?\)"):
@@ -342,14 +343,18 @@ def numbers_of(section, kind=""):
 
 
 def test_every_number_of_the_schema_has_a_range():
-    found = {*numbers_of(experiment("smoke")), *numbers_of(member(), "members."), *numbers_of(edge("a", "b"), "edges.")}
+    found = {
+        *numbers_of(base_config("smoke")),
+        *numbers_of(member(), "members."),
+        *numbers_of(edge("a", "b"), "edges."),
+    }
     assert len(found) > 30
     assert found == set(RANGES)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_default_is_within_its_range(preset):
-    sections = [(experiment(preset), ""), (member(preset), "members."), (edge("a", "b"), "edges.")]
+    sections = [(base_config(preset), ""), (member(preset), "members."), (edge("a", "b"), "edges.")]
     values = {kind + key: section[key] for section, kind in sections for key in section if kind + key in RANGES}
     values |= {f"{part}.{key}": v for part in ("data", "train", "masking", "mesh", "optimizer")
                for key, v in sections[0][0][part].items() if f"{part}.{key}" in RANGES}  # fmt: skip
@@ -451,10 +456,10 @@ def delete(path):
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (delete("masking"), r"masking is missing; start from experiment\(preset\)"),
-        (delete("members"), r"members is missing; start from experiment\(preset\)"),
-        (delete("edges"), r"edges is missing; start from experiment\(preset\)"),
-        (delete("train.dtype"), r"train.dtype is missing; start from experiment\(preset\)"),
+        (delete("masking"), r"masking is missing; start from base_config\(preset\)"),
+        (delete("members"), r"members is missing; start from base_config\(preset\)"),
+        (delete("edges"), r"edges is missing; start from base_config\(preset\)"),
+        (delete("train.dtype"), r"train.dtype is missing; start from base_config\(preset\)"),
         (delete("members.student.dropout"), r"members.student.dropout is missing; make the member with member\(preset"),
         (change("masking", None), "masking is None; change its fields, not the section"),
         (change("members", None), "members is None; change its fields, not the section"),

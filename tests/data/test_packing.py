@@ -11,7 +11,7 @@ CLS, SEP = 1, 2
 
 @pytest.fixture
 def documents():
-    """Twenty documents of sentences of 1 to 40 tokens; every token is different, so what became of it can be told."""
+    """Twenty documents of sentences of 1 to 40 tokens; every token is different, so each can be traced."""
     random = np.random.default_rng(0)
     tokens = iter(range(10, 1_000_000))
     return [

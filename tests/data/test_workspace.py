@@ -33,7 +33,7 @@ def make(library, vocabulary, tmp_path):
     return make
 
 
-def test_two_at_one_place_are_told_apart(make, tmp_path):
+def test_two_at_one_place_are_distinguished(make, tmp_path):
     (tmp_path / "out.partial").mkdir()
     own = rf"process {os.getpid()} on \S+"
     with locked(tmp_path / "out.partial/lock", "another"):
@@ -124,7 +124,7 @@ def test_a_file_elsewhere_that_fails_is_not_blamed_on_out(make, monkeypatch):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/elsewhere/a.txt")
 
     monkeypatch.setattr("ctcd_jax.data.parts.document_sentences", gone)
-    with pytest.raises(UserError, match=r"^/elsewhere/a\.txt \(No such file or directory\); mend that"):
+    with pytest.raises(UserError, match=r"^/elsewhere/a\.txt \(No such file or directory\); correct that"):
         make()
 
 

@@ -80,7 +80,7 @@ def test_logs_and_what_the_file_system_puts_there_are_no_content(tmp_path):
 # One at a time.
 
 
-def test_a_second_process_is_told_who_is_at_work(corpus, copy):
+def test_the_error_of_a_second_process_names_the_first(corpus, copy):
     code = "import pathlib, sys\nfrom ctcd_jax.files import locked\n"
     code += "with locked(pathlib.Path(sys.argv[1]), 'x'): print(flush=True); input()"
     command = [sys.executable, "-c", code, str(copy / "lock")]

@@ -2,8 +2,8 @@
 
     python -m tests.training.validation_in_pytorch EXPORT CORPUS
 
-It must equal the `hard` figure of the last validation line of the run it came from: the whole road in one number. The
-masks are the run's; sentences of a packed row are kept apart by a four-dimensional mask and positions that restart.
+It must equal the `hard` figure of the last validation line of the run it came from: the whole pipeline in one number.
+The masks are the run's; sentences of a packed row are kept apart by a four-dimensional mask and positions that restart.
 """
 
 import sys
