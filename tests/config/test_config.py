@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
 from ctcd_jax.config.check import RANGES
 from ctcd_jax.config.file import find_config, load_config
+from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from tests.small import config, ctcd, make_corpus
@@ -498,3 +499,18 @@ def test_a_member_that_would_learn_nothing(weight, corpus, opened):
         made.edges[1].weight = weight
     with pytest.raises(UserError, match=r"members.teacher.hard_weight is 0 and no edge teaches 'teacher'"):
         resolve(made, opened)
+
+
+@pytest.mark.parametrize(
+    ("init", "parts"),
+    [
+        (None, ("scratch", "", "")),
+        ("scratch", ("scratch", "", "")),
+        ("hf:models/#1", ("hf", "models/#1", "")),
+        ("run:runs/a#b#student", ("run", "runs/a#b", "student")),
+        ("run:c:/runs", ("run", "c:/runs", "")),
+        ("layers:teacher#0,2", ("layers", "teacher", "0,2")),
+    ],
+)
+def test_an_init_has_a_kind_a_location_and_a_detail(init, parts):
+    assert split_init(init) == parts
