@@ -39,6 +39,17 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+def one_line(error: BaseException, lines: int | None = 2) -> str:
+    """Returns the gist of a library's message in one line: some go on for pages, with examples of code.
+
+    Args:
+      lines: how many are taken of it, empty ones apart; None for all.
+    """
+    said = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    text = " ".join(said[:lines]) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:296]} ..."
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory gave out: Python's, the system's, JAX's (XLA) or PyTorch's, on any device.
 

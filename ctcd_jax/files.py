@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,29 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; make room and start again") from error
+
+
+@contextlib.contextmanager
+def writing_directory(directory: Path) -> Iterator[Path]:
+    """Yields a directory to fill, which gets its name when the block ends well, and else disappears.
+
+    Where another process has made the same meanwhile, that one stays.
+    """
+    partial = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in filter(Path.is_file, partial.rglob("*")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
+        try:
+            partial.rename(directory)
+        except OSError:
+            if not directory.is_dir():  # else another process has just made the same
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, content: dict, indent: int | None = 2) -> None:

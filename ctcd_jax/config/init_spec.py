@@ -36,8 +36,17 @@ class Init:
         return self.kind + (f":{self.location}" if self.location else "") + (f"#{detail}" if detail else "")
 
 
-def parse_init(name: str, init: str, members: Mapping) -> Init:
-    """Parses `members.NAME.init`. Raises UserError that names the field.
+def split_init(init: str | None) -> tuple[str, str, str]:
+    """Returns (kind, location, detail) of `KIND:LOCATION#DETAIL`, "" for what is not given; None is `scratch`."""
+    kind, _, rest = (init or "scratch").partition(":")
+    if kind == "hf" or "#" not in rest:  # a directory may have a # in its name
+        return kind, rest, ""
+    location, _, detail = rest.rpartition("#")
+    return kind, location, detail
+
+
+def parse_init(name: str, init: str | None, members: Mapping) -> Init:
+    """Parses `members.NAME.init`, None being `scratch`. Raises UserError that names the field.
 
     Args:
       name: of the member.
@@ -45,16 +54,15 @@ def parse_init(name: str, init: str, members: Mapping) -> Init:
       members: all members by name, of which `layers:` names one.
     """
     field = f"members.{name}.init"
-    kind, _, rest = init.partition(":")
+    kind, location, detail = split_init(init)
     if kind not in KINDS:
         raise UserError(f"{field}: no kind '{kind}' in '{init}'{did_you_mean(kind, KINDS)}")
     if kind == "scratch":
         return Init("scratch")
-    location, _, detail = rest.rpartition("#") if "#" in rest else (rest, "", "")
     if not location:
         raise UserError(f"{field}: '{init}' names nothing after '{kind}:'")
     if kind == "hf":
-        return Init("hf", rest)
+        return Init("hf", location)
     if kind == "run":
         if not detail:
             raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
@@ -110,7 +118,7 @@ def read_run(workdir: str | Path) -> dict:
             raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
         for name, model in run["resolved"]["models"].items():
             recorded_shape(f"{path}: resolved.models.{name}", model)
-            parse_init(name, run["members"][name]["init"] or "scratch", run["members"])
+            parse_init(name, run["members"][name]["init"], run["members"])
         int(run["seed"])
         for part in ("data", "train", "optimizer", "masking"):
             run[part].items()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config.builders import SIZES, base_config, edge, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
-from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config
+from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config, split_init
 from ctcd_jax.config.settings import Experiment, OptimizerSettings, TrainSettings
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
@@ -82,8 +82,8 @@ def check(config: ConfigDict) -> None:
 
 
 def _source(name: str, fields: dict, members: dict) -> Init:
-    init = fields["init"] or ("scratch" if fields["trainable"] else None)
-    if init in (None, "scratch") and not fields["trainable"]:
+    init = fields["init"]
+    if split_init(init)[0] == "scratch" and not fields["trainable"]:
         raise UserError(
             f"members.{name}.init: a frozen member needs trained weights; "
             f"set --config.members.{name}.init=run:WORKDIR#MEMBER or =hf:DIR"

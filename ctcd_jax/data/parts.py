@@ -9,11 +9,8 @@ the result depends on, so whoever finds it there need not make it again, whateve
 
 import importlib.metadata
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,6 +27,7 @@ from ctcd_jax.data.sources import Document, InputFile, Reading, Source
 from ctcd_jax.data.tasks import Progress
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
+from ctcd_jax.files import writing_directory
 
 PART_BYTES = 2**22
 """Input files are taken together until a part has this many bytes, as stored."""
@@ -115,7 +113,7 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
     """
     if (directory / part.key).is_dir():
         return
-    with appearing(directory / part.key) as partial:
+    with writing_directory(directory / part.key) as partial:
         reader = _Reader(recipe, part.bound)
         hashes = []
         with zstandard.open(partial / "sentences.zst", "wb") as text:
@@ -301,7 +299,7 @@ def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progres
     if task.duplicates:
         every = np.load(task.duplicates, mmap_mode="r")
         duplicate = np.asarray(every[task.first : task.first + read.training["sentences"]])
-    with appearing(directory / task.key) as partial:
+    with writing_directory(directory / task.key) as partial:
         files = read.files(duplicate)
         kept, dropped = write_rows(
             partial, files, recipe, task.tokenizer, lambda count: progress.at(progress.done + count, count)
@@ -355,23 +353,3 @@ def write_rows(
 
 
 _tokenizer = lru_cache(maxsize=1)(load_tokenizer)
-
-
-@contextmanager
-def appearing(directory: Path) -> Iterator[Path]:
-    """Yields a directory to fill, which gets its name only if nothing goes wrong, and else disappears."""
-    partial = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in filter(Path.is_file, partial.rglob("*")):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-        try:
-            os.rename(partial, directory)
-        except OSError:
-            if not directory.is_dir():  # else another process has just made the same
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

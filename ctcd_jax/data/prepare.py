@@ -25,7 +25,6 @@ from ctcd_jax.data.parts import (
     Part,
     ReadPart,
     RowTask,
-    appearing,
     is_whole,
     plan_parts,
     read_part,
@@ -42,6 +41,7 @@ from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_ha
 from ctcd_jax.data.totals import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
+from ctcd_jax.files import writing_directory
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.runtime.stopping import interruptible
 
@@ -237,7 +237,7 @@ class _Preparation:
         tokenizer = load_tokenizer(self.recipe.tokenizer, warn=lambda line: None)  # said when it was first opened
         directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
         if not directory.is_dir():
-            with appearing(directory) as partial_:
+            with writing_directory(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
         return directory
 
@@ -259,7 +259,7 @@ class _Preparation:
                     self.warn,
                 )
             )
-            with appearing(directory) as partial_:
+            with writing_directory(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
         return directory
 
@@ -285,7 +285,7 @@ class _Preparation:
         files = (
             unseen.documents(documents) for _, documents in groupby(whole.held_out, key=lambda document: document.file)
         )
-        with appearing(directory) as partial_:
+        with writing_directory(directory) as partial_:
             kept, more = write_rows(partial_, files, self.recipe, tokenizer)
         return RowFiles(directory), kept, dropped + more
 
@@ -299,7 +299,7 @@ class _Preparation:
     ) -> dict:
         directory = self.workspace / "corpus"
         shutil.rmtree(directory, ignore_errors=True)
-        with appearing(directory) as partial_:
+        with writing_directory(directory) as partial_:
             shutil.copytree(tokenizer, partial_ / "tokenizer")
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
             found = list(zip(self.sources, sources, strict=True))

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.runtime.stopping import SIGNALS
 
@@ -129,8 +129,7 @@ def _attempt(work: Work, job: Any, progress: Callable[[Any], None]) -> tuple[Any
     except Exception as error:
         with contextlib.suppress(OSError):  # where there is no room for it, the line below is all there is
             traceback.print_exc()
-        text = " ".join(str(error).split())
-        return None, f"{type(error).__name__}: {text[:300]}"
+        return None, f"{type(error).__name__}: {one_line(error, lines=None)}"
 
 
 def environments(jobs: int | None, count: int) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from etils.epath import gpath
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
-from ctcd_jax.files import file_sha256
+from ctcd_jax.files import file_sha256, writing_directory
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.training.state import TrainState
@@ -211,13 +211,14 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
       params: nested dicts of float32.
     """
     directory = workdir / FROZEN / name
-    partial = directory.with_name(name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with _disk_errors(directory):
+    # What a run has left that was killed before it saved a step.
+    for torn in directory.parent.glob(f"{glob.escape(name)}.*.tmp"):
+        shutil.rmtree(torn, ignore_errors=True)
+    with _disk_errors(directory), writing_directory(directory) as partial:
         save_pretrained(partial, config, params)
         (partial / "model.sha256").write_text(file_sha256(partial / "model.safetensors") + "\n")
-        shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it saved a step
-        partial.rename(directory)
+        if directory.is_dir():
+            shutil.rmtree(directory)
 
 
 def load_frozen(workdir: Path, name: str) -> dict:

@@ -95,9 +95,7 @@ def recorded_start(run: dict, workdir: Path, member: str) -> dict:
     recorded = read_provenance(workdir).get("starts", {})
     if member in recorded:
         return recorded[member]
-    sources = {
-        name: parse_init(name, run["members"][name]["init"] or "scratch", run["members"]) for name in run["members"]
-    }
+    sources = {name: parse_init(name, run["members"][name]["init"], run["members"]) for name in run["members"]}
     try:
         return start_facts(sources, member)
     except UserError:  # a run of an earlier version, whose source has gone
@@ -199,7 +197,7 @@ def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
 
 def _member(run: dict, name: str, base_model: str | None, recorded: dict) -> dict:
     settings, shape = run["members"][name], run["resolved"]["models"][name]
-    source = parse_init(name, settings["init"] or "scratch", run["members"])
+    source = parse_init(name, settings["init"], run["members"])
     start: dict = {"kind": source.kind}
     if source.kind == "hf":
         start["model"] = base_model or _cached_hub_id(source.location) or _last(source.location)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.config.file import recorded_config
-from ctcd_jax.config.init_spec import read_run, reading
+from ctcd_jax.config.init_spec import read_run, reading, split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
@@ -262,10 +262,10 @@ def _differing(old: Mapping, new: Mapping) -> list[str]:
     return [name for name in fields if old.get(name) != new.get(name)]
 
 
-def _without_place(init: str) -> str:
+def _without_place(init: str | None) -> str:
     """Drops the directory of an `init`: it may move. What lies there is compared by its weights (`members`)."""
-    kind, _, rest = init.partition(":")
-    return init if kind == "layers" else f"{kind}#{rest.partition('#')[2]}"
+    kind, _, detail = split_init(init)
+    return f"{kind}#{detail}" if kind in ("hf", "run") else init or kind
 
 
 def _flat(content: dict, leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
@@ -283,7 +283,7 @@ def _flat(content: dict, leave_out: tuple[str, ...] = MAY_CHANGE, places: bool =
             if isinstance(inner, dict | list):
                 walk(name, inner)
             elif not places and name.startswith("members.") and name.endswith(".init"):
-                flat[name] = _without_place(inner or "")
+                flat[name] = _without_place(inner)
             elif not name.startswith(leave_out):
                 flat[name] = inner
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import PRESETS, OptimizerSettings, base_config, edge, member, resolve
 from ctcd_jax.config.check import RANGES
 from ctcd_jax.config.file import find_config, load_config, recorded_config
+from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from tests.small import config, ctcd, make_corpus
@@ -521,3 +522,18 @@ def test_steps_to_trace_are_what_they_were_when_they_are_read_back(config_file, 
         assert resolve(one, opened).train.profile_steps == (5, 20)
     with pytest.raises(UserError, match=r"<= 18 "):
         resolve(recorded_config(json.loads(made.to_json_best_effort()), ["--config.train.steps=18"]), opened)
+
+
+@pytest.mark.parametrize(
+    ("init", "parts"),
+    [
+        (None, ("scratch", "", "")),
+        ("scratch", ("scratch", "", "")),
+        ("hf:models/#1", ("hf", "models/#1", "")),
+        ("run:runs/a#b#student", ("run", "runs/a#b", "student")),
+        ("run:c:/runs", ("run", "c:/runs", "")),
+        ("layers:teacher#0,2", ("layers", "teacher", "0,2")),
+    ],
+)
+def test_an_init_has_a_kind_a_location_and_a_detail(init, parts):
+    assert split_init(init) == parts

@@ -1,7 +1,6 @@
 """What the sources of tables share (parquet, hf, tfds): the check of the column, and its values as documents."""
 
 import importlib
-import textwrap
 from collections.abc import Iterable, Iterator
 from functools import partial
 from types import ModuleType
@@ -74,12 +73,6 @@ def documents(name: str, values: Iterable[bytes | str | None], place: str, readi
         kept = paragraphs(reading.text(stored, partial("{}, row {}".format, place, number)))
         if kept:
             yield Document(name, number, kept)
-
-
-def one_line(error: Exception) -> str:
-    """Returns the gist of a library's message: some go on for pages, with examples of code."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return textwrap.shorten(" ".join(lines[:2]), 300, placeholder=" ...") or type(error).__name__
 
 
 def _is_text(type_: "pyarrow.DataType") -> bool:
