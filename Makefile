@@ -36,8 +36,16 @@ test: lint ## Check style and run the tests (8 minutes on 2 cores)
 	$(BIN)/pip install --quiet --no-deps --target $@ libtpu==0.0.52
 
 .PHONY: test-all
-test-all: lint .venv/libtpu ## The same with the slow tests
+test-all: lint .venv/libtpu ## The same with the slow tests, then test-newest
 	$(BIN)/pytest -m ""
+	$(MAKE) test-newest
+
+# What a user gets who installs without requirements.txt.
+.PHONY: test-newest
+test-newest: ## Run the tests with the newest versions that the dependency ranges allow on this Python
+	$(PYTHON) -m venv .venv/newest
+	.venv/newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	.venv/newest/bin/pytest
 
 .PHONY: format
 format: install ## Mend style

@@ -16,7 +16,7 @@ EVERY_EDGE = [
 
 
 def random_outputs(count=120, vocabulary=37, members=PAIR, seed=0, dtype=jnp.float32):
-    """Returns ({member: Signals}, labels int[count], weights float32[count]); every member has a width of its own."""
+    """Returns ({member: Outputs}, labels int[count], weights float32[count]); every member has a width of its own."""
     keys = iter(jax.random.split(jax.random.key(seed), 20))
     outputs = {
         name: Outputs(
