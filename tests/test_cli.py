@@ -323,7 +323,7 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
     assert f"| `teacher` (this model) | `{exported.name}` | frozen |" in card
     assert str(exported.parent) not in card
 
-    # What it started from may go; the run's own copy may not change, nor may the run be told another story.
+    # What it started from may go; the run's own copy may not change, nor may the run record another one.
     moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]
     assert main(moved) == 0
     assert "which it began with" in capsys.readouterr().err
@@ -457,11 +457,11 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(
         raise error
 
     monkeypatch.setattr("ctcd_jax.training.loop.make_train_step", lambda *_: fail)
-    told = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
-    assert told.startswith("ctcd train: out of memory (")
-    assert said in told
+    line = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+    assert line.startswith("ctcd train: out of memory (")
+    assert said in line
     for field in ("data.batch_size", "train.micro_batches", "train.remat", "train.loss_chunk"):
-        assert field in told
+        assert field in line
 
 
 def test_another_error_stays_one(config_file, corpus, tmp_path, monkeypatch):
