@@ -122,7 +122,9 @@ def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
-    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: OpenedRun, log, warn, primary: bool):
+    def __init__(
+        self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: OpenedRun, log, warn, primary: bool
+    ):
         self.signals = contextlib.ExitStack()
         self.on_terminal = primary and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log

@@ -40,7 +40,9 @@ class InitialWeights:
     starts: dict[str, dict]
 
 
-def load_initial_weights(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]) -> InitialWeights:
+def load_initial_weights(
+    experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]
+) -> InitialWeights:
     """Loads what the members of a run begin with from where the config says; the leading process keeps the frozen ones.
 
     Raises UserError where that is not to be had, unless the run had been begun and kept its copy.
