@@ -135,6 +135,7 @@ def claimed(out: Path, shard: tuple[int, int], warn: Callable[[str], None] = war
     Args:
       out: the folder, which must exist.
       shard: (index, count).
+      warn: takes a line where the file system has no locks.
 
     Raises:
       UserError: another process works there, at this share, or at one of another division; the line names it.

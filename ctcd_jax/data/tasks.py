@@ -44,8 +44,12 @@ def run_tasks(
     """Calls `function(task, progress=...)` for every task, in `workers` processes; for one, in this one.
 
     Args:
+      function: of a module; reports to `progress`, a `Progress`.
+      tasks: its arguments.
+      workers: number of processes.
       label: what is being done, for the display.
       units: of a task.
+      log: takes a line of the display.
 
     Raises:
       UserError: of a task, or when a process was killed. The other processes are stopped first.

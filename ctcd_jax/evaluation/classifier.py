@@ -69,8 +69,10 @@ def fine_tune(
     Args:
       directory: model and tokenizer. Only the base model is taken, with its pooler where it has one (from next-sentence
         prediction, or from an earlier fine-tuning); a classifier that is there, too, is left.
+      data: the task and its examples.
       seed: of the new weights (classifier, and the pooler that MLM pre-training has none of), the order, the dropout.
       settings: epochs, learning_rate, batch_size, max_length, warmup_fraction, weight_decay.
+      computation: precision, and whether to compile.
       progress: told the number of the step after each.
       applied: told, before the training, to what the examples were cut.
       keep: where to save the fine-tuned encoder and its tokenizer.
@@ -113,6 +115,7 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
     """Returns the base model of a checkpoint with a new classifier on top, both float32.
 
     Args:
+      directory: of the checkpoint.
       outputs: classes, or 1 for a regression.
       seed: of all weights that are new.
 

@@ -96,9 +96,11 @@ def glue(
     Args:
       models: exported directories; named by the shortest end of the path that tells them apart, or as they are named
         in the results that are there: a model is its weights.
+      source: where the tasks are read from.
       tasks: names as the source understands them; None for all of GLUE but WNLI that the source has.
       seeds: number of seeds; a seed fixes the classifier's (and pooler's) initial weights, the order and the dropout.
       out: folder of the results.
+      options: hyper-parameters, and how the cells are run.
       log, warn: take a line.
 
     Returns:

@@ -57,6 +57,7 @@ def run_jobs(
 
     Args:
       work: a function of a module, called in another process.
+      jobs: what it is called with.
       environments: one process for each, with these variables; none: all jobs run in this process, to be debugged.
       look: called every half second with {index of a running job: what its `work` has last told}.
       log_of: the file, in a folder that is there, that takes what the job prints, and the traceback of one that fails;
@@ -90,7 +91,7 @@ def run_jobs(
 
 
 def each_result(work: Work, jobs: Sequence[Any], environments: Environments, look: Look) -> Iterator[Any]:
-    """Yields what `work` returns for each job as it ends; arguments as of `run_jobs`.
+    """Yields what `work` returns for each job as it ends; args as for `run_jobs`.
 
     Raises:
       PoolError: a process cannot be started, or was killed.

@@ -27,6 +27,8 @@ def resampled_scores(
       metrics: as for `scores.score`.
       labels: [N], class ids or scores.
       predictions: [runs, N].
+      rng: draws the examples.
+      resamples: how often all N are drawn.
     """
     size = len(labels)
     # Examples with the same label and the same predictions are interchangeable: counting the kinds is enough, and with

@@ -66,6 +66,7 @@ def half_width(differences: np.ndarray, drawn: np.ndarray | None, scale: float, 
       differences: float[..., P, F].
       drawn: float[..., P, F, draws], whose covariances over the draws are, `scale` times, those for the sample of
         examples; None: these are not covered.
+      scale: factor of these covariances.
       examples: from how many they were estimated.
     """
     pretrainings, finetunings = differences.shape[-2:]

@@ -60,6 +60,7 @@ def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: 
     """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
 
     Args:
+      rows: the lines.
       compared: of `comparison.differences`.
       failed: a line for each cell that has no result.
     """

@@ -151,7 +151,14 @@ def read_file(path: Path, task: Task) -> Split:
 
 
 def label_of(task: Task, value: str, place: str, hint: str = "") -> int | float:
-    """Returns the class id or the score that `value` stands for; `place` is what an error names, `hint` its end."""
+    """Returns the class id or the score that `value` stands for.
+
+    Args:
+      task: names the classes, or the interval of the scores.
+      value: as it stands in the file.
+      place: what an error names.
+      hint: end of an error's line.
+    """
     if task.classes is None:
         try:
             score = float(value)
