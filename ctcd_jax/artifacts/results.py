@@ -42,7 +42,7 @@ def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
     """Returns the lines of a `results.jsonl`, or none if the file is not there.
 
     A torn last line is left out. So is a line that is damaged or of a format that this version does not read, and
-    `warn` is told which: one such line hides no other.
+    `warn` is called with which: one such line hides no other.
     """
     return [row for _, row in numbered_results(path, warn)]
 

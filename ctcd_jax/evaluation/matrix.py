@@ -53,7 +53,7 @@ class Cell:
 
 
 def key(weights: str, task: str, seed: int, settings: Mapping[str, float]) -> tuple:
-    """Returns what tells a cell from all others of one folder: a model is its weights, whatever it is called.
+    """Returns what distinguishes a cell from all others of one folder: a model is its weights, whatever it is called.
 
     Args:
       weights: of the model, SHA-256.
@@ -144,8 +144,8 @@ def finished(
         if name in tasks:
             _require_same_task(place, row, tasks[name], examples[name])
         if name in SMALL_TASKS and row.get("intermediate") != intermediate and name != intermediate:
-            began = row.get("intermediate") or "the pre-trained model"
-            raise UserError(f"{place}: {name} began from {began} then; use another --out")
+            start = row.get("intermediate") or "the pre-trained model"
+            raise UserError(f"{place}: {name} started from {start} then; use another --out")
         cells[key(own, name, row["seed"], used)] = row
     return cells
 

@@ -1,4 +1,4 @@
-"""How long work tells that it is alive: a bar on a terminal, plain lines in a log."""
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time

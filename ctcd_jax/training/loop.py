@@ -69,11 +69,11 @@ def train(
       workdir: of the run; made if it is not there.
       log: called with each line of progress.
       start: time.perf_counter() at the start of the command, for the log; None for now.
-      change: whether the config may extend or mend the run that is there (`history`).
+      change: whether the config may extend or repair the run that is there (`history`).
       warn: called with a line about what may be wrong.
 
     Raises:
-      UserError: something the user can mend, in one line.
+      UserError: a user error, in one line.
       NonFinite, Stopped: see there.
     """
     start = time.perf_counter() if start is None else start

@@ -256,7 +256,7 @@ def _position(path: Path, names: list[str] | None, column: str | int) -> int:
     if names is None or isinstance(column, int):
         return column
     if column not in names:
-        more = "" if len(names) > 1 else "; columns of a .tsv are told apart by tabs, of a .csv by commas"
+        more = "" if len(names) > 1 else "; columns of a .tsv are separated by tabs, of a .csv by commas"
         raise UserError(f"{path}:1: no column {column!r} in the header{did_you_mean(column, names)}{more}")
     if names.count(column) > 1:
         raise UserError(f"{path}:1: {names.count(column)} columns are called {column!r}; rename one")
