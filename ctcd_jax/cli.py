@@ -154,7 +154,7 @@ def _export(options, _) -> int:
 
 
 def _glue(options, _) -> int:
-    from ctcd_jax.evaluation.finetune import Options, glue
+    from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
     from ctcd_jax.evaluation.tasks.tasks import own_task
 
@@ -165,10 +165,10 @@ def _glue(options, _) -> int:
         own = own_task(options.task, options.columns, options.metric, options.positive)
     elif options.columns or options.metric or options.positive:
         raise UserError("--columns, --metric, --positive: name your task with --task")
-    given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
+    given = {field.name: getattr(options, field.name) for field in fields(GlueOptions) if hasattr(options, field.name)}
     names = options.tasks.split(",") if options.tasks else None
     source = open_source(options.data, own)
-    glue(options.model, source, names, options.seeds, Path(options.out), Options(**given), log=say, warn=warn)
+    glue(options.model, source, names, options.seeds, Path(options.out), GlueOptions(**given), log=say, warn=warn)
     return 0
 
 

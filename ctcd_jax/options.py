@@ -277,9 +277,9 @@ def _recipe_defaults() -> dict[str, object]:
 
 
 def _matrix_defaults() -> dict[str, object]:
-    from ctcd_jax.evaluation.finetune import Options
+    from ctcd_jax.evaluation.finetune import GlueOptions
 
-    return {field.name: field.default for field in fields(Options)}
+    return {field.name: field.default for field in fields(GlueOptions)}
 
 
 def _latency_defaults() -> dict[str, object]:

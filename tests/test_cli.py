@@ -10,8 +10,10 @@ import pytest
 
 from ctcd_jax.cli import main
 from ctcd_jax.data import recipe
+from ctcd_jax.distill.objective import Terms
 from ctcd_jax.options import make_parser
 from ctcd_jax.training.checkpoint import Checkpoints, load_member
+from ctcd_jax.training.state import TrainState
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
@@ -323,7 +325,7 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
     assert f"| `teacher` (this model) | `{exported.name}` | frozen |" in card
     assert str(exported.parent) not in card
 
-    # What it started from may go; the run's own copy may not change, nor may the run be told another story.
+    # What it started from may go; the run's own copy may not change, nor may the run record another one.
     moved = [o.replace(str(exported), f"{exported}-moved") for o in arguments]
     assert main(moved) == 0
     assert "which it began with" in capsys.readouterr().err
@@ -457,11 +459,11 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(
         raise error
 
     monkeypatch.setattr("ctcd_jax.training.loop.make_train_step", lambda *_: fail)
-    told = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
-    assert told.startswith("ctcd train: out of memory (")
-    assert said in told
+    line = fails(capsys, *train_arguments(config_file, corpus, tmp_path / "run"))
+    assert line.startswith("ctcd train: out of memory (")
+    assert said in line
     for field in ("data.batch_size", "train.micro_batches", "train.remat", "train.loss_chunk"):
-        assert field in told
+        assert field in line
 
 
 def test_another_error_stays_one(config_file, corpus, tmp_path, monkeypatch):
@@ -482,7 +484,7 @@ def test_memory_that_gives_out_leaves_the_checkpoints_alone(run, tmp_path, monke
         load_member(tmp_path / "run", "student")
     checkpoints = Checkpoints(tmp_path / "run", keep=2)
     with pytest.raises(XlaRuntimeError):
-        checkpoints.restore(lambda step: None, print)
+        checkpoints.restore(lambda step: TrainState(0, 0, {}, Terms(), 0), print)
     checkpoints.close()
     assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {"14", "20"}
 

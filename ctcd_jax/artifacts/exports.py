@@ -73,7 +73,7 @@ def distinct_names(directories: Sequence[Path], taken: Collection[str] = ()) -> 
 def _name_parts(directories: Sequence[Path]) -> list[tuple[str, ...]]:
     paths = [directory.resolve().parts for directory in directories]
     named = [_on_the_hub(path, revision=False) for path in paths]
-    counts = Counter(named)  # two revisions of one model are told apart by theirs
+    counts = Counter(named)  # two revisions of one model are distinguished by theirs
     return [_on_the_hub(path, revision=counts[name] > 1) for path, name in zip(paths, named, strict=True)]
 
 
@@ -177,7 +177,7 @@ def usable_positions(config) -> int | None:
 
 
 def weights_digest(directory: Path) -> str:
-    """Returns the SHA-256 (hex) of the weight file, which two exports of one name are told apart by.
+    """Returns the SHA-256 (hex) of the weight file, which distinguishes two exports of one name.
 
     Of a model in several files it is that of their SHA-256s, in the order of their names.
     """

@@ -42,7 +42,7 @@ def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
     """Returns the lines of a `results.jsonl`, or none if the file is not there.
 
     A torn last line is left out. So is a line that is damaged or of a format that this version does not read, and
-    `warn` is told which: one such line hides no other.
+    `warn` is called with which: one such line hides no other.
     """
     return [row for _, row in numbered_results(path, warn)]
 
@@ -135,6 +135,7 @@ def claimed(out: Path, shard: tuple[int, int], warn: Callable[[str], None] = war
     Args:
       out: the folder, which must exist.
       shard: (index, count).
+      warn: takes a line where the file system has no locks.
 
     Raises:
       UserError: another process works there, at this share, or at one of another division; the line names it.

@@ -22,14 +22,14 @@ class Progress:
       sentences: so far.
     """
 
-    def __init__(self, tell: Callable[[tuple[float, int]], None]):
-        self.done, self.sentences, self._tell = 0.0, 0, tell
+    def __init__(self, report: Callable[[tuple[float, int]], None]):
+        self.done, self.sentences, self._report = 0.0, 0, report
 
     def at(self, done: float, sentences: int = 0) -> None:
         """Says how many units have been done, and counts more sentences."""
         self.done = done
         self.sentences += sentences
-        self._tell((self.done, self.sentences))
+        self._report((self.done, self.sentences))
 
 
 def run_tasks(
@@ -44,8 +44,12 @@ def run_tasks(
     """Calls `function(task, progress=...)` for every task, in `workers` processes; for one, in this one.
 
     Args:
+      function: of a module; reports to `progress`, a `Progress`.
+      tasks: its arguments.
+      workers: number of processes.
       label: what is being done, for the display.
       units: of a task.
+      log: takes a line of the display.
 
     Raises:
       UserError: of a task, or when a process was killed. The other processes are stopped first.
@@ -68,9 +72,9 @@ def run_tasks(
             raise UserError(f"--workers {workers}: {error}; run the same command again, with fewer workers") from error
 
 
-def _call(function: Callable[..., None], job: tuple[float, Task], tell: Callable[[Any], None]) -> tuple[float, int]:
+def _call(function: Callable[..., None], job: tuple[float, Task], report: Callable[[Any], None]) -> tuple[float, int]:
     """Returns the units of the job's task, and how many sentences were counted."""
     size, task = job
-    progress = Progress(tell)
+    progress = Progress(report)
     function(task, progress=progress)
     return size, progress.sentences

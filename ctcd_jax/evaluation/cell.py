@@ -22,7 +22,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
     """Runs one cell and returns its line of `results.jsonl`, but for the path of its predictions.
 
     Args:
-      progress: told after each step which share of the training is done.
+      progress: called after each step with the share of the training that is done.
     """
     import torch
     import transformers

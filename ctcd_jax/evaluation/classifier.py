@@ -41,7 +41,7 @@ class Computation:
 
 
 @dataclass(frozen=True)
-class Applied:
+class AppliedSettings:
     """What became of `max_length` where a model or its tokenizer takes less.
 
     Attributes:
@@ -61,7 +61,7 @@ def fine_tune(
     computation: Computation,
     *,
     progress: Callable[[int], None] = lambda steps: None,
-    applied: Callable[[Applied], None] = lambda applied: None,
+    applied: Callable[[AppliedSettings], None] = lambda applied: None,
     keep: Path | None = None,
 ) -> list[np.ndarray]:
     """Trains a classifier (or, for a regression, a scorer under squared error) and returns its answers.
@@ -69,10 +69,12 @@ def fine_tune(
     Args:
       directory: model and tokenizer. Only the base model is taken, with its pooler where it has one (from next-sentence
         prediction, or from an earlier fine-tuning); a classifier that is there, too, is left.
+      data: the task and its examples.
       seed: of the new weights (classifier, and the pooler that MLM pre-training has none of), the order, the dropout.
       settings: epochs, learning_rate, batch_size, max_length, warmup_fraction, weight_decay.
-      progress: told the number of the step after each.
-      applied: told, before the training, to what the examples were cut.
+      computation: precision, and whether to compile.
+      progress: called after each step with its number.
+      applied: called before the training with what the examples were cut to.
       keep: where to save the fine-tuned encoder and its tokenizer.
 
     Returns:
@@ -86,7 +88,7 @@ def fine_tune(
     tokenizer = load_tokenizer(directory)
     longest = applied_length(directory, settings["max_length"])
     train, *dev = encode_task(directory, data, longest)
-    applied(Applied(longest, tuple(rows.cut for rows in (train, *dev))))
+    applied(AppliedSettings(longest, tuple(rows.cut for rows in (train, *dev))))
     with quiet_loading(), tempfile.TemporaryDirectory() as scratch:
         model = load_classifier(directory, data.task.outputs, seed)
         trainer = Trainer(
@@ -113,6 +115,7 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
     """Returns the base model of a checkpoint with a new classifier on top, both float32.
 
     Args:
+      directory: of the checkpoint.
       outputs: classes, or 1 for a regression.
       seed: of all weights that are new.
 

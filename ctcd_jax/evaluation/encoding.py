@@ -59,6 +59,11 @@ def encode_task(directory: Path, data: TaskData, longest: int) -> tuple[Encoded,
 
     The same is the same examples, tokenizer and length, by their content. What was used longest ago is given up when
     all together take more than `CACHE_BYTES`.
+
+    Args:
+      directory: of the model, with its tokenizer.
+      data: the task and its examples.
+      longest: tokens that a row has at most, with its special tokens.
     """
     key = (data.digest, *companions(directory).values(), longest)
     found = _cache.pop(key, None) or tuple(encode(directory, split, longest) for split in (data.train, *data.dev))
@@ -69,7 +74,13 @@ def encode_task(directory: Path, data: TaskData, longest: int) -> tuple[Encoded,
 
 
 def encode(directory: Path, split: Split, longest: int) -> Encoded:
-    """Returns each row as the model in `directory` takes it, at most `longest` tokens, with its label."""
+    """Returns each row as the model in `directory` takes it, with its label.
+
+    Args:
+      directory: of the model, with its tokenizer.
+      split: the examples.
+      longest: tokens that a row has at most, with its special tokens.
+    """
     tokenizer = load_tokenizer(directory)
     parts: dict[str, list[np.ndarray]] = {}
     lengths, cut = [], 0

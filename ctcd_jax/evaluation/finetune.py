@@ -48,7 +48,7 @@ from ctcd_jax.runtime.stopping import raises_stopped
 
 
 @dataclass(frozen=True)
-class Options:
+class GlueOptions:
     """What may be set of a matrix; the hyper-parameters are one set for all tasks and models.
 
     That compares pre-trainings and not tunings. The default rate of 1e-4 is for the small models this package trains; a
@@ -83,7 +83,7 @@ def glue(
     tasks: Sequence[str] | None,
     seeds: int,
     out: Path,
-    options: Options = Options(),
+    options: GlueOptions = GlueOptions(),
     *,
     log: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
@@ -94,11 +94,13 @@ def glue(
     others.
 
     Args:
-      models: exported directories; named by the shortest end of the path that tells them apart, or as they are named
+      models: exported directories; named by the shortest end of the path that distinguishes them, or as they are named
         in the results that are there: a model is its weights.
+      source: where the tasks are read from.
       tasks: names as the source understands them; None for all of GLUE but WNLI that the source has.
       seeds: number of seeds; a seed fixes the classifier's (and pooler's) initial weights, the order and the dropout.
       out: folder of the results.
+      options: hyper-parameters, and how the cells are run.
       log, warn: take a line.
 
     Returns:
@@ -183,7 +185,7 @@ def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str
     return given
 
 
-def _settings(options: Options, data: Sequence[TaskData]) -> tuple[list[str], list[dict[str, float]]]:
+def _settings(options: GlueOptions, data: Sequence[TaskData]) -> tuple[list[str], list[dict[str, float]]]:
     """Returns the fields of the grid, and the settings to run."""
     defaults = {name: getattr(options, name) for name in ("epochs", "learning_rate", "batch_size", "max_length")}
     axes, settings = settings_of(defaults, options.grid)
@@ -211,7 +213,7 @@ def _cell(
     setting: dict,
     axes: Sequence[str],
     out: Path,
-    options: Options,
+    options: GlueOptions,
 ) -> Cell:
     task, intermediate = one.task, options.intermediate
     starts = intermediate if task.name in SMALL_TASKS and task.name != intermediate else None
@@ -241,16 +243,16 @@ def _run(
     pending: Sequence[Cell],
     done: dict,
     results: Path,
-    options: Options,
+    options: GlueOptions,
     log: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> list[Cell]:
     """Runs the cells, adds their lines to `done`, and returns those that failed."""
-    told = functools.cache(warn)  # what is cut does not depend on the seed
+    warn_once = functools.cache(warn)  # what is cut does not depend on the seed
     first = [cell for cell in pending if cell.intermediate is None]
     second = [cell for cell in pending if cell.intermediate is not None]
     with Display(len(pending), sum(cell.cost for cell in pending), log) as display:
-        stages = [_run_stage(stage, done, results, options.jobs, display, told) for stage in (first, second)]
+        stages = [_run_stage(stage, done, results, options.jobs, display, warn_once) for stage in (first, second)]
         return [cell for stage in stages for cell in stage]
 
 

@@ -53,7 +53,14 @@ class Cell:
 
 
 def key(weights: str, task: str, seed: int, settings: Mapping[str, float]) -> tuple:
-    """Returns what tells a cell from all others of one folder: a model is its weights, whatever it is called."""
+    """Returns what distinguishes a cell from all others of one folder: a model is its weights, whatever it is called.
+
+    Args:
+      weights: of the model, SHA-256.
+      task: its name.
+      seed: of the fine-tuning.
+      settings: its hyper-parameters.
+    """
     return weights, task, seed, tuple(sorted(settings.items()))
 
 
@@ -109,6 +116,7 @@ def finished(
     """Returns {cell's key: its line} of `results.jsonl`.
 
     Args:
+      results: the file, which errors name.
       rows: its lines with their numbers.
       settings, weights, companions, tasks, intermediate: of the cells asked for; companions (`exports.companions`) by
         the weights that they go with, weights (SHA-256) and tasks by name.
@@ -136,8 +144,8 @@ def finished(
         if name in tasks:
             _require_same_task(place, row, tasks[name], examples[name])
         if name in SMALL_TASKS and row.get("intermediate") != intermediate and name != intermediate:
-            began = row.get("intermediate") or "the pre-trained model"
-            raise UserError(f"{place}: {name} began from {began} then; use another --out")
+            start = row.get("intermediate") or "the pre-trained model"
+            raise UserError(f"{place}: {name} started from {start} then; use another --out")
         cells[key(own, name, row["seed"], used)] = row
     return cells
 
@@ -146,8 +154,10 @@ def require_alike(results: Path, rows: Sequence[tuple[int, dict]], pending: Sequ
     """Raises UserError if a cell is to be computed in another precision than those that it goes into one mean with.
 
     Args:
-      rows: the lines of `results.jsonl` with their numbers.
-      precision: of the cells that are to be run.
+      results: the `results.jsonl` that errors name.
+      rows: its lines with their numbers.
+      pending: the cells that are to be run.
+      precision: of `pending`.
     """
     means = {(cell.weights, cell.task.name) for cell in pending}
     for number, row in rows:
@@ -182,7 +192,13 @@ def _require_same_task(place: str, row: Mapping, data: TaskData, examples: str) 
 
 
 def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
-    """Returns the cells of job `index` of `count`; what starts from an intermediate task stays with it."""
+    """Returns the cells of job `index` of `count`; what starts from an intermediate task stays with it.
+
+    Args:
+      cells: of all jobs.
+      index: of the job, from 0.
+      count: number of jobs.
+    """
     if any(cell.kept for cell in cells):
         groups = list(dict.fromkeys((cell.model, cell.seed) for cell in cells))
         mine = set(groups[index::count])

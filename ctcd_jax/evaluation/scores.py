@@ -88,7 +88,7 @@ def _pearson(labels, predictions, counts):
     covariance = (x * y) @ counts.T / total - mean_x * mean_y
     spread_x = np.sqrt(np.maximum(counts @ x**2 / total - mean_x**2, 0))
     spread_y = np.sqrt(np.maximum(y**2 @ counts.T / total - mean_y**2, 0))
-    # Rounding leaves a constant some spread: what was drawn tells it.
+    # Rounding leaves a constant some spread: what was drawn decides.
     varies = _varies(labels, counts) & np.stack([_varies(values, counts) for values in predictions])
     return np.clip(_ratio(covariance, np.where(varies, spread_x * spread_y, 0)), -1, 1)
 

@@ -26,7 +26,7 @@ from ctcd_jax.runtime.stopping import SIGNALS
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
 
-# Called with a job and a function that is told how far it is, in whatever terms `look` understands.
+# Called with a job and a function that takes how far it is, in whatever terms `look` understands.
 Work = Callable[[Any, Callable[[Any], None]], Any]
 Environments = Sequence[Mapping[str, str]]
 Look = Callable[[Mapping[int, Any]], None]
@@ -57,8 +57,9 @@ def run_jobs(
 
     Args:
       work: a function of a module, called in another process.
+      jobs: what it is called with.
       environments: one process for each, with these variables; none: all jobs run in this process, to be debugged.
-      look: called every half second with {index of a running job: what its `work` has last told}.
+      look: called every half second with {index of a running job: what its `work` has last reported}.
       log_of: the file, in a folder that is there, that takes what the job prints, and the traceback of one that fails;
         None: the job prints where this process does.
       setup: a function of a module, called first in every process.
@@ -68,7 +69,7 @@ def run_jobs(
     """
     if not environments:
         for index, job in enumerate(jobs):
-            yield Outcome(job, *_attempt(work, job, lambda told, index=index: look({index: told})))
+            yield Outcome(job, *_attempt(work, job, lambda progress, index=index: look({index: progress})))
         return
     waiting = list(enumerate(jobs))[::-1]
     # None has a process yet: whatever stops us while they start, those that have are known and ended.
@@ -81,16 +82,15 @@ def run_jobs(
                     worker.give(index, job, log_of(job))
             wait([worker.pipe for worker in workers if worker.job is not None], _LOOK_EVERY)
             yield from [outcome for worker in workers if (outcome := worker.look())]
-            look(
-                {worker.index: worker.told for worker in workers if worker.job is not None and worker.told is not None}
-            )
+            reporting = [worker for worker in workers if worker.job is not None and worker.progress is not None]
+            look({worker.index: worker.progress for worker in reporting})
     finally:
         for worker in workers:
             worker.kill()  # a stopped run must not go on behind the user's back
 
 
 def each_result(work: Work, jobs: Sequence[Any], environments: Environments, look: Look) -> Iterator[Any]:
-    """Yields what `work` returns for each job as it ends; arguments as of `run_jobs`.
+    """Yields what `work` returns for each job as it ends; args as for `run_jobs`.
 
     Raises:
       PoolError: a process cannot be started, or was killed.
@@ -98,7 +98,7 @@ def each_result(work: Work, jobs: Sequence[Any], environments: Environments, loo
     """
     if not environments:
         for index, job in enumerate(jobs):
-            yield work(job, _seldom(lambda told, index=index: look({index: told})))
+            yield work(job, _seldom(lambda progress, index=index: look({index: progress})))
         return
     with contextlib.closing(run_jobs(functools.partial(_caught, work), jobs, environments, look)) as outcomes:
         for _, result, death in outcomes:
@@ -162,13 +162,13 @@ class _Worker:
 
     def __init__(self, work: Work, environment: Mapping[str, str], setup: Callable[[], Any] | None):
         self._arguments = work, dict(environment), setup
-        self.job, self.index, self.told = None, -1, None
+        self.job, self.index, self.progress = None, -1, None
         self._process = None
 
     def give(self, index: int, job: Any, log: Path | None) -> None:
         if self._process is None or not self._process.is_alive():
             self._start()
-        self.index, self.job, self.told = index, job, None
+        self.index, self.job, self.progress = index, job, None
         with contextlib.suppress(OSError):  # it has died meanwhile, which `look` will find
             self.pipe.send((job, log))
 
@@ -184,7 +184,7 @@ class _Worker:
                 if value[1] is not None:
                     self.kill()  # a GPU's error stays in the process, and would fail every job that follows
                 return self._ended(*value)
-            self.told = value
+            self.progress = value
         return None
 
     def kill(self) -> None:
@@ -231,7 +231,7 @@ def _serve(pipe: Connection, work: Work, environment: Mapping[str, str], setup: 
         job, log = pipe.recv()
         try:
             with _printing_to(log) if log else contextlib.nullcontext():
-                outcome = _attempt(work, job, lambda told: pipe.send(("progress", told)))
+                outcome = _attempt(work, job, lambda progress: pipe.send(("progress", progress)))
         except OSError as error:
             outcome = None, f"{log}: {error.strerror}"
         pipe.send(("done", outcome))
@@ -242,16 +242,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _seldom(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+def _seldom(report: Callable[[Any], None]) -> Callable[[Any], None]:
     last = 0.0
 
-    def maybe(told: Any) -> None:
+    def report_seldom(progress: Any) -> None:
         nonlocal last
         if time.monotonic() - last > _LOOK_EVERY:
             last = time.monotonic()
-            tell(told)
+            report(progress)
 
-    return maybe
+    return report_seldom
 
 
 @contextlib.contextmanager

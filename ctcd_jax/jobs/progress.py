@@ -1,4 +1,4 @@
-"""How long work tells that it is alive: a bar on a terminal, plain lines in a log."""
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -94,7 +94,14 @@ class Display:
 
 
 def watch(items: Iterable[T], label: str, unit: str, log: Callable[[str], None]) -> Iterator[T]:
-    """Yields `items`, showing a tqdm bar if stderr is a terminal, else a line through `log` about every ten seconds."""
+    """Yields `items`, showing a tqdm bar if stderr is a terminal, else a line through `log` about every ten seconds.
+
+    Args:
+      items: of any number.
+      label: what is being done.
+      unit: of the items, a plural.
+      log: takes a line.
+    """
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, unit=f" {unit}", leave=False)
         return

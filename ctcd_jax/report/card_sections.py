@@ -106,7 +106,7 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
     chosen = selected(rows)
     intermediates = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
     notes += [
-        f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}."
+        f"{task_title(task)} started from the model as fine-tuned on {task_title(on)}."
         for task, on in intermediates.items()
     ]
     if outside := [column_title(*column) for column in summary.columns if column not in summary.averaged]:

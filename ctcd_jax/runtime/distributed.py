@@ -58,7 +58,7 @@ def together(action: Callable[[], Result]) -> Result:
     return result
 
 
-def led(action: Callable[[], Result]) -> Result | None:
+def on_leader(action: Callable[[], Result]) -> Result | None:
     """Returns `action()` on the leading process and None on the others, once it is done. All must call it.
 
     Raises:

@@ -22,24 +22,24 @@ from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
 from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.runtime.compilation import CompilationCount
-from ctcd_jax.runtime.distributed import led
+from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training import history
 from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker
-from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins
+from ctcd_jax.training.members import check_sources, load_initial_weights, probe, report_probe, warn_of_twins
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.run import (
     CONFIG,
     LOCK,
-    Opened,
-    begun_run,
+    OpenedRun,
     check_place,
     check_processes,
+    existing_run,
     known_shapes,
     open_corpus,
     open_run,
@@ -69,11 +69,11 @@ def train(
       workdir: of the run; made if it is not there.
       log: called with each line of progress.
       start: time.perf_counter() at the start of the command, for the log; None for now.
-      change: whether the config may extend or mend the run that is there (`history`).
+      change: whether the config may extend or repair the run that is there (`history`).
       warn: called with a line about what may be wrong.
 
     Raises:
-      UserError: something the user can mend, in one line.
+      UserError: a user error, in one line.
       NonFinite, Stopped: see there.
     """
     start = time.perf_counter() if start is None else start
@@ -82,7 +82,7 @@ def train(
     log, warn = (log, warn) if primary else (_silent, _silent)
     check_place(workdir)
     corpus = open_corpus(corpus_directory(config))
-    before = begun_run(workdir)
+    before = existing_run(workdir)
     if change and before is None:
         raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")
     experiment = resolve(config, corpus, jax.devices(), known_shapes(before, config, workdir))
@@ -90,7 +90,7 @@ def train(
     check_processes(content, change)
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
-        opened = share(led(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
+        opened = share(on_leader(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
         run = _Run(experiment, corpus, workdir, opened, log, warn, primary)
         try:
             return run.finish(lambda: f"first step after {time.perf_counter() - start:.1f} s ({compiled})")
@@ -98,7 +98,7 @@ def train(
             run.close()
 
 
-def _open(content, corpus, experiment, workdir, change, log, warn, held) -> Opened:
+def _open(content, corpus, experiment, workdir, change, log, warn, held) -> OpenedRun:
     """Opens the run and locks its directory until `held` is closed."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,9 @@ def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
-    def __init__(self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: Opened, log, warn, primary: bool):
+    def __init__(
+        self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: OpenedRun, log, warn, primary: bool
+    ):
         self.signals = contextlib.ExitStack()
         self.on_terminal = primary and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
@@ -141,23 +143,23 @@ class _Run:
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        beginning = resumed = None
+        initial = resumed = None
         if self.checkpoints.newest is None:
-            beginning = begin(experiment, workdir, primary, warn)
-            frozen = beginning.frozen
+            initial = load_initial_weights(experiment, workdir, primary, warn)
+            frozen = initial.frozen
         else:  # the checkpoint first: where it cannot be read, nobody waits for frozen members
             resumed = self._restore(opened.content, warn)
             frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
-            led(lambda: check_sources(experiment, workdir, opened, frozen, warn))
+            on_leader(lambda: check_sources(experiment, workdir, opened, frozen, warn))
         whole = replicated(self.mesh)
         self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
         for name in experiment.cohort.frozen:
             batch = place_rows(self.validation[0], self.mesh)
             report_probe(name, *probe(experiment, validation_masker, name, self.frozen[name], batch), log, warn)
 
-        if beginning:
-            warn_of_twins(experiment, beginning.trained, warn)
-            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, beginning.trained), 0
+        if initial:
+            warn_of_twins(experiment, initial.trained, warn)
+            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, initial.trained), 0
         else:
             self.step, self.state, self.tokens = resumed
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
@@ -169,7 +171,7 @@ class _Run:
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = led(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
+        self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 

@@ -20,13 +20,13 @@ from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
 from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
-from ctcd_jax.training.run import Opened
+from ctcd_jax.training.run import OpenedRun
 from ctcd_jax.training.state import Params, scratch_params
 from ctcd_jax.training.step import evaluation_step, fused_losses
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """What the members of a run begin with. Dicts are by member name.
 
     Attributes:
@@ -40,7 +40,9 @@ class Beginning:
     starts: dict[str, dict]
 
 
-def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]) -> Beginning:
+def load_initial_weights(
+    experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]
+) -> InitialWeights:
     """Loads what the members of a run begin with from where the config says; the leading process keeps the frozen ones.
 
     Raises UserError where that is not to be had, unless the run had been begun and kept its copy.
@@ -74,7 +76,7 @@ def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[
                 save_frozen(workdir, name, experiment.models[name], params)
     if primary:
         record_starts(workdir, starts)
-    return Beginning(frozen, trained, starts)
+    return InitialWeights(frozen, trained, starts)
 
 
 def source_params(
@@ -117,7 +119,7 @@ def _without_padding(params: dict, vocab_size: int, source: str, warn: Callable[
 
 
 def check_sources(
-    experiment: Experiment, workdir: Path, opened: Opened, frozen: Params, warn: Callable[[str], None]
+    experiment: Experiment, workdir: Path, opened: OpenedRun, frozen: Params, warn: Callable[[str], None]
 ) -> None:
     """Compares what the config names as the members' beginning with what the run began with, by their weights.
 

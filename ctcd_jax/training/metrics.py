@@ -24,6 +24,13 @@ def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> d
     means), "members": {NAME: {"hard", "accuracy"}}, "edges": {"SOURCE->TARGET": {"soft", "soft_t1"}}, "agreement":
     {"A~B"}}; losses in nats, shares in [0, 1]. None where nothing was predicted: rows of special tokens alone, or an
     overflow in every step.
+
+    Args:
+      kind: "train" or "validation".
+      step: updates done.
+      tokens: real ones, cumulative.
+      terms: summed over steps; every figure is a `Mean`.
+      cohort: whose weights make the loss.
     """
     line = {"kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}}
     for group, figure in (("members", "accuracy"), ("members", "hard"), ("edges", "soft"), ("edges", "soft_t1")):
@@ -45,6 +52,11 @@ def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapp
     """Returns a "train" line with every trainable member's `learning_rate` and `gradient_norm` at its last step.
 
     The norm is that before clipping; None where it is not finite (an overflow, which the loss scale handles).
+
+    Args:
+      line: of `record`.
+      rates: {member: learning rate}.
+      gradient_norms: {member: norm}.
     """
     members = dict(line["members"])
     for name, rate in rates.items():
@@ -69,7 +81,15 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def progress(step: int, steps: int, tokens_per_second: float, mfu: float | None, eta: float) -> tuple[str, str]:
-    """Returns (how far, how fast) for the log line."""
+    """Returns (how far, how fast) for the log line.
+
+    Args:
+      step: updates done.
+      steps: of the whole run.
+      tokens_per_second: real tokens.
+      mfu: share of the devices' peak, None where that is not known.
+      eta: seconds.
+    """
     speed = f"{tokens_per_second:,.0f} tokens/s"
     if mfu is not None:
         speed += f" | MFU {mfu:.1%}"
@@ -146,7 +166,13 @@ def read_lines(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
 
 
 def cut_after(path: Path, step: int, warn: Callable[[str], None] = warn) -> None:
-    """Removes the lines of later steps, a last line that a kill cut short, and damaged lines, which are said."""
+    """Removes the lines of later steps, a last line that a kill cut short, and damaged lines, which are said.
+
+    Args:
+      path: of `metrics.jsonl`.
+      step: the last to keep.
+      warn: takes a line for each damaged one.
+    """
     if not path.is_file():
         return
     kept = [number for number, line in _numbered(path, warn) if line["step"] <= step]

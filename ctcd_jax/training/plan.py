@@ -13,7 +13,7 @@ from ctcd_jax.jobs.duration import duration
 from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.loop import epochs, make_masker
-from ctcd_jax.training.run import begun_run, changes, known_shapes, run_content
+from ctcd_jax.training.run import changes, existing_run, known_shapes, run_content
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
@@ -38,7 +38,7 @@ def plan(
       UserError: as `train`.
     """
     corpus = Corpus.open(corpus_directory(config))
-    before = begun_run(Path(workdir)) if workdir else None
+    before = existing_run(Path(workdir)) if workdir else None
     known = known_shapes(before, config, Path(workdir)) if before else {}
     experiment = resolve(config, corpus, jax.devices(), known)
     saved = saved_steps(Path(workdir)) if before else []

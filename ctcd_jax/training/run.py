@@ -51,7 +51,7 @@ HARMLESS_NAMES, HARMLESS_ENDS = ("lost+found", "nohup.out"), (".log", ".out", ".
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRun:
     """A run that may go on.
 
     Attributes:
@@ -93,7 +93,7 @@ def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> d
     return {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
 
 
-def begun_run(workdir: Path) -> dict | None:
+def existing_run(workdir: Path) -> dict | None:
     """Returns the content of a directory's `config.json`, None if it holds no run. Raises UserError as `read_run`."""
     return read_run(workdir) if (workdir / CONFIG).is_file() else None
 
@@ -197,7 +197,7 @@ def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed
 
 def open_run(
     content: dict, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
-) -> Opened:
+) -> OpenedRun:
     """Begins a run, or checks that it may go on.
 
     Of a run that has saved no step nothing is lost: it begins afresh with what the config says now. Of another nothing
@@ -214,7 +214,7 @@ def open_run(
     Raises:
       UserError: the directory holds another run (the first differing field is named), or cannot be written.
     """
-    before = begun_run(workdir)
+    before = existing_run(workdir)
     steps, changed = saved_steps(workdir), {}
     history = (before or {}).get("history", [])
     if before and steps:
@@ -227,7 +227,7 @@ def open_run(
         if before and steps:
             if not (workdir / PROVENANCE).is_file():  # begun by an earlier version
                 write_provenance(workdir, corpus, {})
-            return Opened(content, before, changed)
+            return OpenedRun(content, before, changed)
         differs = before is not None and _flat(before, places=True) != _flat(content, places=True)
         if before is None or differs or not (workdir / PROVENANCE).is_file():
             if differs:
@@ -241,15 +241,15 @@ def open_run(
     except OSError as error:
         fix = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
         raise UserError(f"{workdir}: cannot be written ({error.strerror}); {fix}") from error
-    return Opened(content, before, changed)
+    return OpenedRun(content, before, changed)
 
 
-def share(opened: Opened | None) -> Opened:
+def share(opened: OpenedRun | None) -> OpenedRun:
     """Returns what the leading process opened, on every process. All must call it."""
     if jax.process_count() == 1:
         return opened
     text = json.dumps([opened.content, opened.before, opened.changed]) if opened else ""
-    return Opened(*json.loads(gather(text)[0]))
+    return OpenedRun(*json.loads(gather(text)[0]))
 
 
 def _said(name: str) -> str:

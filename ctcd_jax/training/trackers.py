@@ -41,6 +41,7 @@ def start_trackers(
     """Starts the trackers of a run, one by one.
 
     Args:
+      workdir: of the run.
       start: the step that the run goes on from, 0 for one that begins.
       projects: those of the trackers that are asked for, by "wandb" and "trackio".
       config: what they say of the run, the content of its `config.json`.

@@ -171,12 +171,12 @@ class Odd(Exception):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_task_raises_is_raised_here(workers):
-    """With the traceback it had in its process, if it is no user's error; one that cannot be sent is told in words."""
+    """With the traceback it had in its process, if it is no user's error; one that cannot be sent is put in words."""
     for task, kind, text in (("user", UserError, "^no such thing"), ("bug", KeyError, "x"), ("odd", Exception, "1")):
         with pytest.raises(kind, match=text) as caught:
             run_tasks(mistaken, [task, task], workers, label="x", units=lambda task: 1.0, log=print)
-        told = "".join(traceback.format_exception(caught.value))
-        assert "in mistaken" in told
+        trace = "".join(traceback.format_exception(caught.value))
+        assert "in mistaken" in trace
     assert multiprocessing.active_children() == []
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.classifier import (
-    Applied,
+    AppliedSettings,
     Computation,
     fine_tune,
     load_classifier,
@@ -157,11 +157,11 @@ def test_a_roberta_takes_texts_longer_than_its_positions(models, tmp_path):
     applied = []
     (answers,) = fine_tune(directory, data, 0, SETTINGS | {"max_length": 128}, PLAIN, applied=applied.append)
     assert answers.shape == (4,)
-    assert applied == [Applied(23, (4, 4))]
+    assert applied == [AppliedSettings(23, (4, 4))]
 
 
 def test_what_is_cut_is_counted(models):
     split = Split((["the " * 13, "the " * 14, "the " * 15, "the"],), [0, 1, 0, 1])
     applied = []
     fine_tune(models[1], TaskData(TASKS["sst2"], split, (split,)), 0, SETTINGS, PLAIN, applied=applied.append)
-    assert applied == [Applied(16, (1, 1))]  # two tokens of the sixteen are [CLS] and [SEP]
+    assert applied == [AppliedSettings(16, (1, 1))]  # two tokens of the sixteen are [CLS] and [SEP]

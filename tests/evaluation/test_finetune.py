@@ -11,7 +11,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.cell import score_splits
 from ctcd_jax.evaluation.classifier import Computation, fine_tune
 from ctcd_jax.evaluation.encoding import encode
-from ctcd_jax.evaluation.finetune import Options, glue
+from ctcd_jax.evaluation.finetune import GlueOptions, glue
 from ctcd_jax.evaluation.matrix import FIXED, share
 from ctcd_jax.evaluation.scores import score
 from ctcd_jax.evaluation.tasks.data import TaskData, load
@@ -21,7 +21,7 @@ from ctcd_jax.evaluation.tasks.tasks import TASKS, own_task
 WORDS = ["the", "cat", "dog", "bird", "sees", "likes", "red", "small", "old", "house", "tree"]
 SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 16, "max_length": 16, **FIXED}
 PLAIN = Computation("float32", False)
-QUICK = Options(epochs=1, jobs=0)
+QUICK = GlueOptions(epochs=1, jobs=0)
 
 
 def sentences(count, seed):
@@ -62,7 +62,7 @@ def run(models, data, tasks, out, options=QUICK, seeds=1):
 
 
 def test_a_separable_task_is_learned_and_its_predictions_are_those_that_were_scored(models, data, tmp_path):
-    (row,), _, _ = run(models[1:], data, ["good"], tmp_path, Options(epochs=5, learning_rate=3e-3, jobs=0))
+    (row,), _, _ = run(models[1:], data, ["good"], tmp_path, GlueOptions(epochs=5, learning_rate=3e-3, jobs=0))
     assert row["metrics"]["accuracy"] > 0.9
     assert row["majority_share"] == 0.5
     assert (row["train_rows"], row["dev_rows"]) == (480, 100)
@@ -99,7 +99,7 @@ def test_the_matrix_is_run_once_and_taken_up_again(models, data, tmp_path):
 def test_other_settings_or_other_weights_of_the_name_are_refused(models, data, export_model, tmp_path):
     out = tmp_path / "out"
     run(models[1:], data, ["mrpc"], out)
-    error, _, _ = run(models[1:], data, ["mrpc"], out, Options(epochs=1, learning_rate=5e-5, jobs=0))
+    error, _, _ = run(models[1:], data, ["mrpc"], out, GlueOptions(epochs=1, learning_rate=5e-5, jobs=0))
     assert "results.jsonl:1: run with another learning_rate; use another --out" in str(error)
     namesake = export_model(tmp_path / "student", seed=5)
     error, _, _ = run([namesake], data, ["mrpc"], out)
@@ -107,7 +107,7 @@ def test_other_settings_or_other_weights_of_the_name_are_refused(models, data, e
 
 
 def test_a_grid_runs_every_combination_and_the_best_is_reported_as_selected(models, data, tmp_path):
-    options = Options(epochs=1, grid=("learning_rate=1e-5,3e-3", "batch-size=8,16"), jobs=0)
+    options = GlueOptions(epochs=1, grid=("learning_rate=1e-5,3e-3", "batch-size=8,16"), jobs=0)
     rows, _, _ = run(models[1:], data, ["mrpc"], tmp_path, options)
     used = {(row["hyperparameters"]["learning_rate"], row["hyperparameters"]["batch_size"]) for row in rows}
     assert used == {(1e-5, 8), (1e-5, 16), (3e-3, 8), (3e-3, 16)}
@@ -116,7 +116,7 @@ def test_a_grid_runs_every_combination_and_the_best_is_reported_as_selected(mode
 
 
 def test_an_intermediate_task_lends_its_encoder_and_is_recorded(models, data, tmp_path):
-    lent = Options(epochs=1, intermediate="good", jobs=0)
+    lent = GlueOptions(epochs=1, intermediate="good", jobs=0)
     plain, _, _ = run(models[1:], data, ["good", "mrpc", "stsb"], tmp_path / "plain")
     rows, _, _ = run(models[1:], data, ["good", "mrpc", "stsb"], tmp_path / "lent", lent)
     assert [row["intermediate"] for row in plain] == [None, None, None]
@@ -129,7 +129,7 @@ def test_an_intermediate_task_lends_its_encoder_and_is_recorded(models, data, tm
     (answers,) = fine_tune(encoder, load(Folder(data), TASKS["stsb"]), 0, settings, PLAIN)
     assert np.array_equal(answers, np.load(tmp_path / "lent" / rows[2]["predictions"])["predictions"])
     again, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path / "lent")
-    assert "mrpc began from good then; use another --out" in str(again)
+    assert "mrpc started from good then; use another --out" in str(again)
 
 
 def test_a_seed_fixes_the_outcome_and_another_changes_it(models, data):
@@ -150,7 +150,7 @@ def test_sentences_longer_than_the_models_positions_are_truncated(export_model, 
 def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_model, data, tmp_path):
     broken = export_model(tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no tensors")
-    error, said, _ = run([broken, models[1]], data, ["mrpc"], tmp_path / "out", Options(epochs=1, jobs=1))
+    error, said, _ = run([broken, models[1]], data, ["mrpc"], tmp_path / "out", GlueOptions(epochs=1, jobs=1))
     folder = tmp_path / "out" / "cells/broken/mrpc/seed-0"
     assert str(error) == f"1 of 2 cells failed; see {folder / 'log.txt'}; then run the same command again"
     assert "Traceback" in (folder / "log.txt").read_text()
@@ -168,7 +168,7 @@ def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_mo
 
 def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
     for index in range(3):
-        run(models, data, ["stsb", "mrpc"], tmp_path, Options(epochs=1, jobs=0, shard=(index, 3)))
+        run(models, data, ["stsb", "mrpc"], tmp_path, GlueOptions(epochs=1, jobs=0, shard=(index, 3)))
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").open()]
     cells = [(row["model"], row["task"]) for row in lines]
     assert sorted(cells) == [(m, t) for m in ("student", "teacher") for t in ("mrpc", "stsb")]
@@ -180,13 +180,13 @@ def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(grid=("dropout=1,2",)), "--grid dropout=1,2: give one of epochs"),
-        (Options(grid=("epochs=1,two",)), "'two' is no whole number above 0"),
-        (Options(grid=("epochs=1", "epochs=2")), "epochs was given before"),
-        (Options(jobs=-1), "--jobs -1: give 1 or more"),
-        (Options(learning_rate=0.0), "--learning-rate 0: give more than 0"),
-        (Options(intermediate="mnli"), "--intermediate mnli: is none of the tasks"),
-        (Options(intermediate="mrpc", grid=("epochs=1,2",)), "leave --grid out"),
+        (GlueOptions(grid=("dropout=1,2",)), "--grid dropout=1,2: give one of epochs"),
+        (GlueOptions(grid=("epochs=1,two",)), "'two' is no whole number above 0"),
+        (GlueOptions(grid=("epochs=1", "epochs=2")), "epochs was given before"),
+        (GlueOptions(jobs=-1), "--jobs -1: give 1 or more"),
+        (GlueOptions(learning_rate=0.0), "--learning-rate 0: give more than 0"),
+        (GlueOptions(intermediate="mnli"), "--intermediate mnli: is none of the tasks"),
+        (GlueOptions(intermediate="mrpc", grid=("epochs=1,2",)), "leave --grid out"),
     ],
 )
 def test_a_wrong_option_is_named(models, data, tmp_path, options, message):
@@ -218,7 +218,7 @@ def test_compiled_or_in_mixed_precision_it_answers_nearly_the_same(models, data,
 
 
 def test_a_training_that_diverges_is_a_failed_cell(models, data, tmp_path):
-    wild = Options(epochs=1, learning_rate=1e30, batch_size=4, jobs=0)
+    wild = GlueOptions(epochs=1, learning_rate=1e30, batch_size=4, jobs=0)
     error, said, _ = run(models[1:], data, ["mrpc", "stsb"], tmp_path, wild)
     assert "2 of 2 cells failed; what they printed is above" in str(error)
     assert all("the predictions are not finite; give a lower --learning-rate" in line for line in said[:2])
@@ -240,7 +240,7 @@ def test_other_examples_or_metrics_of_a_name_are_refused(models, tmp_path):
 
 
 def test_an_intermediate_task_may_be_written_in_any_case_and_gone_on_with(models, data, tmp_path):
-    lent = Options(epochs=1, intermediate="Good", jobs=0)
+    lent = GlueOptions(epochs=1, intermediate="Good", jobs=0)
     first, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
     again, said, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
     assert again == first

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.finetune import Options, glue
+from ctcd_jax.evaluation.finetune import GlueOptions, glue
 from ctcd_jax.evaluation.tables.selection import applied_note, selected
 from ctcd_jax.evaluation.tasks.data import open_source
 from ctcd_jax.evaluation.tasks.tasks import own_task
 
-QUICK = Options(epochs=1, jobs=0)
+QUICK = GlueOptions(epochs=1, jobs=0)
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_intermediate_tasks_are_named():
     rows = [row("a", "rte", 0, {"accuracy": 0.5}, intermediate="sst2")]
     rows += [row("b", "rte", 0, {"accuracy": 0.5}, intermediate=None)]
     rows += [row(model, "mrpc", 0, {"f1": 0.5, "accuracy": 0.5}, intermediate="sst2") for model in "ab"]
-    assert "Begun from the model as fine-tuned on SST-2: RTE (a), MRPC." in reading_notes(rows)
+    assert "Started from the model as fine-tuned on SST-2: RTE (a), MRPC." in reading_notes(rows)
     assert "Begun" not in reading_notes(ROWS)
 
 

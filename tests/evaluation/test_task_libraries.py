@@ -67,7 +67,7 @@ def test_a_class_of_the_hub_is_a_whole_number_or_a_name_and_a_text_is_text(hub):
     with pytest.raises(UserError, match=r"mnli, train:0: .*natural"):
         open_source(f"hf:{hub}").read(TASKS["mnli"], "train")
     jsonl(hub / "mnli/train.jsonl", '{"premise": "p", "hypothesis": null, "label": 1}')
-    with pytest.raises(UserError, match="mnli, train:0: hypothesis is None, not text; mend it or leave the row out"):
+    with pytest.raises(UserError, match="mnli, train:0: hypothesis is None, not text; correct it or leave the row out"):
         open_source(f"hf:{hub}").read(TASKS["mnli"], "train")
 
 

@@ -33,7 +33,7 @@ def sleep(job, progress):
 
 
 def run(tmp_path, jobs, environments):
-    outcomes = run_jobs(double, jobs, environments, lambda told: None, log_of=lambda job: tmp_path / f"{job}.txt")
+    outcomes = run_jobs(double, jobs, environments, lambda running: None, log_of=lambda job: tmp_path / f"{job}.txt")
     return {outcome.job: outcome for outcome in outcomes}
 
 
@@ -70,7 +70,7 @@ def test_a_signal_to_the_whole_group_is_the_parents_to_answer(tmp_path):
 def test_a_parent_that_is_killed_takes_its_processes_along(tmp_path):
     script = (
         "from test_pool import run_jobs, sleep; from pathlib import Path\n"
-        f"list(run_jobs(sleep, [1], [{{}}], lambda told: None, log_of=lambda job: Path({str(tmp_path)!r}) / 'log'))"
+        f"list(run_jobs(sleep, [1], [{{}}], lambda running: None, log_of=lambda job: Path({str(tmp_path)!r}) / 'log'))"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths})
@@ -136,7 +136,7 @@ def chatter(job, progress):
 def test_a_log_that_cannot_be_written_loses_no_result_and_no_reason(tmp_path, capfd):
     """/dev/full takes nothing, as a full disk does; a log in a folder that is not there cannot be opened."""
     places = {1: Path("/dev/full"), "fail": Path("/dev/full"), 2: tmp_path / "none" / "log", 3: tmp_path / "log"}
-    outcomes = run_jobs(chatter, list(places), [{}], lambda told: None, log_of=places.get)
+    outcomes = run_jobs(chatter, list(places), [{}], lambda running: None, log_of=places.get)
     found = {job: (result, error) for job, result, error in outcomes}
     assert found[3] == (6, None)
     assert found[1] in [(2, None), (None, "OSError: [Errno 28] No space left on device")]
@@ -155,7 +155,7 @@ from ctcd_jax.runtime.stopping import raises_stopped
 try:
     with raises_stopped("stopped"):
         print("ready", flush=True)
-        list(run_jobs(sleep, [1, 2], [{}, {}], lambda told: None, log_of=lambda job: Path(sys.argv[1]) / str(job)))
+        list(run_jobs(sleep, [1, 2], [{}, {}], lambda running: None, log_of=lambda job: Path(sys.argv[1]) / str(job)))
 except Stopped as stopped:
     print(stopped)
 """

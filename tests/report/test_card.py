@@ -104,7 +104,7 @@ def test_a_setting_that_was_chosen_and_where_a_task_began_are_said(export, score
     assert "| RTE acc | 60.00 | 1 |" in text
     assert "selected on the development set" in text
     assert "* RTE: learning rate 3e-05" in text
-    assert "RTE began from the model as fine-tuned on SST-2." in text
+    assert "RTE started from the model as fine-tuned on SST-2." in text
     assert "Run on NVIDIA H200 in float32." in text
     names = {r.dataset_config: r.metric_name for r in ModelCard.load(export / "README.md").data.eval_results}
     assert names == {"rte": "Accuracy, one seed, setting selected on this split", "sst2": "Accuracy, one seed"}

@@ -1,7 +1,7 @@
 """Bootstrap resamples of fine-tuned scores over development examples, in NumPy.
 
 Every resample draws N of the N examples with replacement, the same for all models and seeds, so that differences are
-paired and what seeds share for answering the same examples can be told (`intervals`).
+paired and what seeds share for answering the same examples can be estimated (`intervals`).
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,8 @@ def resampled_scores(
       metrics: as for `scores.score`.
       labels: [N], class ids or scores.
       predictions: [runs, N].
+      rng: draws the examples.
+      resamples: how often all N are drawn.
     """
     size = len(labels)
     # Examples with the same label and the same predictions are interchangeable: counting the kinds is enough, and with

@@ -108,12 +108,12 @@ def differences_table(found: Sequence[Difference]) -> list[list[str]]:
     pairs: dict[tuple[str, str], dict[MetricColumn | str, Difference]] = {}
     for difference in found:
         pairs.setdefault((difference.first, difference.second), {})[difference.column] = difference
-    most = max(difference.seeds for difference in found)
+    seeds = max(difference.seeds for difference in found)
     titles = [column if isinstance(column, str) else column_title(*column) for column in columns]
     return [
         ["difference", *titles],
         *(
-            [f"{first} − {second}", *(difference_text(by_column.get(column), most) for column in columns)]
+            [f"{first} − {second}", *(difference_text(by_column.get(column), seeds) for column in columns)]
             for (first, second), by_column in pairs.items()
         ),
     ]

@@ -36,7 +36,7 @@ class Interval:
 
 
 def interval(differences: np.ndarray, resampled: np.ndarray | None = None, examples: int = 0) -> Interval | None:
-    """Returns the interval of the mean of paired differences, None where nothing can be told of it.
+    """Returns the interval of the mean of paired differences, None where it cannot be estimated.
 
     That is where there are no resamples, and a single seed or all with the same difference: scores are counts of
     examples, so that two seeds agree by chance now and then.
@@ -66,6 +66,7 @@ def half_width(differences: np.ndarray, drawn: np.ndarray | None, scale: float, 
       differences: float[..., P, F].
       drawn: float[..., P, F, draws], whose covariances over the draws are, `scale` times, those for the sample of
         examples; None: these are not covered.
+      scale: factor of these covariances.
       examples: from how many they were estimated.
     """
     pretrainings, finetunings = differences.shape[-2:]
@@ -131,5 +132,5 @@ def _quantile(degrees: int) -> float:
 
 
 def _and(names: Collection[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -32,7 +32,13 @@ class PredictionTable:
 
 
 def table_path(folder: Path, task: str, suffix: str = "") -> Path:
-    """Returns where the table of a task lies; `suffix` names a second development set."""
+    """Returns where the table of a task lies.
+
+    Args:
+      folder: of `results.jsonl`.
+      task: its name.
+      suffix: of a second development set.
+    """
     return folder / FOLDER / f"{task}{suffix}.csv"
 
 

@@ -43,6 +43,7 @@ def resample(task: str, models: Mapping[str, Mapping[int, dict]], folder: Path, 
     """Draws the development examples of `task` again, the same for every model and seed.
 
     Args:
+      task: its name.
       models: {model: {seed: line of results.jsonl}}; the first model's rows are those that the others must have.
       folder: of results.jsonl. Predictions are in the files that the lines name, or in `predictions/`.
       seed: of the draws, with the task's name: another task's draws are independent, and stay when one is added.
@@ -75,6 +76,11 @@ def keep(rows: Sequence[dict], folder: Path, warn: Callable[[str], None] = error
     """Writes `predictions/TASK.csv` with every cell of `rows` whose predictions are there, in `cells/` or in it.
 
     A table that is damaged is left as it is, with a warning: it may be all that is left of some cell.
+
+    Args:
+      rows: lines of `results.jsonl`.
+      folder: of that file.
+      warn: takes a line.
     """
     tasks: dict[str, list[dict]] = {}
     for row in rows:

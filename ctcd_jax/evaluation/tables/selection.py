@@ -1,4 +1,4 @@
-"""Which setting a model and a task report where a grid was run, and how the settings are told to the reader."""
+"""Which setting a model and a task report where a grid was run, and how the settings are put to the reader."""
 
 import json
 import statistics
@@ -122,8 +122,8 @@ def _competing(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int
     competing = {}
     for cell, settings in _grouped(rows).items():
         alike = {name: _alike(seeds) for name, seeds in settings.items()}
-        most = max(map(len, alike.values()))
-        competing[cell] = {name: seeds for name, seeds in alike.items() if len(seeds) == most}
+        most_seeds = max(map(len, alike.values()))
+        competing[cell] = {name: seeds for name, seeds in alike.items() if len(seeds) == most_seeds}
     return competing
 
 
@@ -141,8 +141,8 @@ def _alike(seeds: dict[int, dict]) -> dict[int, dict]:
     for field in ("precision", "max_length_used"):
         counts = Counter(row[field] for row in seeds.values() if row.get(field) is not None)
         if len(counts) > 1:
-            most = counts.most_common(1)[0][0]
-            seeds = {seed: row for seed, row in seeds.items() if row.get(field) in (None, most)}
+            commonest = counts.most_common(1)[0][0]
+            seeds = {seed: row for seed, row in seeds.items() if row.get(field) in (None, commonest)}
     return seeds
 
 

@@ -60,6 +60,7 @@ def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: 
     """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
 
     Args:
+      rows: the lines.
       compared: of `comparison.differences`.
       failed: a line for each cell that has no result.
     """
@@ -149,16 +150,16 @@ def reading_notes(rows: Sequence[dict]) -> str:
 
 
 def _intermediate_notes(chosen: Sequence[dict]) -> Iterator[str]:
-    began: dict[str, dict[str, dict[str, None]]] = {}
+    by_start: dict[str, dict[str, dict[str, None]]] = {}
     for row in chosen:
         if row.get("intermediate"):
-            began.setdefault(row["intermediate"], {}).setdefault(row["task"], {})[row["model"]] = None
-    for start, tasks in began.items():
+            by_start.setdefault(row["intermediate"], {}).setdefault(row["task"], {})[row["model"]] = None
+    for start, tasks in by_start.items():
         places = []
         for task, models in tasks.items():
             every = models.keys() == {row["model"] for row in chosen if row["task"] == task}
             places.append(task_title(task) + ("" if every else f" ({', '.join(models)})"))
-        yield f"Begun from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
+        yield f"Started from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
 
 
 def _majority_notes(summary: Summary) -> Iterator[str]:

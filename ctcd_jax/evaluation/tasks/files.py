@@ -151,7 +151,14 @@ def read_file(path: Path, task: Task) -> Split:
 
 
 def label_of(task: Task, value: str, place: str, hint: str = "") -> int | float:
-    """Returns the class id or the score that `value` stands for; `place` is what an error names, `hint` its end."""
+    """Returns the class id or the score that `value` stands for.
+
+    Args:
+      task: names the classes, or the interval of the scores.
+      value: as it stands in the file.
+      place: what an error names.
+      hint: end of an error's line.
+    """
     if task.classes is None:
         try:
             score = float(value)
@@ -249,7 +256,7 @@ def _position(path: Path, names: list[str] | None, column: str | int) -> int:
     if names is None or isinstance(column, int):
         return column
     if column not in names:
-        more = "" if len(names) > 1 else "; columns of a .tsv are told apart by tabs, of a .csv by commas"
+        more = "" if len(names) > 1 else "; columns of a .tsv are separated by tabs, of a .csv by commas"
         raise UserError(f"{path}:1: no column {column!r} in the header{did_you_mean(column, names)}{more}")
     if names.count(column) > 1:
         raise UserError(f"{path}:1: {names.count(column)} columns are called {column!r}; rename one")

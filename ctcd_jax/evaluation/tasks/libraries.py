@@ -56,7 +56,7 @@ class Hub:
         try:
             if not folder.is_dir() and not is_offline_mode():  # else `datasets` looks among what it has kept
                 check_reachable()
-            # What is kept of folders is told apart by their names alone, not by what is in them: streams are not kept.
+            # What is kept of folders is distinguished by name, not by content: streams are not kept.
             location, streaming = (str(folder), True) if folder.is_dir() else (self.location, False)
             table = datasets.load_dataset(location, task.name, split=_split(split), streaming=streaming)
             rows = list(table)
@@ -139,9 +139,9 @@ def _text(value: object, place: str, field: str) -> str:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{place}: {field} is not UTF-8 ({error.reason}); mend it") from error
+            raise UserError(f"{place}: {field} is not UTF-8 ({error.reason}); correct it") from error
     if not isinstance(value, str):
-        raise UserError(f"{place}: {field} is {value!r}, not text; mend it or leave the row out")
+        raise UserError(f"{place}: {field} is {value!r}, not text; correct it or leave the row out")
     return value
 
 

@@ -80,6 +80,7 @@ def swallowed_line(row: Row, label: int, is_label: Callable[[str], bool]) -> int
     away by a line of its own that is a row: as many columns as `row`, and a label where the label belongs.
 
     Args:
+      row: of a CSV file.
       label: the label's column.
       is_label: whether a text is a label of this file.
     """

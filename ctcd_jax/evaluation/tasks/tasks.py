@@ -152,6 +152,12 @@ def own_task(name: str, columns: str, metrics: str, positive: str | None = None)
     A column that is a number is a zero-based position in a file without a header. Its classes are the training file's:
     `task_files.OwnFiles.find`.
 
+    Args:
+      name: of letters, digits, hyphens and underscores, and of no task of GLUE.
+      columns: one or two text columns and the label, separated by commas.
+      metrics: of classes or of scores, separated by commas.
+      positive: the class that F1 is of; None for the last.
+
     Raises:
       UserError: not one or two texts and a label, metrics that do not belong together, or a class without F1.
     """
