@@ -7,8 +7,9 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctcd_jax.errors import UserError, warn
 
@@ -90,7 +91,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
     """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too."""
     write_whole(path, json.dumps(content, indent=indent) + "\n")
 

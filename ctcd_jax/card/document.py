@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
@@ -36,7 +37,7 @@ class Measured:
     results: tuple[dict, ...] = ()
 
 
-def write_card(directory: Path, facts: dict, measured: Measured = Measured()) -> None:
+def write_card(directory: Path, facts: Facts, measured: Measured = Measured()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
     Raises:
@@ -51,7 +52,7 @@ def write_card(directory: Path, facts: dict, measured: Measured = Measured()) ->
     write_whole(path, updated(present, path, facts, measured))
 
 
-def updated(present: str | None, path: Path, facts: dict, measured: Measured) -> str:
+def updated(present: str | None, path: Path, facts: Facts, measured: Measured) -> str:
     """Returns the text of a card, given the one that is there (None: there is none) and its path for the errors."""
     part = f"\n{body(facts, measured.sections)}\n\n"
     generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"

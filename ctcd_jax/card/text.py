@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ctcd_jax.artifacts.facts import Facts, FactsCorpus, FactsSource, FactsTokenizer, Start
+from ctcd_jax.artifacts.runs import EdgeConfig
+
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this a reader must be told.
 SMALL_CORPUS = 100_000_000
 
@@ -17,7 +20,7 @@ _PACKING = {
 }
 
 
-def body(facts: dict, measured: Sequence[str] = ()) -> str:
+def body(facts: Facts, measured: Sequence[str] = ()) -> str:
     """Returns the card without its metadata.
 
     Args:
@@ -42,7 +45,7 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _head(facts: dict) -> str:
+def _head(facts: Facts) -> str:
     model = facts["model"]
     shape = (
         _count(model["layers"], "layer"),
@@ -60,7 +63,7 @@ def _head(facts: dict) -> str:
     )
 
 
-def _use(facts: dict) -> str:
+def _use(facts: Facts) -> str:
     return f"""## Use
 
 ```python
@@ -75,7 +78,7 @@ does not generate text.
 {_bullets(_limits(facts))}"""
 
 
-def _limits(facts: dict) -> Iterator[str]:
+def _limits(facts: Facts) -> Iterator[str]:
     corpus, positions = facts["corpus"], facts["model"]["max_positions"]
     earlier_rows = facts.get("earlier_rows", 0)  # of runs that its weights come from
     if facts["from_scratch"] and not earlier_rows:
@@ -93,7 +96,7 @@ def _limits(facts: dict) -> Iterator[str]:
             yield f"Not trained: the positions after the first {longest}, the length of the corpus's rows."
 
 
-def _training(facts: dict) -> str:
+def _training(facts: Facts) -> str:
     members, training = facts["members"], facts["training"]
     shown = [["member", "started from", "in this run", "layers", "hidden size"]]
     for name, member in members.items():
@@ -115,7 +118,7 @@ def _training(facts: dict) -> str:
 {_bullets(lines)}"""
 
 
-def _method(facts: dict) -> str:
+def _method(facts: Facts) -> str:
     members = facts["members"]
     pairs = {(edge["source"], edge["target"]) for edge in facts["edges"]}
     mutual = any((target, source) in pairs for source, target in pairs)
@@ -132,7 +135,7 @@ def _method(facts: dict) -> str:
     return "Co-training with one-way distillation: the teacher learns, too, but not from its student"
 
 
-def _start(start: dict) -> str:
+def _start(start: Start) -> str:
     match start["kind"]:
         case "hf":
             return f"`{start['model']}`"
@@ -145,7 +148,7 @@ def _start(start: dict) -> str:
     return "random weights"
 
 
-def _edge(edge: dict) -> str:
+def _edge(edge: EdgeConfig) -> str:
     tau = f"temperature {edge['temperature']:g}"
     if edge["tau_squared"] and edge["temperature"] != 1:
         tau += " (loss times its square)"
@@ -156,7 +159,7 @@ def _edge(edge: dict) -> str:
     )
 
 
-def _run(facts: dict) -> Iterator[str]:
+def _run(facts: Facts) -> Iterator[str]:
     model, training, corpus = facts["model"], facts["training"], facts["corpus"]
     own, optimizer, masking = facts["members"][facts["member"]], training["optimizer"], training["masking"]
     rows = training["step"] * training["batch_size"]
@@ -191,7 +194,7 @@ def _run(facts: dict) -> Iterator[str]:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"
 
 
-def _corpus(corpus: dict) -> str:
+def _corpus(corpus: FactsCorpus) -> str:
     shown = [["source", "documents", "sentences", "kept"]]
     shown += [
         [_source(source), *(f"{source[count]:,}" for count in ("documents", "sentences", "kept"))]
@@ -214,17 +217,17 @@ def _corpus(corpus: dict) -> str:
     return f"## Corpus\n\n{table(shown, numbers=3)}\n\n{_bullets(lines)}"
 
 
-def _manifest(corpus: dict) -> str:
+def _manifest(corpus: FactsCorpus) -> str:
     return f"SHA-256 `{corpus['hash'][:12]}`"
 
 
-def _case(tokenizer: dict) -> str:
+def _case(tokenizer: FactsTokenizer) -> str:
     if tokenizer["cased"]:
         return "cased"
     return "lower case, accents kept" if tokenizer.get("keep_accents") else "lower case"
 
 
-def _source(source: dict) -> str:
+def _source(source: FactsSource) -> str:
     options = "".join(f", {key}={value}" for key, value in source["options"].items())
     if source["kind"] == "docstrings":
         return f"English docstrings of Python code{options}"
@@ -233,7 +236,7 @@ def _source(source: dict) -> str:
     return f"{source['kind']}: `{source['name']}`{options}"
 
 
-def _measurements(facts: dict) -> str:
+def _measurements(facts: Facts) -> str:
     lines = []
     held_out = facts.get("held_out")
     if held_out and held_out["loss"] is not None and held_out["accuracy"] is not None:

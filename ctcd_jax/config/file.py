@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ctcd_jax.artifacts.runs import CONFIG
 from ctcd_jax.config import edge, experiment, member
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
@@ -71,7 +72,7 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
         recorded = _recorded(content)
         config_flags.DEFINE_config_dict("config", recorded, lock_config=True, flag_values=values, sys_argv=arguments)
 
-    return _overridden(define, "config.json", _recorded(content), overrides, warn)
+    return _overridden(define, CONFIG, _recorded(content), overrides, warn)
 
 
 def _recorded(content: Mapping) -> ConfigDict:

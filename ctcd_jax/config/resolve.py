@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.runs import Resolved
 from ctcd_jax.config.builders import SIZES, edge, experiment, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
 from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
@@ -219,7 +220,7 @@ def _check_mesh(config: ConfigDict, models: Mapping[str, Shape], devices: int) -
                 )
 
 
-def resolved(experiment: Experiment, corpus: Corpus) -> dict:
+def resolved(experiment: Experiment, corpus: Corpus) -> Resolved:
     """What `config.json` keeps beside the config: enough to read the run's checkpoints without the corpus."""
     return {
         "steps": experiment.train.steps,

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ctcd_jax.data.corpus import MANIFEST
+from ctcd_jax.artifacts.corpora import MANIFEST, TOKENIZER, Manifest
 from ctcd_jax.data.duplicates import mark_duplicates
 from ctcd_jax.data.finished import already_prepared, say_what_came_out
 from ctcd_jax.data.hashing import hash64
@@ -58,7 +58,7 @@ def prepare(
     log: Log = print,
     warn: Log = warn,
     **recipe,
-) -> dict | None:
+) -> Manifest | None:
     """Prepares a corpus in `out` and returns its manifest, the content of `corpus.json`.
 
     Args:
@@ -144,7 +144,7 @@ class _Preparation:
                 " first, with the same options over the same files"
             )
 
-    def make(self, out: Path) -> dict:
+    def make(self, out: Path) -> Manifest:
         """Does what is left of the work, and returns the manifest."""
         self._clear({part.key for part in self.parts}, "read-")
         reads, whole = self._read_all()
@@ -294,14 +294,14 @@ class _Preparation:
         splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
         sources: Sequence[Counter[str]],
         dropped: Counter[str],
-    ) -> dict:
+    ) -> Manifest:
         directory = self.workspace / "corpus"
         shutil.rmtree(directory, ignore_errors=True)
         with appearing(directory) as partial_:
-            shutil.copytree(tokenizer, partial_ / "tokenizer")
+            shutil.copytree(tokenizer, partial_ / TOKENIZER)
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
             found = list(zip(self.sources, sources, strict=True))
-            manifest = make_manifest(self.recipe, found, partial_ / "tokenizer", splits, shards, dropped)
+            manifest = make_manifest(self.recipe, found, partial_ / TOKENIZER, splits, shards, dropped)
             write_stamps(partial_, self.sources)
             (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
         os.replace(directory, out)

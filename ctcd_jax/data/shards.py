@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctcd_jax.artifacts.corpora import Shard
 from ctcd_jax.data.packing import Row
 from ctcd_jax.files import file_sha256
 
@@ -132,9 +133,9 @@ class SplitFiles:
                 first += part.rows[length]
         return cut
 
-    def write(self, directory: Path, split: str) -> list[dict]:
+    def write(self, directory: Path, split: str) -> list[Shard]:
         """Writes `SPLIT-[L064-]00000.npy`, lengths ascending; returns the record of each file for the manifest."""
-        shards = []
+        shards: list[Shard] = []
         for length, total in self.rows.items():
             group = f"L{length:03d}-" if len(self.rows) > 1 else ""
             chunks = (rows for part in self._parts for rows in part.read(length))

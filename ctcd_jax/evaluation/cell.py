@@ -3,22 +3,21 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS
+from ctcd_jax.artifacts.predictions import write_predictions
+from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority, majority_share, score
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest, load
 from ctcd_jax.evaluation.tasks.tasks import Task
-from ctcd_jax.files import writing_whole
 
 CUT_SPLITS = ("train", "dev", "dev_mismatched")
 
 
-def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
+def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
     """Runs one cell and returns its line of `results.jsonl`, but for the path of its predictions.
 
     Args:
@@ -50,8 +49,9 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         keep=None if cell.intermediate else cell.kept,
     )
     metrics = score_splits(data, answers)
-    _save(cell.folder / PREDICTIONS, data, answers)
     dev = data.dev[0]
+    labels = [np.asarray(split.labels) for split in data.dev]
+    write_predictions(cell.folder / PREDICTIONS, list(zip(labels, answers, strict=False)))
     cuda = torch.cuda.is_available()
     return {
         "format": FORMAT,
@@ -112,11 +112,3 @@ def majority_scores(data: TaskData) -> dict[str, float]:
     if len(data.dev) > 1:
         scores["accuracy_mismatched"] = majority(("accuracy",), data.dev[1].labels)["accuracy"]
     return scores
-
-
-def _save(path: Path, data: TaskData, answers: Sequence[np.ndarray]) -> None:
-    arrays = {}
-    for suffix, dev, answer in zip(("", "_mismatched"), data.dev, answers, strict=False):
-        arrays |= {f"labels{suffix}": np.asarray(dev.labels), f"predictions{suffix}": answer}
-    with writing_whole(path) as partial, partial.open("wb") as file:  # given a name, NumPy would add an ending to it
-        np.savez_compressed(file, **arrays)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import distinct_names
-from ctcd_jax.artifacts.results import RESULTS
+from ctcd_jax.artifacts.results import RESULTS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
@@ -80,7 +80,7 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
     return list(axes), [{**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in chosen]
 
 
-def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, dict]]) -> dict[str, Path]:
+def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, Result]]) -> dict[str, Path]:
     """Returns {name: directory}: a model that has results keeps the name it has there, others get one of their own.
 
     Args:
@@ -99,13 +99,13 @@ def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, dict
 
 def finished(
     results: Path,
-    rows: Sequence[tuple[int, dict]],
+    rows: Sequence[tuple[int, Result]],
     settings: Sequence[Mapping],
     weights: Mapping[str, str],
     companions: Mapping[str, Mapping[str, str]],
     tasks: Mapping[str, TaskData],
     intermediate: str | None,
-) -> dict:
+) -> dict[tuple, Result]:
     """Returns {cell's key: its line} of `results.jsonl`.
 
     Args:
@@ -142,7 +142,7 @@ def finished(
     return cells
 
 
-def require_alike(results: Path, rows: Sequence[tuple[int, dict]], pending: Sequence[Cell], precision: str) -> None:
+def require_alike(results: Path, rows: Sequence[tuple[int, Result]], pending: Sequence[Cell], precision: str) -> None:
     """Raises UserError if a cell is to be computed in another precision than those that it goes into one mean with.
 
     Args:
@@ -170,7 +170,7 @@ def require_encoders(pending: Sequence[Cell]) -> None:
             )
 
 
-def _require_same_task(place: str, row: Mapping, data: TaskData, examples: str) -> None:
+def _require_same_task(place: str, row: Result, data: TaskData, examples: str) -> None:
     name, task = row["task"], data.task
     if tuple(row["metrics"]) != data.metrics:
         raise UserError(f"{place}: {name} had other metrics then; use another --out")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctcd_jax.artifacts.latency import OnnxFile
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, writing_whole
 from ctcd_jax.latency.encoders import random_ids
@@ -74,7 +75,7 @@ def export_all(
     return files, differences, kept
 
 
-def _keep(folder: Path, path: Path) -> dict:
+def _keep(folder: Path, path: Path) -> OnnxFile:
     """Copies an ONNX file to `path`, and the weights beside it that one of more than 2 GB has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in sorted(folder.iterdir()):

@@ -1,13 +1,14 @@
 """Quality against latency: GLUE scores of the models that were measured, over the milliseconds of a batch."""
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import weights_digest
+from ctcd_jax.artifacts.latency import Latency, Measurement
 from ctcd_jax.artifacts.reading import Reader
-from ctcd_jax.artifacts.results import RESULTS
+from ctcd_jax.artifacts.results import RESULTS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tables.summary import column_title, summarise
 from ctcd_jax.files import writing_whole
@@ -52,7 +53,7 @@ def check_plot(results: Path | None, out: Path | None, models: Iterable[Path], w
         raise UserError(f"--results {results}: none of its lines is of a --model; run `ctcd glue` on the same exports")
 
 
-def points(result: Mapping, rows: Sequence[Mapping]) -> list[ScoredModel]:
+def points(result: Latency, rows: Sequence[Result]) -> list[ScoredModel]:
     """Returns the models that have every column of the averages of `rows`, matched by their weights.
 
     Args:
@@ -62,7 +63,7 @@ def points(result: Mapping, rows: Sequence[Mapping]) -> list[ScoredModel]:
     summary = summarise(rows)
     names = {row["weights"]: row["model"] for row in rows if row.get("weights")}
     scores = {digest: summary.mean_of_columns(name) for digest, name in names.items()}
-    measured: dict[str, Mapping] = {}
+    measured: dict[str, Measurement] = {}
     for row in result["measurements"]:
         if row["model"] in measured:  # the next setting begins
             break
@@ -74,7 +75,7 @@ def points(result: Mapping, rows: Sequence[Mapping]) -> list[ScoredModel]:
     ]
 
 
-def draw(result: Mapping, results: Path, path: Path, log: Callable[[str], None]) -> None:
+def draw(result: Latency, results: Path, path: Path, log: Callable[[str], None]) -> None:
     """Writes the plot as a PNG, and says of which models it shows nothing."""
     rows = _rows(results, lambda text: None)  # it was said before anything was measured
     found = points(result, rows)
@@ -156,7 +157,7 @@ def _label(axis, found: Sequence[ScoredModel]) -> None:
         )
 
 
-def _setting(result: Mapping) -> str:
+def _setting(result: Latency) -> str:
     first = result["measurements"][0]
     device = result["cpu"] if first["device"] == "cpu" else first["device"]
     return (
@@ -165,7 +166,7 @@ def _setting(result: Mapping) -> str:
     )
 
 
-def score_title(rows: Sequence[Mapping]) -> str:
+def score_title(rows: Sequence[Result]) -> str:
     """Returns what the plot's y axis is called: the columns that the averages of `rows` are over."""
     columns = [column_title(*column) for column in summarise(rows).averaged]
     if len(columns) == 1:
@@ -173,7 +174,7 @@ def score_title(rows: Sequence[Mapping]) -> str:
     return f"mean of {' and '.join(columns) if len(columns) == 2 else 'the metric columns'}, dev sets (%)"
 
 
-def _rows(results: Path, warn: Callable[[str], None]) -> list[dict]:
+def _rows(results: Path, warn: Callable[[str], None]) -> list[Result]:
     if not (results / RESULTS).is_file():
         raise UserError(f"--results {results}: no {RESULTS}; give a folder written by `ctcd glue`")
     return Reader(warn).results(results / RESULTS)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctcd_jax.artifacts.latency import Measurement, OnnxFile
 from ctcd_jax.errors import UserError, is_out_of_memory
 from ctcd_jax.jobs.progress import watch
 from ctcd_jax.latency import onnx_runtime, runtimes, table
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 class Measured:
     """What latency.json says of the measurements: `measurements`, `onnx_differences` and `onnx_files`."""
 
-    rows: list[dict]
+    rows: list[Measurement]
     onnx_differences: dict[str, float]
-    onnx_files: dict[str, dict]
+    onnx_files: dict[str, OnnxFile]
 
 
 def measure(

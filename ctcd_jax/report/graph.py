@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
+from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
 from ctcd_jax.report.shapes import member_shapes
 
 BOX_WIDTH, BOX_HEIGHT = 164, 84
@@ -15,7 +17,7 @@ DIVERGENCES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jensen_s
 Position = tuple[float, float]
 
 
-def cohort_graph(name: str, config: dict) -> str:
+def cohort_graph(name: str, config: RunConfig) -> str:
     """Returns the cohort of a run's config.json as an <svg> element; frozen members are dashed.
 
     Args:
@@ -40,7 +42,7 @@ def cohort_graph(name: str, config: dict) -> str:
     )
 
 
-def describe(config: dict) -> str:
+def describe(config: RunConfig) -> str:
     """Returns the graph in words: "teacher (trainable), student (trainable); teacher teaches student, weight 1"."""
     members = ", ".join(
         f"{name} ({'trainable' if member.get('trainable', True) else 'frozen'})"
@@ -78,7 +80,7 @@ def _layout(names: Sequence[str]) -> tuple[dict[str, Position], float]:
     return places, max(y for _, y in places.values()) + BOX_HEIGHT / 2 + 40
 
 
-def _box(name: str, member: dict, shape: dict, centre: Position) -> str:
+def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Position) -> str:
     x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
     trainable = member.get("trainable", True)
     layers, hidden, parameters = (shape.get(key) for key in ("layers", "hidden", "parameters"))
@@ -101,7 +103,9 @@ def _box(name: str, member: dict, shape: dict, centre: Position) -> str:
     )
 
 
-def _arrow(edge: dict, edges: Sequence[dict], places: Mapping[str, Position], marker: str) -> tuple[str, str]:
+def _arrow(
+    edge: EdgeConfig, edges: Sequence[EdgeConfig], places: Mapping[str, Position], marker: str
+) -> tuple[str, str]:
     source, target = places[edge["source"]], places[edge["target"]]
     opposite = any((other["source"], other["target"]) == (edge["target"], edge["source"]) for other in edges)
     side = _side(source, target, places, opposite)
@@ -122,7 +126,7 @@ def _arrow(edge: dict, edges: Sequence[dict], places: Mapping[str, Position], ma
     return path, _edge_text(edge, curve((start + end) / 2), side)
 
 
-def _edge_text(edge: dict, middle: Position, side: Position) -> str:
+def _edge_text(edge: EdgeConfig, middle: Position, side: Position) -> str:
     divergence = edge.get("divergence", "forward_kl")
     tau = f"τ {_number(edge.get('temperature', 1.0))}" + (", × τ²" if edge.get("tau_squared") else "")
     lines = [f"weight {_number(edge.get('weight', 1.0))}", DIVERGENCES.get(divergence, divergence), tau]

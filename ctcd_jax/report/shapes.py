@@ -1,7 +1,11 @@
 """How large the members of a run are, from its config.json."""
 
+from typing import Any
 
-def member_shapes(config: dict) -> dict[str, dict]:
+from ctcd_jax.artifacts.runs import RunConfig, ShapeFields
+
+
+def member_shapes(config: RunConfig) -> dict[str, dict[str, Any]]:
     """Returns {member: its sizes, with `parameters`} of a run's config.json.
 
     The sizes are those that the run resolved: a member that starts from another model has none of its own. Where they
@@ -17,7 +21,7 @@ def member_shapes(config: dict) -> dict[str, dict]:
     return shapes
 
 
-def parameters(shape: dict) -> int:
+def parameters(shape: ShapeFields) -> int:
     """Returns the number of parameters of a BERT with its masked-language-model head, which shares the embeddings."""
     hidden, inner = shape["hidden"], shape["intermediate"]
     norm = 2 * hidden

@@ -16,14 +16,14 @@ import jax
 import orbax.checkpoint as ocp
 from etils.epath import gpath
 
+from ctcd_jax.artifacts.exports import WEIGHTS
+from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.training.state import TrainState
-
-CHECKPOINTS, FROZEN, TOKENIZER = "checkpoints", "frozen", "tokenizer"
 
 
 class Checkpoints:
@@ -177,7 +177,7 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     with _disk_errors(directory):
         save_pretrained(partial, config, params)
-        (partial / "model.sha256").write_text(file_sha256(partial / "model.safetensors") + "\n")
+        (partial / "model.sha256").write_text(file_sha256(partial / WEIGHTS) + "\n")
         shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it saved a step
         partial.rename(directory)
 
@@ -185,7 +185,7 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
 def load_frozen(workdir: Path, name: str) -> dict:
     """Returns the parameters of a frozen member. Raises UserError if the copy is not the one that was made."""
     directory = workdir / FROZEN / name
-    weights, recorded = directory / "model.safetensors", directory / "model.sha256"
+    weights, recorded = directory / WEIGHTS, directory / "model.sha256"
     if not weights.is_file() or not recorded.is_file() or file_sha256(weights) != recorded.read_text().strip():
         raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
     return load_pretrained(directory)[1]

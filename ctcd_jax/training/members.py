@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from ctcd_jax.artifacts.runs import FROZEN, MemberStart
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
-from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
+from ctcd_jax.training.checkpoint import load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
 from ctcd_jax.training.run import Opened
@@ -37,7 +38,7 @@ class Beginning:
 
     frozen: dict[str, dict]
     trained: dict[str, dict]
-    starts: dict[str, dict]
+    starts: dict[str, MemberStart]
 
 
 def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[str], None]) -> Beginning:

@@ -10,15 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ctcd_jax.artifacts.runs import METRICS, TENSORBOARD, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json_lines, write_whole
 from ctcd_jax.jobs.duration import duration
 
-METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 
-
-def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, float]], cohort: Cohort) -> dict:
+def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, float]], cohort: Cohort) -> MetricLine:
     """Returns one line of `metrics.jsonl` from the summed terms of `cohort_terms`.
 
     {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "loss" (what the cohort minimises, of these
@@ -26,7 +25,9 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
     {"A~B"}}; losses in nats, shares in [0, 1]. None where nothing was predicted: rows of special tokens alone, or an
     overflow in every step.
     """
-    line = {"kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}}
+    line: MetricLine = {
+        "kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}
+    }  # fmt: skip
     for name, (total, weight) in terms.items():
         group, _, key = name.partition("/")
         value = float(total) / float(weight) if weight > 0 else None
@@ -41,7 +42,7 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
     return line
 
 
-def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> dict:
+def with_optimizers(line: MetricLine, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> MetricLine:
     """Returns a "train" line with every trainable member's `learning_rate` and `gradient_norm` at its last step.
 
     The norm is that before clipping; None where it is not finite (an overflow, which the loss scale handles).
@@ -49,12 +50,12 @@ def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapp
     members = dict(line["members"])
     for name, rate in rates.items():
         norm = float(gradient_norms[name])
-        figures = {"learning_rate": float(rate), "gradient_norm": norm if math.isfinite(norm) else None}
-        members[name] = members[name] | figures
-    return line | {"members": members}
+        gradient_norm = norm if math.isfinite(norm) else None
+        members[name] = {**members[name], "learning_rate": float(rate), "gradient_norm": gradient_norm}
+    return {**line, "members": members}
 
 
-def describe(line: dict) -> str:
+def describe(line: MetricLine) -> str:
     """Returns a record as people read it: every hard loss, every soft loss, agreement."""
     hard = " ".join(f"{name} {_shown(v['hard'], '.4f')}" for name, v in line["members"].items() if "hard" in v)
     soft = " ".join(f"{name} {_shown(v['soft'], '.4f')}" for name, v in line["edges"].items())
@@ -97,7 +98,7 @@ class Writers:
         self._wandb = _start_wandb(wandb_project, workdir, config) if wandb_project else None
         self._curves = _Curves(workdir / TENSORBOARD, start + 1)
 
-    def metrics(self, line: dict) -> None:
+    def metrics(self, line: MetricLine) -> None:
         """Appends a record, and its figures to TensorBoard and Weights & Biases as `kind/group/name`."""
         self._append(METRICS, line)
         figures = {f"{line['kind']}/{name}": value for name, value in flatten(line)}
@@ -105,7 +106,7 @@ class Writers:
         if self._wandb:
             self._wandb.log(figures, step=line["step"])
 
-    def timing(self, line: dict) -> None:
+    def timing(self, line: TimingLine) -> None:
         self._append(TIMING, line)
 
     def close(self) -> None:
@@ -113,7 +114,7 @@ class Writers:
         if self._wandb:
             self._wandb.finish()
 
-    def _append(self, name: str, line: dict) -> None:
+    def _append(self, name: str, line: Mapping) -> None:
         with _disk_errors(self._files[name]), self._files[name].open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -169,7 +170,7 @@ class _Curves:
             raise
 
 
-def flatten(line: dict) -> list[tuple[str, float]]:
+def flatten(line: MetricLine) -> list[tuple[str, float]]:
     """Returns the figures of a record that are there, with their paths, e.g. ("members/student/hard", 6.9)."""
 
     def walk(path: str, value, give: Callable):

@@ -6,10 +6,25 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.corpora import TOKENIZER
+from ctcd_jax.artifacts.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    FROZEN,
+    LOCK,
+    METRICS,
+    PROVENANCE,
+    RUN_FORMAT,
+    TENSORBOARD,
+    TIMING,
+    RunConfig,
+    ShapeFields,
+)
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.config.file import recorded_config
 from ctcd_jax.config.init_spec import read_run, reading
@@ -17,12 +32,9 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import gather
-from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, saved_steps
+from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
-from ctcd_jax.training.metrics import METRICS, TENSORBOARD, TIMING
-from ctcd_jax.training.provenance import PROVENANCE, write_provenance
-
-CONFIG, LOCK = "config.json", "lock"
+from ctcd_jax.training.provenance import write_provenance
 
 # What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
 # is compared by its hash, and `auto` dtype counts as what it resolved to.
@@ -56,17 +68,18 @@ class Opened:
       changed: what this command changed, {field: [before, after]}.
     """
 
-    content: dict
-    before: dict | None = None
+    content: RunConfig
+    before: RunConfig | None = None
     changed: Changed = field(default_factory=dict)
 
 
-def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> dict:
+def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> RunConfig:
     """Returns what `config.json` says of a run that begins."""
-    return {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
+    asked = json.loads(config.to_json_best_effort())
+    return cast("RunConfig", {"format": RUN_FORMAT} | asked | {"resolved": resolved(experiment, corpus)})
 
 
-def begun_run(workdir: Path) -> dict | None:
+def begun_run(workdir: Path) -> RunConfig | None:
     """Returns the content of a directory's `config.json`, None if it holds no run. Raises UserError as `read_run`."""
     return read_run(workdir) if (workdir / CONFIG).is_file() else None
 
@@ -80,7 +93,7 @@ def config_of_run(workdir: str | Path, overrides: Sequence[str]) -> ConfigDict:
         return recorded_config(read_run(workdir), overrides)
 
 
-def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapping[str, dict]:
+def known_shapes(before: RunConfig | None, config: ConfigDict, workdir: Path) -> Mapping[str, ShapeFields]:
     """Returns the shapes of the members, {name: fields of its shape}, that need no longer be asked of their source.
 
     Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
@@ -115,7 +128,7 @@ def check_place(workdir: Path) -> None:
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 
-def check_processes(content: dict, change: bool) -> None:
+def check_processes(content: RunConfig, change: bool) -> None:
     """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
     own = _flat(content, ("wandb.", "data.corpus")) | {"--change": change}
     first, *others = map(json.loads, gather(json.dumps(own)))
@@ -128,7 +141,7 @@ def check_processes(content: dict, change: bool) -> None:
             )
 
 
-def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed:
+def changes(before: RunConfig, content: RunConfig, workdir: Path, change: bool) -> Changed:
     """Returns what a config changes in a run of which a step is saved, {field: [before, after]}.
 
     Raises:
@@ -158,7 +171,7 @@ def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed
 
 
 def open_run(
-    content: dict, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
+    content: RunConfig, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
 ) -> Opened:
     """Begins a run, or checks that it may go on.
 
@@ -176,7 +189,7 @@ def open_run(
         if changed:
             history = with_change(history, steps[-1], changed)
         if history:
-            content |= {"history": history}
+            content["history"] = history
     try:
         if before and steps:
             if not (workdir / PROVENANCE).is_file():  # begun by an earlier version
@@ -222,7 +235,7 @@ def _without_place(init: str) -> str:
     return init if kind == "layers" else f"{kind}#{rest.partition('#')[2]}"
 
 
-def _flat(content: dict, leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
+def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
     """Returns {dotted field: value} of what counts in a comparison.
 
     Args:

@@ -2,7 +2,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from ctcd_jax.card import Measured, read_facts, write_card, write_facts
+from ctcd_jax.artifacts.facts import read_facts, write_facts
+from ctcd_jax.card import Measured, write_card
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
 from tests.card.facts import corpus, edge, facts, member

@@ -6,8 +6,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ctcd_jax.artifacts.exports import weights_digest
+from ctcd_jax.artifacts.facts import write_facts
 from ctcd_jax.artifacts.results import FORMAT
-from ctcd_jax.card import write_card, write_facts
+from ctcd_jax.card import write_card
 from ctcd_jax.errors import UserError
 from ctcd_jax.report.card import card
 from tests.card.facts import facts

@@ -5,7 +5,17 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ctcd_jax.artifacts.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
+from ctcd_jax.artifacts.results import (
+    CELLS,
+    COMPARISON,
+    LOG,
+    RESULTS,
+    Result,
+    failed_cells,
+    in_order,
+    locked,
+    read_results,
+)
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.comparison import (
     Difference,
@@ -51,12 +61,12 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
         write_whole(out / "table.md", markdown(rows, compared, failed))
         write_whole(out / "table.csv", csv_text(rows))
         if compared:
-            write_whole(out / "comparison.csv", differences_csv(compared))
+            write_whole(out / COMPARISON, differences_csv(compared))
         else:
-            (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
+            (out / COMPARISON).unlink(missing_ok=True)  # of results that are no longer there
 
 
-def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
+def markdown(rows: Sequence[Result], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
     """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
 
     Args:
@@ -96,7 +106,7 @@ def as_table(summary: Summary) -> list[list[str]]:
     return table
 
 
-def csv_text(rows: Sequence[dict]) -> str:
+def csv_text(rows: Sequence[Result]) -> str:
     """Returns the table in per cent with a column for each mean, sample standard deviation and number of seeds.
 
     `source` is measured, majority class, or paper (single figures: no deviation, no number of seeds).
@@ -124,7 +134,7 @@ def csv_text(rows: Sequence[dict]) -> str:
     return file.getvalue()
 
 
-def reading_notes(rows: Sequence[dict]) -> str:
+def reading_notes(rows: Sequence[Result]) -> str:
     """Says in one paragraph what the figures of the table are."""
     chosen, summary = selected(rows), summarise(rows)
     seeds = f"{summary.seeds} seed{'s' * (summary.seeds != 1)}"
@@ -148,7 +158,7 @@ def reading_notes(rows: Sequence[dict]) -> str:
     return " ".join(notes)
 
 
-def _intermediate_notes(chosen: Sequence[dict]) -> Iterator[str]:
+def _intermediate_notes(chosen: Sequence[Result]) -> Iterator[str]:
     began: dict[str, dict[str, dict[str, None]]] = {}
     for row in chosen:
         if row.get("intermediate"):

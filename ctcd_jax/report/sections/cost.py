@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
+from ctcd_jax.artifacts.runs import TimingLine
 from ctcd_jax.page.tables import Column, data_table, fixed, hours, millions, percent
 
 UNKNOWN = "not recorded"
@@ -93,7 +94,7 @@ def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> str:
     return data_table("cost-total", columns, rows, "Total") if rows else ""
 
 
-def seconds_by_device(timing: Iterable[dict]) -> dict[tuple[str, int | None], float]:
+def seconds_by_device(timing: Iterable[TimingLine]) -> dict[tuple[str, int | None], float]:
     """Returns {(device, how many): training seconds} of a run's timing.jsonl, over all its sessions.
 
     `seconds` counts on over interruptions; were it to begin again, the new count is added.
@@ -108,7 +109,7 @@ def seconds_by_device(timing: Iterable[dict]) -> dict[tuple[str, int | None], fl
     return spent
 
 
-def _median(timing: Iterable[dict], field: str) -> float | None:
+def _median(timing: Iterable[TimingLine], field: str) -> float | None:
     values = [value for line in timing if (value := line.get(field)) is not None]
     return statistics.median(values) if values else None
 

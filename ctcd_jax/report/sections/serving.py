@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, Results
-from ctcd_jax.artifacts.latency import SETTING, fine_tuned_as, plain_settings, setting_of
+from ctcd_jax.artifacts.latency import SETTING, Latency, Measurement, fine_tuned_as, plain_settings, setting_of
 from ctcd_jax.evaluation.tables.summary import average_titles, column_title, summarise
 from ctcd_jax.page.plots import Point, scatter
 from ctcd_jax.page.tables import Column, data_table, download, fixed, millions
@@ -20,7 +20,7 @@ def latency(artifacts: Artifacts) -> list[str]:
     return [*parts, page.grid(list(_quality_figures(artifacts)))] if parts else []
 
 
-def _models(name: str, content: dict) -> str:
+def _models(name: str, content: Latency) -> str:
     lengths = sorted({int(length) for model in content["models"] for length in model["flops_per_token"]})
     differences = content.get("onnx_differences", {})
     columns = [
@@ -43,7 +43,7 @@ def _models(name: str, content: dict) -> str:
     return data_table(f"{name}-models", columns, rows, "Models")
 
 
-def _measurements(name: str, content: dict) -> Iterator[str]:
+def _measurements(name: str, content: Latency) -> Iterator[str]:
     """A table of the plain setting of every place and, where there are more settings, one of all for each place."""
     measured = content["measurements"]
     plain = plain_settings(content)
@@ -51,7 +51,7 @@ def _measurements(name: str, content: dict) -> Iterator[str]:
     yield _figures(f"{name}-latency", "Latency", first, SETTING)
     if len(first) == len(measured):
         return
-    places: dict[tuple, list[dict]] = {}
+    places: dict[tuple, list[Measurement]] = {}
     for line in measured:
         places.setdefault((line["device"], line["threads"]), []).append(line)
     for place, lines in places.items():
@@ -62,7 +62,7 @@ def _measurements(name: str, content: dict) -> Iterator[str]:
         yield page.folded(f"{title}: all {len(settings)} settings", table)
 
 
-def _figures(file: str, title: str, lines: list[dict], settings: Sequence[str]) -> str:
+def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence[str]) -> str:
     """A table of measurements; what all of them share stands in its caption."""
     varied = [field for field in settings if len({line[field] for line in lines}) > 1]
     headings = {field: _HEADINGS[field] for field in varied}
@@ -97,7 +97,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _note(content: dict) -> str:
+def _note(content: Latency) -> str:
     cpu = f" CPU: {content['cpu']}." if content.get("cpu") else ""
     onnx = " ONNX: largest difference of the outputs from PyTorch's." if content.get("onnx_differences") else ""
     return (
@@ -107,7 +107,7 @@ def _note(content: dict) -> str:
     )
 
 
-def _left_out(name: str, content: dict) -> str:
+def _left_out(name: str, content: Latency) -> str:
     rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
     columns = [
         Column("model", "model"),
@@ -127,7 +127,7 @@ def _quality_figures(artifacts: Artifacts) -> Iterator[str]:
                     yield figure
 
 
-def _quality_figure(scores: str, results: Results, times: str, content: dict, device: str) -> str:
+def _quality_figure(scores: str, results: Results, times: str, content: Latency, device: str) -> str:
     """Quality against p50 in the device's first plain setting; empty if no model is in both files."""
     setting = next(setting for setting in plain_settings(content) if setting[0] == device)
     summary = summarise(results.rows)
