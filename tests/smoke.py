@@ -15,20 +15,24 @@ from tests.small import config
 
 @dataclass(frozen=True)
 class Smoke:
-    """A folder with `run`, `student` (an export), `glue` and `latency.json`, and what is in them."""
+    """A folder with `runs/ctcd`, `student` (an export), `glue` and `latency.json`, and what is in them."""
 
     root: Path
 
     def read(self, name: str) -> dict[str, Any]:
-        """The content of a JSON file, e.g. "run/config.json"."""
+        """The content of a JSON file, e.g. "runs/ctcd/config.json"."""
         return json.loads((self.root / name).read_text())
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a JSON Lines file, e.g. "run/metrics.jsonl"."""
+        """The lines of a JSON Lines file, e.g. "runs/ctcd/metrics.jsonl"."""
         return [json.loads(line) for line in (self.root / name).read_text().splitlines()]
 
 
-def varied(real: dict, changes: dict) -> dict:
+# {file: its content, or its lines}, of the one real run; filled by the fixture `smoke`.
+REAL: dict[str, Any] = {}
+
+
+def varied(real: dict, **changes) -> dict:
     """A copy of what was really written, with changes; a key that is not there is a mistake of the test."""
     assert changes.keys() <= real.keys(), changes.keys() - real.keys()
     return copy.deepcopy(real) | changes
@@ -45,7 +49,12 @@ def smoke(corpus, tmp_path_factory) -> Smoke:
             partial = root.with_suffix(".partial")
             _make(corpus, partial)
             partial.rename(root)
-    return Smoke(root)
+    made = Smoke(root)
+    REAL.update({name: made.read(name) for name in ("runs/ctcd/config.json", "student/ctcd.json", "latency.json")})
+    REAL.update(
+        {name: made.lines(name) for name in ("runs/ctcd/metrics.jsonl", "runs/ctcd/timing.jsonl", "glue/results.jsonl")}
+    )
+    return made
 
 
 def _make(corpus: Path, root: Path) -> None:
@@ -60,9 +69,9 @@ def _make(corpus: Path, root: Path) -> None:
     settings.members.student.init = "layers:teacher#1"
     for size in ("layers", "hidden", "heads", "intermediate", "max_positions"):
         settings.members.student[size] = None
-    train(settings, root / "run", log=_silent)
-    export(root / "run", "student", root / "student", log=_silent)
-    export(root / "run", "teacher", root / "teacher", log=_silent)
+    train(settings, root / "runs" / "ctcd", log=_silent)
+    export(root / "runs" / "ctcd", "student", root / "student", log=_silent)
+    export(root / "runs" / "ctcd", "teacher", root / "teacher", log=_silent)
     models = [root / "student", root / "teacher"]
     _write_task(root / "data" / "MRPC")
     options = Options(epochs=1, batch_size=8, max_length=16, jobs=0)

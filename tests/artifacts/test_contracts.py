@@ -15,10 +15,10 @@ from ctcd_jax.artifacts.results import ComparisonLine, Result
 from ctcd_jax.artifacts.runs import MetricLine, Provenance, RunConfig, TimingLine
 
 FILES = {
-    "run/config.json": RunConfig,
-    "run/metrics.jsonl": MetricLine,
-    "run/timing.jsonl": TimingLine,
-    "run/provenance.json": Provenance,
+    "runs/ctcd/config.json": RunConfig,
+    "runs/ctcd/metrics.jsonl": MetricLine,
+    "runs/ctcd/timing.jsonl": TimingLine,
+    "runs/ctcd/provenance.json": Provenance,
     "student/ctcd.json": Facts,
     "glue/results.jsonl": Result,
     "glue/comparison.csv": ComparisonLine,
@@ -104,7 +104,7 @@ def test_an_optional_key_is_written_by_some_run(written):
 
 def test_a_departure_would_be_noticed(smoke):
     """A run of a version that writes more, less and something else."""
-    content = smoke.read("run/config.json")
+    content = smoke.read("runs/ctcd/config.json")
     del content["seed"]
     content["colour"] = "red"
     content["members"]["teacher"]["hard_weight"] = "1"
