@@ -1,7 +1,7 @@
 """Kinds of arguments of the command line, each a `type` of argparse, and a parser whose every error is one line."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,10 +11,23 @@ from ctcd_jax.ranges import COUNT, Range
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes no abbreviations (`--seed 2` must not run two `--seeds`), and says in one line what is wrong."""
+    """Takes no abbreviations (`--seed 2` must not run two `--seeds`), and says in one line what is wrong.
 
-    def __init__(self, **options):
+    Args:
+      stage_defaults: gives {option: what holds where it is not given}, which {default} in its help stands for. It is
+        called for the help alone, so that it may import the stage that knows.
+    """
+
+    def __init__(self, stage_defaults: Callable[[], Mapping[str, object]] = dict, **options):
         super().__init__(allow_abbrev=False, **options)
+        self._stage_defaults = stage_defaults
+
+    def format_help(self) -> str:
+        defaults = self._stage_defaults()
+        for action in self._actions:
+            if "{default}" in (action.help or ""):
+                action.help = action.help.format(default=_shown(defaults[action.dest]))
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
@@ -23,6 +36,12 @@ class Parser(argparse.ArgumentParser):
         """Ends with the error that no option is called so, and the one that nearly is."""
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         self.error(f"unknown argument {argument}{did_you_mean(argument.partition('=')[0], known)}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def number(allowed: Range) -> Callable[[str], float]:

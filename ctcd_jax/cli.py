@@ -177,8 +177,7 @@ def _latency(options, _) -> int:
 
     grid = ("batch_sizes", "lengths", "threads", "devices", "runtimes", "dtype", "rounds")
     given = {name: getattr(options, name) for name in grid if hasattr(options, name)}
-    places = {"out": options.out, "results": options.results, "keep_onnx": options.keep_onnx}
-    latency(options.model, **places, **given, log=say, warn=warn)
+    latency(options.model, out=options.out, keep_onnx=options.keep_onnx, **given, log=say, warn=warn)
     return 0
 
 

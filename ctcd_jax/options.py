@@ -1,6 +1,12 @@
-"""What every verb of the command line takes, and says of itself."""
+"""What every verb of the command line takes, and says of itself.
+
+Where a stage has the default, the option has none, and its help says {default}: see `Parser`.
+"""
 
 import argparse
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 from ctcd_jax import __version__
 from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
@@ -28,7 +34,11 @@ def make_parser() -> Parser:
         "--html", type=located, metavar="FILE", help="also write it as a page that opens without a network"
     )
     verb.add_argument(
-        "--rows", type=number(Range(0, whole=True)), default=3, metavar="N", help="validation rows to show (default 3)"
+        "--rows",
+        type=number(Range(0, whole=True)),
+        default=3,
+        metavar="N",
+        help="validation rows to show (default %(default)s)",
     )
 
     verb = _verb(
@@ -65,7 +75,8 @@ def make_parser() -> Parser:
         "latency",
         "exported models -> parameters, FLOPs, milliseconds",
         "The first model is the reference of the speed-ups. Every combination of the lists is measured; the first of "
-        "them (eager, where that is measured) is the one that plots and reports show.",
+        "them (eager, where that is measured) is the one that reports show.",
+        _latency_defaults,
     )
     _models(verb)
     verb.add_argument(
@@ -73,12 +84,6 @@ def make_parser() -> Parser:
         type=file_path,
         metavar="FILE",
         help="also write the figures as JSON; `card` and `report` search for latency.json",
-    )
-    verb.add_argument(
-        "--results",
-        type=file_path,
-        metavar="DIR",
-        help="of `ctcd glue`: also draw quality against latency",
     )
     verb.add_argument(
         "--keep-onnx",
@@ -89,9 +94,15 @@ def make_parser() -> Parser:
     grid = verb.add_argument_group(
         "what to measure", "Lists, such as 1,8,32; every combination.", argument_default=argparse.SUPPRESS
     )
-    grid.add_argument("--batch-size", dest="batch_sizes", type=count_list, metavar="N,N", help="rows (default 32,1)")
     grid.add_argument(
-        "--length", dest="lengths", type=count_list, metavar="N,N", help="tokens a sequence (default: 128 at most)"
+        "--batch-size", dest="batch_sizes", type=count_list, metavar="N,N", help="rows (default {default})"
+    )
+    grid.add_argument(
+        "--length",
+        dest="lengths",
+        type=count_list,
+        metavar="N,N",
+        help="tokens a sequence (default: {default} at most)",
     )
     grid.add_argument("--threads", type=count_list, metavar="N,N", help="on the CPU (default: one a core)")
     grid.add_argument(
@@ -102,10 +113,12 @@ def make_parser() -> Parser:
         dest="runtimes",
         type=name_list,
         metavar="A,B",
-        help="eager (default), compile, onnx (CPU only)",
+        help="eager, compile, onnx (CPU only); default {default}",
     )
-    grid.add_argument("--dtype", metavar="T", help="float32 (the default), bfloat16 or float16")
-    grid.add_argument("--rounds", type=number(COUNT), metavar="N", help="timed batches of each model (default 30)")
+    grid.add_argument("--dtype", metavar="T", help="float32, bfloat16 or float16 (default {default})")
+    grid.add_argument(
+        "--rounds", type=number(COUNT), metavar="N", help="timed batches of each model (default {default})"
+    )
 
     verb = _verb(
         verbs,
@@ -138,8 +151,8 @@ def make_parser() -> Parser:
         "how fast it is here, and against what",
         "Whole steps in separate, interleaved processes; medians; ratios pair by pair.",
     )
-    verb.add_argument("--suite", default="cpu", choices=("cpu", "gpu", "memory", "data"), help="default cpu")
-    verb.add_argument("--full", action="store_true", help="measure everything that has a target; many minutes")
+    verb.add_argument("--suite", default="cpu", choices=("cpu", "gpu", "memory", "data"), help="default %(default)s")
+    verb.add_argument("--full", action="store_true", help="more shapes, dtypes and opponents; many minutes")
     verb.add_argument("--out", type=located, metavar="DIR", help="also write bench.json and bench.png")
     return parser
 
@@ -151,6 +164,7 @@ def _glue_arguments(verbs):
         "exported models -> fine-tuned scores; resumes by itself",
         "Tasks: mnli, qqp, qnli, sst2, cola, stsb, mrpc, rte (the default, as far as --data has them), wnli, or any "
         "folder of --data with train.tsv and dev.tsv; or one task of your own with --task, --columns and --metric.",
+        _matrix_defaults,
     )
     _models(verb)
     verb.add_argument(
@@ -162,7 +176,7 @@ def _glue_arguments(verbs):
         type=number(Range(1, 10_000, whole=True)),
         default=3,
         metavar="N",
-        help="runs of each task (default 3)",
+        help="runs of each task (default %(default)s)",
     )
     verb.add_argument(
         "--out", required=True, type=located, metavar="DIR", help="results.jsonl, table.md, table.csv, cells/"
@@ -175,11 +189,11 @@ def _glue_arguments(verbs):
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
     )
-    tuning.add_argument("--epochs", type=number(COUNT), metavar="N", help="default 3")
-    tuning.add_argument("--learning-rate", type=number(Range(0, above=True)), metavar="R", help="default 1e-4")
-    tuning.add_argument("--batch-size", type=number(COUNT), metavar="N", help="default 32")
+    tuning.add_argument("--epochs", type=number(COUNT), metavar="N", help="default {default}")
+    tuning.add_argument("--learning-rate", type=number(Range(0, above=True)), metavar="R", help="default {default}")
+    tuning.add_argument("--batch-size", type=number(COUNT), metavar="N", help="default {default}")
     tuning.add_argument(
-        "--max-length", type=number(Range(8, whole=True)), metavar="N", help="tokens an example (default 128)"
+        "--max-length", type=number(Range(8, whole=True)), metavar="N", help="tokens an example (default {default})"
     )
     tuning.add_argument(
         "--grid", action="append", metavar="F=V,V", help="learning_rate=1e-4,3e-4: the best on dev is reported as such"
@@ -211,6 +225,7 @@ def _prepare_arguments(verbs):
         "tfds:NAME_OR_DIRECTORY (all with field=, the last two with split=, hf with name=) or docstrings (the English "
         "prose of this Python environment). share=0.5 keeps each sentence of a source with this "
         "probability; lines=sentences says that a line is a sentence.",
+        _recipe_defaults,
     )
     verb.add_argument("--source", action="append", metavar="SPEC", help="may be given several times")
     verb.add_argument(
@@ -218,21 +233,26 @@ def _prepare_arguments(verbs):
     )
     verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the corpus to make")
     recipe = verb.add_argument_group("the recipe", argument_default=argparse.SUPPRESS)
-    recipe.add_argument("--length", type=int, metavar="N", help="tokens a row (default 128)")
+    recipe.add_argument("--length", type=int, metavar="N", help="tokens a row (default {default})")
     recipe.add_argument(
         "--packing",
         metavar="MODE",
-        help="sentence (one a row), packed (several, which do not see each other; the default) or full (running text)",
+        help="sentence (one a row), packed (several, which do not see each other) or full (running text); default "
+        "{default}",
     )
-    recipe.add_argument("--every", type=int, metavar="K", help="keep 1 sentence in K (default 1; the paper: 4)")
-    recipe.add_argument("--seed", type=int, metavar="S", help="of the sampling (default 0)")
+    recipe.add_argument("--every", type=int, metavar="K", help="keep 1 sentence in K (default {default}; the paper: 4)")
+    recipe.add_argument("--seed", type=int, metavar="S", help="of the sampling (default {default})")
     recipe.add_argument("--tokenizer", metavar="T", help="a vocab.txt, a tokenizer directory or a hub id")
-    recipe.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default 30522)")
+    recipe.add_argument("--vocab-size", type=int, metavar="V", help="train a WordPiece of V tokens (default {default})")
     recipe.add_argument("--cased", action="store_true", help="train it on text as it is, not in lower case")
     recipe.add_argument("--keep-accents", action="store_true", help="train it in lower case, but with accents")
-    recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default 0.01)")
-    recipe.add_argument("--validation-by", metavar="UNIT", help="hold out documents (the default) or single sentences")
-    recipe.add_argument("--language", metavar="L", help="whose rules split paragraphs into sentences (default en)")
+    recipe.add_argument("--validation", type=float, metavar="F", help="share of documents held out (default {default})")
+    recipe.add_argument(
+        "--validation-by", metavar="UNIT", help="hold out documents or single sentences (default {default})"
+    )
+    recipe.add_argument(
+        "--language", metavar="L", help="whose rules split paragraphs into sentences (default {default})"
+    )
     recipe.add_argument("--min-characters", type=int, metavar="N", help="drop shorter sentences")
     recipe.add_argument("--max-characters", type=int, metavar="N", help="drop longer sentences")
     recipe.add_argument("--max-unknown", type=float, metavar="F", help="drop sentences with more [UNK] than this share")
@@ -250,9 +270,29 @@ def _prepare_arguments(verbs):
     work.add_argument("--strict", action="store_true", help="stop at invalid UTF-8 instead of replacing it")
 
 
-def _verb(verbs, name, summary, more=""):
+def _recipe_defaults() -> dict[str, object]:
+    from ctcd_jax.data.recipe import VOCAB_SIZE, Recipe
+
+    return {field.name: field.default for field in fields(Recipe)} | {"vocab_size": VOCAB_SIZE}
+
+
+def _matrix_defaults() -> dict[str, object]:
+    from ctcd_jax.evaluation.finetune import Options
+
+    return {field.name: field.default for field in fields(Options)}
+
+
+def _latency_defaults() -> dict[str, object]:
+    from ctcd_jax.latency import latency
+    from ctcd_jax.latency.encoders import DEFAULT_LENGTH
+
+    parameters = inspect.signature(latency).parameters
+    return {name: parameter.default for name, parameter in parameters.items()} | {"lengths": DEFAULT_LENGTH}
+
+
+def _verb(verbs, name: str, summary: str, more: str = "", stage_defaults: Callable[[], Mapping[str, object]] = dict):
     description = f"{summary[0].upper()}{summary[1:]}. {more}"
-    verb = verbs.add_parser(name, help=summary, description=description)
+    verb = verbs.add_parser(name, help=summary, description=description, stage_defaults=stage_defaults)
     verb.set_defaults(parser=verb)
     return verb
 

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from ctcd_jax.cli import main
+from ctcd_jax.data import recipe
 from ctcd_jax.options import make_parser
 from ctcd_jax.training.checkpoint import Checkpoints, load_member
 from tests.small import ctcd, write_text
@@ -33,6 +35,23 @@ def test_every_verb_explains_itself(verb, capsys):
     said = capsys.readouterr().out
     assert f"usage: ctcd {verb}" in said
     assert len(said.splitlines()) > 6
+
+
+def test_help_takes_a_default_from_its_stage(capsys, monkeypatch):
+    monkeypatch.setattr(recipe.Recipe.__dataclass_fields__["length"], "default", 77)
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tokens a row (default 77)" in said
+    assert f"train a WordPiece of V tokens (default {recipe.VOCAB_SIZE})" in said
+
+
+def test_no_help_retypes_a_default():
+    (verbs,) = [action for action in make_parser()._actions if isinstance(action.choices, dict)]
+    texts = [action.help for parser in verbs.choices.values() for action in parser._actions if action.help]
+    typed = [re.sub(r"\{default\}|%\(default\)s", "", text) for text in texts]
+    assert sum(map(str.__ne__, texts, typed)) > 15
+    assert [text for text in typed if re.search(r"default:? [\d.]|\((the )?default\)|the default\)", text)] == []
 
 
 def test_help_lists_every_verb(capsys):
@@ -382,7 +401,7 @@ PATHS = {
     "train": "--config=~/c.py:tiny --workdir=~/run",
     "export": "--workdir=~/run --member m --out=~/out",
     "glue": "--model=~/m --data=tfds:~/data --out=~/out",
-    "latency": "--model=~/m --out=~/l.json --results=~/glue --keep-onnx=~/onnx",
+    "latency": "--model=~/m --out=~/l.json --keep-onnx=~/onnx",
     "card": "--model=~/m --from=~/glue",
     "report": "~/run --out=~/report.html",
     "bench": "--out=~/bench",

@@ -12,6 +12,9 @@ import pytest
 from ctcd_jax.config import resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.data import Corpus
+from ctcd_jax.distill import Cohort, Edge, Member, Outputs
+from ctcd_jax.distill.features import feature_denominators, feature_losses
+from ctcd_jax.distill.signals import SIGNALS, Rows
 from ctcd_jax.options import make_parser
 
 ROOT = Path(__file__).parents[1]
@@ -53,11 +56,24 @@ def test_a_command_is_understood(name, words, monkeypatch):
 
 
 def test_the_config_of_contributing_is_one(tmp_path, corpus):
-    (block,) = blocks(ROOT / "CONTRIBUTING.md", "python")
+    block, _ = blocks(ROOT / "CONTRIBUTING.md", "python")
     (tmp_path / "assistant.py").write_text(block)
     config = load_config(f"{tmp_path / 'assistant.py'}:smoke", [f"--config.data.corpus={corpus}"])
     experiment = resolve(config, Corpus.open(corpus))
     assert [edge.name for edge in experiment.cohort.edges] == ["teacher->assistant", "assistant->student"]
+
+
+def test_the_signal_of_contributing_is_one(monkeypatch):
+    _, block = blocks(ROOT / "CONTRIBUTING.md", "python")
+    monkeypatch.setitem(SIGNALS, "cosine", None)  # and what the block enters is taken out again
+    exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "cosine"})
+    cohort = Cohort({"teacher": Member(), "student": Member()}, (Edge("teacher", "student", signal="cosine"),))
+    rows = Rows(jnp.array([[1, 1, 0]], bool), jnp.array([[1, 1, 0]]))
+    states = {"teacher": jnp.array([[[1.0, 0], [0, 2], [0, 0]]]), "student": jnp.array([[[2.0, 0], [3, 0], [0, 0]]])}
+    outputs = {name: Outputs(None, None, {"hidden_1": hidden}) for name, hidden in states.items()}
+    losses, terms = feature_losses(cohort, outputs, rows, feature_denominators(cohort, rows), {})
+    assert losses["student"] == pytest.approx((0 + 1) / 2)  # equal directions, and orthogonal ones
+    assert terms.soft["teacher->student#cosine"].weight == 2
 
 
 def test_the_loss_of_the_readme_is_one():
@@ -66,4 +82,5 @@ def test_the_loss_of_the_readme_is_one():
     given = {"teacher_logits": teacher, "student_logits": student, "labels": jnp.arange(6), "weights": jnp.ones(6)}
     exec(compile(block, "README.md", "exec"), given)
     assert given["loss"] > 0
-    assert "soft/student->teacher" in given["metrics"]
+    assert set(given["terms"].soft) == {"teacher->student", "student->teacher"}
+    assert 0 <= given["agreement"] <= 1

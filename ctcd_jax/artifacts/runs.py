@@ -63,7 +63,7 @@ class EdgeConfig(TypedDict):
     tau_squared: bool  # whether the loss is multiplied by temperature^2
     divergence: str  # of `distill.cohort.DIVERGENCES`
     positions: str  # of `distill.cohort.POSITIONS`
-    signal: str  # of `distill.cohort.SIGNALS`
+    signal: str  # "logits", or of `distill.signals.SIGNALS`
 
 
 class DataFields(TypedDict):
@@ -119,8 +119,8 @@ class MemberFigures(TypedDict, total=False):
 class EdgeFigures(TypedDict):
     """Of an edge in a line of metrics.jsonl; None where nothing was predicted."""
 
-    soft: float | None  # what is minimised, in nats
-    soft_t1: float | None  # the divergence at temperature 1, in nats
+    soft: float | None  # its loss, without its weight; in nats for logits
+    soft_t1: NotRequired[float | None]  # of edges of logits: the divergence at temperature 1, in nats
 
 
 class MetricLine(TypedDict):
@@ -131,7 +131,7 @@ class MetricLine(TypedDict):
     tokens: int  # real ones trained on so far
     loss: float | None  # what the cohort minimises; None where a part of it is
     members: dict[str, MemberFigures]
-    edges: dict[str, EdgeFigures]  # by "SOURCE->TARGET"
+    edges: dict[str, EdgeFigures]  # by "SOURCE->TARGET", and "#SIGNAL" after it where that is not logits
     agreement: dict[str, float | None]  # by "A~B": share of predicted tokens with equal argmax
 
 

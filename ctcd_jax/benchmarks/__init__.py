@@ -16,7 +16,7 @@ from ctcd_jax.runtime.cores import available_cores
 
 __all__ = ["bench"]
 
-FORMAT = 3
+FORMAT = 4
 SUITES = {"cpu": cpu, "gpu": gpu, "memory": memory, "data": data}
 BUSY = 0.25  # load a core above which the user is warned
 PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "numpy")
@@ -28,15 +28,15 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
     Args:
       suite: "cpu" or "gpu" (whole training steps there), "memory" (temporaries of a step) or "data" (loader and
         `prepare`).
-      full: whether to measure everything that has a target, and longer.
+      full: whether to measure more shapes, dtypes and opponents, for longer.
       out: directory of `bench.json`, which holds what is returned, and of the plot `bench.png`; None writes nothing.
       log: is given the tables, and lines of progress.
 
     Returns:
       format, suite, command, python, versions, processor, cores (that this process may use), load (average of the
       minute before), environment (variables of the shell that libraries read), device, shapes, variants {name:
-      {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max", "target",
-      "stretch", "met", "same_objective", ...}}; see the suites.
+      {"seconds": [...], ...}}, one entry a round, and ratios {name: {"rounds": [...], "median", "min", "max", ...}};
+      see the suites.
 
     Raises:
       UserError: no such suite, a library or the device is missing, nothing could be measured, or `out` cannot be

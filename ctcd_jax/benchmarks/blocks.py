@@ -1,4 +1,4 @@
-"""A block: variants that are timed together, and ratios of their times, some with a target.
+"""A block: variants that are timed together, and ratios of their times.
 
 Blocks run one after another, so that few processes live at once, and one that fails costs no other its figures.
 """
@@ -26,15 +26,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What a ratio should reach, and at best (None: no more); for one compute dtype, or for any."""
-
-    target: float
-    stretch: float | None = None
-    dtype: str = "any"
-
-
-@dataclass(frozen=True)
 class Ratio:
     """A quotient of times, taken round by round.
 
@@ -44,8 +35,6 @@ class Ratio:
       kind: "time": above / below. "fastest": the same, of the one of `above` with the least median; those that were
         left out or screened out do not count. "rate": of useful operations (by formula) a second, above / below.
         "sheet": the same, below being the data sheet's peak. "host": the host's part of a step of `above`.
-      goals: the one for the block's dtype counts.
-      more_is_better: whether a goal is a lower bound.
       paper: the paper's own figure.
     """
 
@@ -53,8 +42,6 @@ class Ratio:
     above: tuple[str, ...]
     below: tuple[str, ...]
     kind: str = "time"
-    goals: tuple[Goal, ...] = ()
-    more_is_better: bool = True
     paper: float | None = None
 
 
@@ -169,7 +156,7 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
 
 
 def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
-    """Returns a ratio's rounds, spread, limit by formula, goal, and whether that is met (None: it does not apply)."""
+    """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on."""
     timed = {name: each for name, each in measured.items() if each.seconds}
     fastest = None
     if asked.kind == "fastest" and (able := [name for name in asked.above if name in timed]):
@@ -178,20 +165,13 @@ def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> di
     names = (*asked.above, *asked.below)
     rounds = _rounds(asked, timed) if set(names) <= set(timed) else []
     made = {"rounds": rounds, **spread(rounds)} if rounds else dict(NOT_MEASURED)
-    dtype = next((m.facts["dtype"] for m in measured.values()), None)
-    goal = next((g for g in asked.goals if g.dtype in ("any", dtype)), next(iter(asked.goals), None))
-    applies = rounds and goal and goal.dtype in ("any", dtype)
-    whole = asked.kind in ("time", "fastest") and all(block.variants[name].who != "update" for name in names)
+    workers = [block.variants[name].who for name in names]
+    whole = asked.kind in ("time", "fastest") and "update" not in workers
     return made | {
         "fastest": fastest and block.variants[fastest].label,
         "flops": _by_formula(asked, measured) if rounds else None,
         "paper": asked.paper,
-        "target": goal and goal.target,
-        "stretch": goal and goal.stretch,
-        "goal_dtype": goal and goal.dtype,
-        "more_is_better": asked.more_is_better,
-        "met": _reached(asked, made["median"], goal.target) if applies else None,
-        "stretch_met": _reached(asked, made["median"], goal.stretch) if applies else None,
+        "peer": any(who.startswith("torch") for who in workers),
         "same_objective": len({_objective(name, block, timed) for name in names}) == 1 if whole else None,
     }
 
@@ -240,12 +220,6 @@ def _by_formula(asked: Ratio, measured) -> float | None:
     if asked.kind not in ("time", "fastest") or None in flops.values():
         return None
     return sum(flops[name] for name in asked.above) / sum(flops[name] for name in asked.below)
-
-
-def _reached(asked: Ratio, value: float, bound: float | None) -> bool:
-    if bound is None:
-        return False
-    return value >= bound if asked.more_is_better else value <= bound
 
 
 def _rate(matmul: Measured) -> float:

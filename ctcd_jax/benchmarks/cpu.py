@@ -8,7 +8,7 @@ teacher alone, then a student distilled from it)? What does a step cost, against
 from collections.abc import Callable
 
 from ctcd_jax.artifacts.exports import require_torch
-from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant, command, run
+from ctcd_jax.benchmarks.blocks import Block, Ratio, Variant, command, run
 from ctcd_jax.benchmarks.environment import waiting
 from ctcd_jax.benchmarks.steps import (
     HOST,
@@ -37,8 +37,8 @@ PAPER = Case(preset="paper", rows=8, backend="cpu")
 FLOAT32 = Case(dtype="float32", backend="cpu")
 ATTENDED = Case(positions="attended", backend="cpu")
 
-IN_FLOAT32 = Goal(0.9, 1.0, "float32")
-STRONGEST = Goal(1.0, 1.2, "bfloat16")
+# The peer as its users would write it, with masked positions gathered.
+EAGER = Ratio("PyTorch eager, gathered / ours", ("torch-eager",), ("ctcd",))
 
 
 def suite(log: Callable[[str], None], full: bool) -> dict:
@@ -62,51 +62,44 @@ def small() -> Block:
     """The block of every run."""
     variants = cohorts(SMALL, "ctcd", "teacher", "student", "oneway")
     variants |= peers(SMALL, "torch-eager", *QUICK_RIVALS) | limit(SMALL)
-    against = eager(Goal(1.25, 1.5, "bfloat16"), IN_FLOAT32), strongest(QUICK_RIVALS, STRONGEST)
-    return Block("small", "small", variants, (*TOGETHER, *against, HOST), QUICK_RIVALS)
+    ratios = (*TOGETHER, EAGER, strongest(QUICK_RIVALS), HOST)
+    return Block("small", "small", variants, ratios, QUICK_RIVALS)
 
 
 def everything() -> tuple[Block, ...]:
     """The blocks of `--full` besides; "auto" is bfloat16 where the CPU has matrix units for it."""
-    shapes = (("small", SMALL, (1.25, 1.5)), ("paper", PAPER, (1.15, 1.35)))
-    against = [against_torch(key, case, Goal(*goal, "bfloat16")) for key, case, goal in shapes]
-    profiles = (*profile("small", SMALL), *profile("paper", PAPER, goals=(Goal(0.06),)))
+    shapes = {"small": SMALL, "paper": PAPER}
     in_float32 = cohorts(FLOAT32, "ctcd") | peers(FLOAT32, "torch-eager") | limit(FLOAT32)
     attended = cohorts(ATTENDED, "ctcd") | peers(ATTENDED, "torch-eager-full") | limit(ATTENDED)
-    naive = Ratio("PyTorch eager / ours", ("torch-eager-full",), ("ctcd",), goals=(Goal(1.25, 1.6, "bfloat16"),))
+    naive = Ratio("PyTorch eager / ours", ("torch-eager-full",), ("ctcd",))
     return (
-        *against,
-        Block("small-float32", "small in float32", in_float32, (eager(IN_FLOAT32),)),
+        *(against_torch(key, case) for key, case in shapes.items()),
+        Block("small-float32", "small in float32", in_float32, (EAGER,)),
         Block("small-attended", "small, soft losses at all positions", attended, (naive,)),
-        *profiles,
+        *(block for key, case in shapes.items() for block in profile(key, case)),
     )
 
 
-def against_torch(key: str, case: Case, goal: Goal) -> Block:
+def against_torch(key: str, case: Case) -> Block:
     """Every peer against ours."""
     variants = cohorts(case, "ctcd") | peers(case, "torch-eager-full", "torch-eager", *RIVALS) | limit(case)
     ratios = (
         Ratio("PyTorch eager, all logits / ours", ("torch-eager-full",), ("ctcd",)),
-        eager(goal, IN_FLOAT32),
-        strongest(RIVALS, STRONGEST),
+        EAGER,
+        strongest(RIVALS),
         HOST,
     )
     return Block(f"{key}-torch", f"{key}, against PyTorch", variants, ratios, RIVALS)
 
 
-def eager(*goals: Goal) -> Ratio:
-    """The peer as its users would write it, with masked positions gathered."""
-    return Ratio("PyTorch eager, gathered / ours", ("torch-eager",), ("ctcd",), goals=goals)
-
-
-def profile(key: str, case: Case, goals: tuple[Goal, ...] = ()) -> tuple[Block, Block]:
+def profile(key: str, case: Case) -> tuple[Block, Block]:
     """What parts of the CTCD step cost, by removing or changing them; two blocks, for the memory that they take."""
     dropless, dense = "no dropout", "loss by autodiff"
     removed = changed(case, dropless=(dropless, {"dropout": 0.0}), dense=(dense, {"loss": "dense"}))
     short = "as many tokens in rows a quarter as long"
     parts = changed(case, short=(short, {"rows": case.rows * 4, "length": case.length // 4}))
     parts |= {"update": Variant("the optimizers alone", "update", case)}
-    optimizer = Ratio("optimizers / CTCD", ("update",), ("ctcd",), goals=goals, more_is_better=False)
+    optimizer = Ratio("optimizers / CTCD", ("update",), ("ctcd",))
     always = cohorts(case, "ctcd") | limit(case)
     return (
         Block(

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ctcd_jax.benchmarks.interleaved import Measured, ratio, spread
 from ctcd_jax.benchmarks.plot import Bar, Panel
-from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
 from ctcd_jax.data.parts import PART_BYTES
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 from ctcd_jax.runtime.cores import available_cores
+from ctcd_jax.text_tables import aligned
 
 BATCH, LENGTH = 128, 128
 BATCHES = 200  # a round

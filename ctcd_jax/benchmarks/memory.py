@@ -11,14 +11,13 @@ from ctcd_jax.benchmarks.blocks import Variant, command, nothing
 from ctcd_jax.benchmarks.interleaved import interleave
 from ctcd_jax.benchmarks.plot import Bar, Panel
 from ctcd_jax.benchmarks.steps import changed
-from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.errors import UserError
+from ctcd_jax.text_tables import aligned
 
 CHUNK = 512  # tokens
 SMALL = Case(dtype="float32")
 PAPER = Case(preset="paper", rows=8, dtype="float32")
-TARGET, STRETCH = 0.45, 0.3
 
 
 def suite(log: Callable[[str], None], full: bool) -> dict:
@@ -70,15 +69,7 @@ def ratios(made: dict[str, dict]) -> dict[str, dict]:
     for name in ("chunked", "fused", "remat", "masked"):
         if {"naive", name} <= set(made):
             value = made[name]["temporary_bytes"] / made["naive"]["temporary_bytes"]
-            goal = name == "chunked"
-            found[f"{name} / naive"] = {
-                "median": value,
-                "target": TARGET if goal else None,
-                "stretch": STRETCH if goal else None,
-                "met": value <= TARGET if goal else None,
-                "stretch_met": value <= STRETCH if goal else None,
-                "same_objective": name != "masked",
-            }
+            found[f"{name} / naive"] = {"median": value, "same_objective": name != "masked"}
     return found
 
 
@@ -88,26 +79,20 @@ def text(result: dict) -> str:
     for name, variant in result["variants"].items():
         size = f"{variant['temporary_bytes'] / 1e6:,.0f}"
         steps.append((f"{name.split('/')[0]}: {variant['label']}", size, f"{variant['compile_seconds']:.1f}"))
-    table = [("ratio", "value", "objective", "target", "met")]
+    table = [("ratio", "value", "objective")]
     for name, made in result["ratios"].items():
-        objective = "same" if made["same_objective"] else "other"
-        goal = ("-", "-")
-        if made["target"] is not None:
-            goal = (f"<= {made['target']:g}", "better" if made["stretch_met"] else "yes" if made["met"] else "no")
-        table.append((name, f"{made['median']:.3f}", objective, *goal))
+        table.append((name, f"{made['median']:.3f}", "same" if made["same_objective"] else "other"))
     return "\n\n".join([aligned(steps), aligned(table)])
 
 
 def panels(result: dict) -> list[Panel]:
-    """Returns a panel a size: the naive step is the peer, and the chunked one has a target."""
+    """Returns a panel a size: the naive step is the peer."""
     made = []
     for preset in result["shapes"]:
         named = {n.split("/")[1]: v for n, v in result["variants"].items() if n.startswith(f"{preset}/")}
-        naive = named["naive"]["temporary_bytes"] / 1e6 if "naive" in named else None
         bars = []
         for name, variant in named.items():
             size = variant["temporary_bytes"] / 1e6
-            target = TARGET * naive if name == "chunked" and naive else None
-            bars.append(Bar(variant["label"], size, size, size, peer=name == "naive", target=target))
+            bars.append(Bar(variant["label"], size, size, size, peer=name == "naive"))
         made.append(Panel(f"{preset}: MB of temporaries", bars))
     return made

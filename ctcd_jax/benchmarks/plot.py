@@ -1,16 +1,16 @@
-"""One bar plot of a suite: the peers, ours, the limits and the targets."""
+"""One bar plot of a suite: the peers, ours and the limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH, DPI = 9.0, 100  # inches; 900 pixels
-OWN, PEER, LIMIT, TARGET = "#2f6db3", "#b9b4a8", "#1d1d1d", "#c8502d"
+OWN, PEER, LIMIT = "#2f6db3", "#b9b4a8", "#1d1d1d"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure, its least and greatest, what bounds it and what it should reach (None: nothing)."""
+    """A figure, its least and greatest, and what bounds it (None: nothing)."""
 
     label: str
     value: float
@@ -18,7 +18,6 @@ class Bar:
     high: float
     peer: bool = False
     limit: float | None = None
-    target: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,9 @@ def _draw(axis, panel: Panel) -> None:
     for row, bar in enumerate(panel.bars):
         axis.barh(row, bar.value, height=0.66, color=PEER if bar.peer else OWN)
         axis.plot([bar.low, bar.high], [row, row], color=LIMIT, linewidth=1)
-        for value, colour in ((bar.limit, LIMIT), (bar.target, TARGET)):
-            if value is not None:
-                axis.plot([value, value], [row - 0.42, row + 0.42], color=colour, linewidth=2.5)
-        end = max(value for value in (bar.high, bar.limit, bar.target) if value is not None)
+        if bar.limit is not None:
+            axis.plot([bar.limit, bar.limit], [row - 0.42, row + 0.42], color=LIMIT, linewidth=2.5)
+        end = bar.high if bar.limit is None else max(bar.high, bar.limit)
         axis.annotate(_short(bar.value), (end, row), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_yticks(range(len(panel.bars)), [bar.label for bar in panel.bars], fontsize=9)
     axis.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
@@ -79,6 +77,5 @@ def _legend(panels: Sequence[Panel]) -> list:
             Line2D([], [], color=LIMIT, linewidth=2.5, label="limit, by FLOPs"),
             any(bar.limit is not None for bar in bars),
         ),
-        (Line2D([], [], color=TARGET, linewidth=2.5, label="target"), any(bar.target is not None for bar in bars)),
     )
     return [handle for handle, used in known if used]

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from statistics import median
 
-from ctcd_jax.benchmarks.blocks import Block, Goal, Ratio, Variant
+from ctcd_jax.benchmarks.blocks import Block, Ratio, Variant
 from ctcd_jax.benchmarks.plot import Bar, Panel
-from ctcd_jax.benchmarks.table import aligned
 from ctcd_jax.benchmarks.workload import Case
+from ctcd_jax.text_tables import aligned
 
 COHORTS = {
     "ctcd": "CTCD",
@@ -25,37 +25,17 @@ PEERS = {
 QUICK_RIVALS = ("torch-eager-fused", "torch-compiled-layers")
 RIVALS = (*QUICK_RIVALS, "torch-compiled")
 
-HOST = Ratio(
-    "host's part (loader + dispatch) / step",
-    ("ctcd",),
-    (),
-    kind="host",
-    goals=(Goal(0.02, 0.005),),
-    more_is_better=False,
-)
+HOST = Ratio("host's part (loader + dispatch) / step", ("ctcd",), (), kind="host")
 # The paper's own figure: 3.0 GPU-days against 1.0 + 1.3.
 TOGETHER = (
-    Ratio(
-        "CTCD / (teacher + student)",
-        ("ctcd",),
-        ("teacher", "student"),
-        goals=(Goal(1.0, 0.95),),
-        more_is_better=False,
-    ),
-    Ratio(
-        "CTCD / one-way pipeline (teacher + one-way)",
-        ("ctcd",),
-        ("teacher", "oneway"),
-        goals=(Goal(0.88, 0.84),),
-        more_is_better=False,
-        paper=3.0 / 2.3,
-    ),
+    Ratio("CTCD / (teacher + student)", ("ctcd",), ("teacher", "student")),
+    Ratio("CTCD / one-way pipeline (teacher + one-way)", ("ctcd",), ("teacher", "oneway"), paper=3.0 / 2.3),
 )
 
 
-def strongest(rivals: tuple[str, ...], *goals: Goal) -> Ratio:
+def strongest(rivals: tuple[str, ...]) -> Ratio:
     """The faster of eager PyTorch and the fastest of the rivals, as measured in this run."""
-    return Ratio("strongest PyTorch / ours", ("torch-eager", *rivals), ("ctcd",), "fastest", goals)
+    return Ratio("strongest PyTorch / ours", ("torch-eager", *rivals), ("ctcd",), "fastest")
 
 
 def cohorts(case: Case, *names: str) -> dict[str, Variant]:
@@ -118,13 +98,13 @@ def steps_text(block: Block, made: dict) -> str:
 
 
 def ratios_text(ratios: dict[str, dict]) -> str:
-    """Returns the table of all ratios and targets."""
-    table = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper", "objective", "target", "met")]
+    """Returns the table of all ratios."""
+    table = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper", "objective")]
     for name, made in ratios.items():
         numbers = (_number(made[key], ".3f") for key in ("median", "min", "max", "flops"))
         objective = {True: "same", False: "other", None: "-"}[made["same_objective"]]
         name = f"{name} ({made['fastest']})" if made["fastest"] else name
-        table.append((name, *numbers, _number(made["paper"], ".2f"), objective, _target(made), _met(made)))
+        table.append((name, *numbers, _number(made["paper"], ".2f"), objective))
     return aligned(table)
 
 
@@ -145,7 +125,7 @@ def environment_text(result: dict) -> str:
 
 
 def panels(result: dict) -> list[Panel]:
-    """Returns a panel of times a block, each bar with its limit, and one of ratios, each with its target."""
+    """Returns a panel of times a block, each bar with its limit, and one of ratios."""
     made = []
     for key in result["shapes"]:
         named = {name: v for name, v in result["variants"].items() if name.startswith(f"{key}/")}
@@ -160,17 +140,13 @@ def panels(result: dict) -> list[Panel]:
             if v["who"] != "matmul" and v["seconds"]
         ]
         made.append(Panel(f"{key}: ms a step", bars))
-    compared = {name: r for name, r in result["ratios"].items() if r["rounds"] and r["target"] is not None}
     bars = [
-        Bar(
-            name,
-            *(r[k] for k in ("median", "min", "max")),
-            limit=None if r["more_is_better"] else r["flops"],  # of another library, operations are no limit
-            target=r["target"],
-        )
-        for name, r in compared.items()
+        # Of another library, operations are no limit.
+        Bar(name, *(r[k] for k in ("median", "min", "max")), limit=None if r["peer"] else r["flops"])
+        for name, r in result["ratios"].items()
+        if r["rounds"]
     ]
-    return [*made, Panel("ratios with a target", bars)] if bars else made
+    return [*made, Panel("ratios", bars)] if bars else made
 
 
 def _variables(named: dict) -> str:
@@ -190,23 +166,6 @@ def _row(variant: dict) -> tuple[str, ...]:
         _number(variant.get("compile_seconds"), ".1f"),
         _number(variant.get("peak_bytes"), ",.0f", 1e-6),
     )
-
-
-def _target(made: dict) -> str:
-    if made["target"] is None:
-        return "-"
-    dtype = "" if made["goal_dtype"] == "any" else f" ({made['goal_dtype']})"
-    return f"{'>=' if made['more_is_better'] else '<='} {made['target']:g}{dtype}"
-
-
-def _met(made: dict) -> str:
-    if made["target"] is None:
-        return "-"
-    if not made["rounds"]:
-        return "not measured"
-    if made["met"] is None:
-        return "another dtype"
-    return "better" if made["stretch_met"] else "yes" if made["met"] else "no"
 
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:

@@ -111,7 +111,7 @@ def updates(case: Case) -> Worker:
 
     @partial(jax.jit, donate_argnums=0)
     def run(members, gradients):
-        return {name: update(member, gradients[name], optimizers[name])[0] for name, member in members.items()}
+        return {name: update(m, gradients[name], optimizers[name], m.loss_scale)[0] for name, m in members.items()}
 
     def step() -> None:
         nonlocal members

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ctcd_jax.artifacts.facts import Facts, FactsCorpus, FactsSource, FactsTokenizer, Start
 from ctcd_jax.artifacts.runs import EdgeConfig
+from ctcd_jax.text_tables import markdown
 
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this a reader must be told.
 SMALL_CORPUS = 100_000_000
@@ -31,14 +32,6 @@ def body(facts: Facts, measured: Sequence[str] = ()) -> str:
     if "splits" in facts["corpus"]:
         sections.append(_corpus(facts["corpus"]))
     return "\n\n".join([*sections, _measurements(facts), *measured])
-
-
-def table(rows: Sequence[Sequence[str]], numbers: int) -> str:
-    """Returns a Markdown table of a header and rows, of which the last `numbers` columns are aligned to the right."""
-    width = len(rows[0])
-    rule = ["---"] * (width - numbers) + ["---:"] * numbers
-    lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in (rows[0], rule, *rows[1:]))
-    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _bullets(lines: Iterable[str]) -> str:
@@ -113,7 +106,7 @@ def _training(facts: Facts) -> str:
 
 {_method(facts)} (run `{facts["run"]}`).
 
-{table(shown, numbers=2)}
+{markdown(shown, names=3)}
 
 {_bullets(lines)}"""
 
@@ -214,7 +207,7 @@ def _corpus(corpus: FactsCorpus) -> str:
     ]
     if corpus["every"] > 1:
         lines.insert(0, f"Sampled: 1 sentence in {corpus['every']}, seed {corpus['seed']}")
-    return f"## Corpus\n\n{table(shown, numbers=3)}\n\n{_bullets(lines)}"
+    return f"## Corpus\n\n{markdown(shown)}\n\n{_bullets(lines)}"
 
 
 def _manifest(corpus: FactsCorpus) -> str:

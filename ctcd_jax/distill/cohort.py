@@ -13,12 +13,12 @@ Every method of Lee et al. (2023) is a cohort and nothing else:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ctcd_jax.distill.signals import LOGITS, SIGNALS
 from ctcd_jax.errors import did_you_mean
 from ctcd_jax.ranges import Range, require
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
 POSITIONS = ("masked", "attended")
-SIGNALS = ("logits",)
 
 # 0 is none of it: no hard loss, no such edge. What is learnt is minimised, so no weight is negative.
 MEMBER_RANGES = {"hard_weight": Range(0)}
@@ -43,7 +43,8 @@ class Member:
 
 @dataclass(frozen=True)
 class Edge:
-    """`source` teaches `target`: the target fits the source's predictions, and no gradient reaches the source.
+    """`source` teaches `target`: the target fits the source's predictions (or another signal), and no gradient reaches
+    the source.
 
     Attributes:
       source: name of the member that teaches.
@@ -54,7 +55,7 @@ class Edge:
       divergence: "forward_kl" D(p_source, p_target), Eq. 1; "reverse_kl" D(p_target, p_source), Eq. 5 as printed;
         "jensen_shannon" (KL(p_source|m) + KL(p_target|m)) / 2 with m their mean. In nats.
       positions: "masked" (the predicted tokens, section 3) or "attended" (every real token, DistilBERT's script).
-      signal: what is compared; "logits".
+      signal: what is compared: "logits", which the four fields above are about, or a name of `signals.SIGNALS`.
     """
 
     source: str
@@ -64,21 +65,25 @@ class Edge:
     tau_squared: bool = False
     divergence: str = "forward_kl"
     positions: str = "masked"
-    signal: str = "logits"
+    signal: str = LOGITS
 
     def __post_init__(self):
         if self.source == self.target:
             raise ValueError(f"edge {self.name}: a member cannot teach itself")
         require(f"edge {self.name}: ", self, EDGE_RANGES)
-        for name, known in (("divergence", DIVERGENCES), ("positions", POSITIONS), ("signal", SIGNALS)):
+        for name, known in (
+            ("divergence", DIVERGENCES),
+            ("positions", POSITIONS),
+            ("signal", (LOGITS, *SIGNALS)),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"edge {self.name}: no {name} '{getattr(self, name)}'"
                                  + did_you_mean(str(getattr(self, name)), known))  # fmt: skip
 
     @property
     def name(self) -> str:
-        """`source->target`, as in the metrics."""
-        return f"{self.source}->{self.target}"
+        """`source->target`, as in the metrics, and `source->target#signal` where that is not logits."""
+        return f"{self.source}->{self.target}" + ("" if self.signal == LOGITS else f"#{self.signal}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Cohort:
         names = [edge.name for edge in self.edges]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"edge {name} is there {names.count(name)} times; give each pair one edge")
+                raise ValueError(f"edge {name} is there {names.count(name)} times; give each pair one edge a signal")
         if not any(member.trainable for member in self.members.values()):
             raise ValueError("no member is trainable")
         object.__setattr__(self, "members", dict(self.members))
@@ -122,6 +127,16 @@ class Cohort:
         return tuple(name for name, member in self.members.items() if not member.trainable)
 
     @property
+    def logit_edges(self) -> tuple[Edge, ...]:
+        """The edges that compare predictions."""
+        return tuple(edge for edge in self.edges if edge.signal == LOGITS)
+
+    @property
+    def feature_edges(self) -> tuple[Edge, ...]:
+        """The edges that compare something else."""
+        return tuple(edge for edge in self.edges if edge.signal != LOGITS)
+
+    @property
     def positions(self) -> str:
         """The tokens whose logits are needed: "attended" (every real one) if any edge asks for them, else "masked"."""
-        return "attended" if any(edge.positions == "attended" for edge in self.edges) else "masked"
+        return "attended" if any(edge.positions == "attended" for edge in self.logit_edges) else "masked"

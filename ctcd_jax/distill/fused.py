@@ -24,7 +24,16 @@ import jax.numpy as jnp
 
 from ctcd_jax.distill import objective
 from ctcd_jax.distill.cohort import Cohort
-from ctcd_jax.distill.objective import LOG_2, Losses, Outputs, Terms, check_outputs, denominators, member_losses
+from ctcd_jax.distill.objective import (
+    LOG_2,
+    Losses,
+    Mean,
+    Outputs,
+    Terms,
+    check_outputs,
+    denominators,
+    member_losses,
+)
 from ctcd_jax.ops import accumulator, linear, over_rows
 
 CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a member at a vocabulary of 30,522
@@ -32,8 +41,8 @@ CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a mem
 
 def cohort_loss(
     cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs], labels: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the loss of a whole batch, a scalar, and every term of `cohort_terms` as a mean. Arguments as there.
+) -> tuple[jax.Array, Terms]:
+    """Returns the loss of a whole batch, a scalar, and `cohort_terms` with means for its sums. Arguments as there.
 
     If every output is `Outputs`, gradients are in closed form and no [N, V] array is stored; if one is logits, all are
     computed by autodiff of `objective.cohort_losses`. The numbers are the same.
@@ -43,7 +52,8 @@ def cohort_loss(
         losses, terms = cohort_losses(cohort, outputs, labels, weights, totals, CHUNK)
     else:
         losses, terms = objective.cohort_losses(cohort, outputs, labels, weights, totals)
-    return sum(losses.values()), {name: total / jnp.maximum(weight, 1) for name, (total, weight) in terms.items()}
+    means = jax.tree.map(lambda m: m.total / jnp.maximum(m.weight, 1), terms, is_leaf=lambda m: isinstance(m, Mean))
+    return sum(losses.values()), means
 
 
 def cohort_losses(
@@ -110,8 +120,8 @@ def _losses_backward(cohort, saved, cotangents):
     for name in cohort.trainable:
         # Only now are gradients as small as a mean's, and a float16 run's loss scale is in the cotangent.
         factor = cotangents[0][name] / totals["masked"]
-        hidden, head = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
-        trainable[name] = Outputs(hidden.astype(like[name].dtype), head)
+        gradient = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
+        trainable[name] = gradient._replace(hidden=gradient.hidden.astype(like[name].dtype))
     return trainable, None, None, None, None
 
 
@@ -184,24 +194,23 @@ def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms,
             kind, soften(source, temperature), soften(target, temperature), difference(first, second), factor
         )
 
-    def term(values, weight):
+    def mean(values, weight):
         counted = jnp.where(weight > 0, values * weight, 0)
-        return tuple(jnp.sum(x.reshape(groups, -1), axis=1) for x in (counted, weight))
+        return Mean(*(jnp.sum(x.reshape(groups, -1), axis=1) for x in (counted, weight)))
 
-    terms, logit_gradients = {}, {}
+    terms, logit_gradients = Terms(), {}
     for name in cohort.trainable:
         p = soften(name, 1.0)
-        terms[f"hard/{name}"] = term(
-            p.log_total - jnp.take_along_axis(logits[name], target_ids, axis=-1)[:, 0], predicted
-        )
+        surprise = p.log_total - jnp.take_along_axis(logits[name], target_ids, axis=-1)[:, 0]
+        terms.hard[name] = mean(surprise, predicted)
         weight = cohort.members[name].hard_weight * predicted
         logit_gradients[name] = p.times(weight) - jnp.where(index == target_ids, weight[:, None], 0)
-    for edge in cohort.edges:
+    for edge in cohort.logit_edges:
         weight = position_weights[edge.positions]
         scale = edge.temperature**2 if edge.tau_squared else 1.0
         value, gradient = diverge(edge.divergence, edge.source, edge.target, edge.temperature)
-        terms[f"soft/{edge.name}"] = term(value * scale, weight)
-        terms[f"soft_t1/{edge.name}"] = term(diverge(edge.divergence, edge.source, edge.target, 1.0)[0], weight)
+        terms.soft[edge.name] = mean(value * scale, weight)
+        terms.soft_t1[edge.name] = mean(diverge(edge.divergence, edge.source, edge.target, 1.0)[0], weight)
         share = edge.weight * scale / edge.temperature * totals["masked"] / totals[edge.positions]
         logit_gradients[edge.target] += gradient(share * weight)
     # Two plain reductions: the one over pairs that `jnp.argmax` makes is eight times slower on CPUs.
@@ -209,9 +218,9 @@ def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms,
         name: jnp.min(jnp.where(z == largest[name][:, None], index, z.shape[-1]), axis=-1) for name, z in logits.items()
     }
     for name in cohort.members:
-        terms[f"accuracy/{name}"] = term(guesses[name] == labels, predicted)
+        terms.accuracy[name] = mean(guesses[name] == labels, predicted)
     for a, b in combinations(cohort.members, 2):
-        terms[f"agreement/{a}~{b}"] = term(guesses[a] == guesses[b], predicted)
+        terms.agreement[f"{a}~{b}"] = mean(guesses[a] == guesses[b], predicted)
     # A token without weight may have logits that are not finite.
     return terms, {name: jnp.where((weights > 0)[:, None], gradient, 0) for name, gradient in logit_gradients.items()}
 

@@ -7,11 +7,15 @@ For one token with label y, and p_m = softmax(z_m) of member m:
 
     loss = sum_m hard_weight_m * mean(hard_m) + sum_e weight_e * mean(soft_e)
 
-Every term is a (sum, weight) pair: it is added up over chunks, micro-batches and devices, and divided once.
+Every term is a `Mean`, a (sum, weight) pair: it is added up over chunks, micro-batches and devices, and divided once.
+
+The objective is a sum of parts, each of which gives ({member: what it minimises}, `Terms`). Predictions are one part,
+defined here and computed by `fused`; edges that compare something else are another (`features`); `add_parts` adds them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from typing import NamedTuple
 
@@ -23,20 +27,66 @@ from ctcd_jax.ops import accumulator, linear
 
 LOG_2 = math.log(2.0)
 
-Terms = dict[str, tuple[jax.Array, jax.Array]]
 Losses = dict[str, jax.Array]
 
 
+class Mean(NamedTuple):
+    """A mean that is not divided yet, float32 scalars."""
+
+    total: jax.Array
+    weight: jax.Array
+
+    @classmethod
+    def of(cls, values: jax.Array, weights: jax.Array) -> "Mean":
+        """Returns that of values[...], each counted by its weight; one without weight need not be finite."""
+        # `where`, not a product: 0 * inf is NaN.
+        return cls(jnp.sum(jnp.where(weights > 0, values * weights, 0)), jnp.sum(weights))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the loss, and figures to watch.
+
+    Attributes:
+      accuracy: {member: predicted tokens that are its argmax}; no gradient.
+      agreement: {"A~B": predicted tokens on which two members' argmax is equal}; no gradient.
+      hard: {trainable member: its masked-language-model loss}, nats.
+      soft: {edge: its divergence}, nats for logits; with tau^2, where the edge asks for it, but without its weight.
+      soft_t1: {edge of logits: the divergence at temperature 1, comparable between runs}, nats; no gradient.
+    """
+
+    accuracy: dict[str, Mean] = field(default_factory=dict)
+    agreement: dict[str, Mean] = field(default_factory=dict)
+    hard: dict[str, Mean] = field(default_factory=dict)
+    soft: dict[str, Mean] = field(default_factory=dict)
+    soft_t1: dict[str, Mean] = field(default_factory=dict)
+
+
 class Outputs(NamedTuple):
-    """A member's predictions before the last matrix product: logits = hidden @ kernel + bias.
+    """What one forward pass of a member gives the cohort.
+
+    Its predictions are left before the last matrix product: logits = hidden @ kernel + bias.
 
     Attributes:
       hidden: float[N, H].
       head: (kernel float[H, V], bias float[V]).
+      features: {name: float[B, L, ...]}, those that the cohort's edges ask for, see `features.needed_features`.
     """
 
     hidden: jax.Array
     head: tuple[jax.Array, jax.Array]
+    features: Mapping[str, jax.Array] = {}
+
+
+def add_parts(parts: Iterable[tuple[Losses, Terms]]) -> tuple[Losses, Terms]:
+    """Returns the objective, of its parts: the sum of what each member minimises, and the terms of all."""
+    losses: Losses = {}
+    terms = Terms()
+    for part, of_part in parts:
+        losses |= {name: losses[name] + loss if name in losses else loss for name, loss in part.items()}
+        terms = Terms(*(getattr(terms, kind.name) | getattr(of_part, kind.name) for kind in fields(Terms)))
+    return losses, terms
 
 
 def cohort_losses(
@@ -56,11 +106,7 @@ def cohort_losses(
 def cohort_terms(
     cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs], labels: jax.Array, weights: jax.Array
 ) -> Terms:
-    """Returns the terms of the loss, and figures to watch, as {name: (sum, weight)}, all float32 scalars.
-
-    `hard/MEMBER` and `soft/SOURCE->TARGET` (with tau^2, where the edge asks for it, but without the edge's
-    weight) make up the loss. `accuracy/MEMBER`, `agreement/A~B` (predicted tokens on which two members' argmax is
-    equal) and `soft_t1/SOURCE->TARGET` (the divergence at temperature 1, comparable between runs) carry no gradient.
+    """Returns the terms that follow from predictions; `hard` and `soft` make up their part of the loss.
 
     Args:
       cohort: who learns from whom.
@@ -75,32 +121,28 @@ def cohort_terms(
     """
     check_outputs(cohort, outputs)
     logits = {name: _logits(output) for name, output in outputs.items()}
-    # StopG: whoever teaches is a constant. This is the only place where gradients between members are cut.
+    # StopG: whoever teaches is a constant. Of predictions, gradients between members are cut here and nowhere else.
     constant = {name: jax.lax.stop_gradient(value) for name, value in logits.items()}
     predicted = weights * (labels >= 0)
     target = jnp.maximum(labels, 0)
     position_weights = {"masked": predicted, "attended": weights}
 
-    def term(values, weight):
-        # `where`, not a product: 0 * inf is NaN.
-        return jnp.sum(jnp.where(weight > 0, values * weight, 0)), jnp.sum(weight)
-
-    terms = {}
+    terms = Terms()
     for name in cohort.trainable:
         log_p = jax.nn.log_softmax(logits[name])
-        terms[f"hard/{name}"] = term(-jnp.take_along_axis(log_p, target[:, None], axis=-1)[:, 0], predicted)
-    for edge in cohort.edges:
+        terms.hard[name] = Mean.of(-jnp.take_along_axis(log_p, target[:, None], axis=-1)[:, 0], predicted)
+    for edge in cohort.logit_edges:
         soft = divergence(edge, constant[edge.source], logits[edge.target])
-        terms[f"soft/{edge.name}"] = term(soft, position_weights[edge.positions])
+        terms.soft[edge.name] = Mean.of(soft, position_weights[edge.positions])
         if edge.temperature != 1 or edge.tau_squared:
             plain = Edge(edge.source, edge.target, divergence=edge.divergence)
             soft = divergence(plain, constant[edge.source], constant[edge.target])
-        terms[f"soft_t1/{edge.name}"] = term(jax.lax.stop_gradient(soft), position_weights[edge.positions])
+        terms.soft_t1[edge.name] = Mean.of(jax.lax.stop_gradient(soft), position_weights[edge.positions])
     guesses = {name: jnp.argmax(value, axis=-1) for name, value in constant.items()}
     for name in cohort.members:
-        terms[f"accuracy/{name}"] = term(guesses[name] == labels, predicted)
+        terms.accuracy[name] = Mean.of(guesses[name] == labels, predicted)
     for a, b in combinations(cohort.members, 2):
-        terms[f"agreement/{a}~{b}"] = term(guesses[a] == guesses[b], predicted)
+        terms.agreement[f"{a}~{b}"] = Mean.of(guesses[a] == guesses[b], predicted)
     return terms
 
 
@@ -110,24 +152,20 @@ def denominators(labels: jax.Array, weights: jax.Array) -> dict[str, jax.Array]:
     return {"masked": jnp.maximum(masked, 1), "attended": jnp.maximum(jnp.sum(weights), 1)}
 
 
-def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> Losses:
     """Returns what each trainable member minimises: its hard loss and its incoming edges, weighted and normalised.
 
-    By StopG, a member's gradient is that of its own entry alone.
+    By StopG, a member's gradient is that of its own entry alone. Their sum is the loss of Eq. 4 for CTCD, of Eq. 5 for
+    Community KD. Terms may be of a part of the denominators' batch.
     """
     losses = {}
     for name in cohort.trainable:
-        loss = cohort.members[name].hard_weight * terms[f"hard/{name}"][0] / denominators["masked"]
-        for edge in cohort.edges:
+        loss = cohort.members[name].hard_weight * terms.hard[name].total / denominators["masked"]
+        for edge in cohort.logit_edges:
             if edge.target == name:
-                loss += edge.weight * terms[f"soft/{edge.name}"][0] / denominators[edge.positions]
+                loss += edge.weight * terms.soft[edge.name].total / denominators[edge.positions]
         losses[name] = loss
     return losses
-
-
-def weigh(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the loss: Eq. 4 for CTCD, Eq. 5 for Community KD. Terms may be of a part of the denominators' batch."""
-    return sum(member_losses(cohort, terms, denominators).values())
 
 
 def divergence(edge: Edge, source: jax.Array, target: jax.Array) -> jax.Array:

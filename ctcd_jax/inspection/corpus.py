@@ -9,7 +9,7 @@ from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 from ctcd_jax.inspection.examples import MaskRows, example_rows
 from ctcd_jax.inspection.html import render
-from ctcd_jax.inspection.text import coloured, lines, plain
+from ctcd_jax.inspection.text import as_text
 from ctcd_jax.inspection.words import describe, lead
 
 
@@ -30,7 +30,7 @@ def inspect(
       mask_rows: masks validation rows as a run would.
       html: a file to write the same to, as one page that opens without a network. The same corpus gives the same bytes.
       rows: how many validation rows to show.
-      log: is given the lines.
+      log: is given the text.
       colour: with ANSI codes.
       width: where lines are broken.
 
@@ -46,8 +46,7 @@ def inspect(
     tokenizer = load_tokenizer(corpus.tokenizer_directory)
     sections = describe(corpus, tokenizer, example_rows(corpus, rows, tokenizer, mask_rows))
     log(f"{directory}: {lead(corpus)}")
-    for line in lines(sections, coloured if colour else plain, width):
-        log(line)
+    log(as_text(sections, colour, width))
     if html:
         Path(html).write_text(
             render(f"Corpus {Path(directory).resolve().name}", lead(corpus), sections), encoding="utf-8"

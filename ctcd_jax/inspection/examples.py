@@ -67,7 +67,7 @@ def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: Ma
         of_length = [batch for batch in found if batch["input_ids"].shape[1] == length]
         ids, places = (np.concatenate([batch[key] for batch in of_length]) for key in ("input_ids", "rows"))
         masked = mask_rows(corpus, ids, places)
-        seen, labels = np.asarray(masked.input_ids), np.asarray(masked.labels)
+        seen, labels = np.asarray(masked.input_ids), np.asarray(masked.row_labels)
         rows += [_example(corpus, tokenizer, *row) for row in zip(places.tolist(), ids, seen, labels, strict=True)]
     return rows
 

@@ -1,12 +1,12 @@
 """Sections on a corpus as one HTML page."""
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby
 
 from ctcd_jax import page
 from ctcd_jax.inspection.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
 from ctcd_jax.inspection.examples import HIDDEN, KEPT, RANDOM, ExampleRow, Token
+from ctcd_jax.page import Html, element
 from ctcd_jax.page.plots import Bin, Series, bar_chart, line_chart
 
 STYLE = """
@@ -37,7 +37,7 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     return page.page(title, lead, [page.section(section.title, *_parts(section.blocks)) for section in sections], STYLE)
 
 
-def _parts(blocks: Sequence[Block]) -> Iterator[str]:
+def _parts(blocks: Sequence[Block]) -> Iterator[Html]:
     """Yields the blocks as HTML; neighbouring drawings share a grid."""
     for drawn, group in groupby(blocks, lambda block: isinstance(block, Histogram | Curve)):
         if drawn:
@@ -46,7 +46,7 @@ def _parts(blocks: Sequence[Block]) -> Iterator[str]:
             yield from map(_block, group)
 
 
-def _block(block: Facts | Table | Note | Examples) -> str:
+def _block(block: Facts | Table | Note | Examples) -> Html:
     match block:
         case Facts(pairs):
             return _facts(pairs)
@@ -55,10 +55,10 @@ def _block(block: Facts | Table | Note | Examples) -> str:
         case Note(text):
             return page.paragraph(text, "note")
         case Examples(rows):
-            return _key() + "".join(map(_row, rows))
+            return page.join([_key(), *map(_row, rows)])
 
 
-def _figure(block: Histogram | Curve) -> str:
+def _figure(block: Histogram | Curve) -> Html:
     match block:
         case Histogram(title, note, x, y, bars):
             columns = [Bin(bar.label, bar.first, bar.last, 100 * bar.share) for bar in bars]
@@ -68,24 +68,22 @@ def _figure(block: Histogram | Curve) -> str:
             return page.figure(title, line_chart("curve", title, [Series(title, points, 0, bold=False)], x, y))
 
 
-def _facts(pairs: Sequence[tuple[str, str]]) -> str:
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs)
-    return f'<dl class="facts">{items}</dl>'
+def _facts(pairs: Sequence[tuple[str, str]]) -> Html:
+    items = (element(tag, text) for pair in pairs for tag, text in zip(("dt", "dd"), pair, strict=True))
+    return element("dl", *items, class_="facts")
 
 
-def _key() -> str:
-    items = "".join(f"<li>{_token(token)} {escape(meaning)}</li>" for token, meaning in KEY)
-    return f'<ul class="legend">{items}</ul>'
+def _key() -> Html:
+    return page.legend([(_token(token), f" {meaning}") for token, meaning in KEY])
 
 
-def _row(row: ExampleRow) -> str:
-    segments = "".join(f"<li>{' '.join(map(_token, segment))}</li>" for segment in row.segments)
-    return f'<h3>{escape(row.summary)}</h3><ol class="tokens">{segments}</ol>'
+def _row(row: ExampleRow) -> Html:
+    segments = (element("li", page.join(map(_token, segment), " ")) for segment in row.segments)
+    return page.join([page.heading(row.summary), element("ol", *segments, class_="tokens")])
 
 
-def _token(token: Token) -> str:
-    text = escape(token.text)
+def _token(token: Token) -> Html | str:
     if token.fate:
-        shown = f"{text}→{escape(token.seen)}" if token.fate == RANDOM else text
-        return f'<mark class="{token.fate}">{shown}</mark>'
-    return f'<span class="special">{text}</span>' if token.special else text
+        shown = f"{token.text}→{token.seen}" if token.fate == RANDOM else token.text
+        return element("mark", shown, class_=token.fate)
+    return element("span", token.text, class_="special") if token.special else token.text

@@ -1,80 +1,88 @@
 """Sections on a corpus as lines of text, for a terminal or a file."""
 
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from ctcd_jax.inspection.blocks import Curve, Examples, Facts, Histogram, Note, Section, Table
 from ctcd_jax.inspection.examples import HIDDEN, KEPT, RANDOM, ExampleRow, Token
 from ctcd_jax.inspection.facts import Bar
+from ctcd_jax.text_tables import aligned
 
 BAR_WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
-_CODES = {"title": "1", "quiet": "2", "bar": "34", HIDDEN: "1;34", RANDOM: "1;31", KEPT: "1;32"}
-
-Paint = Callable[[str, str], str]
-"""(text, what it is) -> the text in its colour."""
+_QUIET, _BAR = "dim", "blue"
+_FATES = {HIDDEN: "bold blue", RANDOM: "bold red", KEPT: "bold green"}
 
 
-def coloured(text: str, what: str) -> str:
-    """Puts the ANSI codes of what the text is around it."""
-    return f"\x1b[{_CODES[what]}m{text}\x1b[0m" if what in _CODES else text
+def as_text(sections: Sequence[Section], colour: bool = False, width: int = 100) -> str:
+    """Returns the sections as text; prose and tokens are broken before `width`, tables are not.
+
+    Args:
+      colour: with ANSI codes.
+    """
+    system = "standard" if colour else None
+    console = Console(file=io.StringIO(), width=width, force_terminal=colour, color_system=system)
+    for line in _lines(sections, console):
+        console.print(line, soft_wrap=True)
+    return console.file.getvalue().removesuffix("\n")
 
 
-def plain(text: str, what: str) -> str:
-    """Leaves the text alone."""
-    return text
-
-
-def lines(sections: Sequence[Section], paint: Paint = plain, width: int = 100) -> Iterator[str]:
-    """Yields the sections line by line; prose and tokens are broken before `width`, tables are not."""
+def _lines(sections: Sequence[Section], console: Console) -> Iterator[Text]:
     for section in sections:
-        yield ""
-        yield paint(section.title, "title")
+        yield Text()
+        yield Text(section.title, "bold")
         drawable = (block for block in section.blocks if not isinstance(block, Curve))
         for number, block in enumerate(drawable):
             if number:
-                yield ""
+                yield Text()
             match block:
                 case Facts(pairs):
-                    yield from _facts(pairs, paint, width)
+                    yield from _facts(pairs, console)
                 case Table(rows):
-                    yield from _table(rows, paint)
-                case Note(text):
-                    yield from _prose(text, width)
+                    head, *rest = aligned(rows).splitlines()
+                    yield from _indented([Text(head, _QUIET), *map(Text, rest)])
+                case Note(prose):
+                    yield from _wrapped(Text(prose), console)
                 case Histogram():
-                    yield f"  {block.title}"
-                    yield from _prose(block.note, width)
-                    yield from _histogram(block.x, block.y, block.bars, paint)
+                    yield Text(f"  {block.title}")
+                    yield from _wrapped(Text(block.note), console)
+                    yield from _histogram(block.x, block.y, block.bars)
                 case Examples(rows):
-                    yield from _examples(rows, paint, width)
+                    yield from _examples(rows, console)
 
 
-def _facts(pairs: Sequence[tuple[str, str]], paint: Paint, width: int) -> Iterator[str]:
+def _indented(lines: Iterable[Text], first: Text | str = "  ", rest: Text | str = "  ") -> Iterator[Text]:
+    """Yields the lines behind an indent of their own for the first."""
+    for number, line in enumerate(lines):
+        yield Text.assemble(rest if number else first, line)
+
+
+def _wrapped(line: Text, console: Console, first: Text | str = "  ", rest: Text | str = "  ") -> Iterator[Text]:
+    lines = line.wrap(console, console.width - 1 - cell_len(str(rest)))
+    for broken in lines:
+        broken.rstrip()
+    return _indented(lines, first, rest)
+
+
+def _facts(pairs: Sequence[tuple[str, str]], console: Console) -> Iterator[Text]:
     names = max(len(name) for name, _ in pairs)
-    for name, text in pairs:
-        first, *rest = _prose(text, width - names - 4, "")
-        yield f"  {paint(name.ljust(names), 'quiet')}  {first}"
-        yield from (" " * (names + 4) + line for line in rest)
+    for name, fact in pairs:
+        label = Text.assemble("  ", (name.ljust(names), _QUIET), "  ")
+        yield from _wrapped(Text(fact), console, label, " " * (names + 4))
 
 
-def _table(rows: Sequence[Sequence[str]], paint: Paint) -> Iterator[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
-        first, *rest = (" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
-        cells = [row[0] + first, *(gap + cell for gap, cell in zip(rest, row[1:], strict=True))]
-        line = "  " + "  ".join(cells).rstrip()
-        yield line if number else paint(line, "quiet")
-
-
-def _histogram(x: str, y: str, bars: Sequence[Bar], paint: Paint) -> Iterator[str]:
+def _histogram(x: str, y: str, bars: Sequence[Bar]) -> Iterator[Text]:
     most = max(bar.share for bar in bars)
     numbers = max(len(x), *(len(bar.label) for bar in bars))
-    yield paint(f"  {x:>{numbers}}  {y}", "quiet")
+    yield Text(f"  {x:>{numbers}}  {y}", _QUIET)
     for bar in bars:
-        line = f"  {bar.label:>{numbers}}  {100 * bar.share:>{len(y)}.1f}"
-        yield f"{line}  {paint(_blocks(bar.share / most), 'bar')}" if bar.count else line
+        line = Text(f"  {bar.label:>{numbers}}  {100 * bar.share:>{len(y)}.1f}")
+        yield line.append("  ").append(_blocks(bar.share / most), _BAR) if bar.count else line
 
 
 def _blocks(share: float) -> str:
@@ -83,43 +91,22 @@ def _blocks(share: float) -> str:
     return "█" * whole + EIGHTHS[eighths].strip()
 
 
-def _examples(rows: Sequence[ExampleRow], paint: Paint, width: int) -> Iterator[str]:
+def _examples(rows: Sequence[ExampleRow], console: Console) -> Iterator[Text]:
     key = (
         (Token("word", fate=HIDDEN, seen="[MASK]"), "hidden,"),
         (Token("word", fate=RANDOM, seen="other"), "another in its place,"),
         (Token("word", fate=KEPT, seen="word"), "left as it is"),
     )
-    yield "  Asked for: " + " ".join(f"{paint(_token(token), token.fate)} {meaning}" for token, meaning in key)
+    yield Text(" ").join([Text("  Asked for:"), *(_token(token).append(f" {meaning}", "") for token, meaning in key)])
     for row in rows:
-        yield ""
-        yield f"  {row.summary}"
+        yield Text()
+        yield Text(f"  {row.summary}")
         for number, segment in enumerate(row.segments, 1):
-            words = [(_token(token), token.fate or ("quiet" if token.special else "")) for token in segment]
-            label, *more = _wrapped(words, paint, width - 6, "")
-            yield f"  {paint(f'{number:>2} │', 'quiet')} {label}"
-            yield from (f"  {paint('   │', 'quiet')} {line}" for line in more)
+            label, below = (Text.assemble("  ", (f"{edge} │", _QUIET), " ") for edge in (f"{number:>2}", "  "))
+            yield from _wrapped(Text(" ").join(map(_token, segment)), console, label, below)
 
 
-def _token(token: Token) -> str:
-    return f"{{{token.text}→{token.seen}}}" if token.fate else token.text
-
-
-def _prose(text: str, width: int, indent: str = "  ") -> Iterator[str]:
-    return _wrapped([(word, "") for word in text.split()], plain, width, indent)
-
-
-def _wrapped(words: Sequence[tuple[str, str]], paint: Paint, width: int, indent: str = "  ") -> Iterator[str]:
-    """Yields lines of (text, what it is); colour codes take no room."""
-    line, used = [], len(indent)
-    for text, what in words:
-        if line and used + 1 + _width(text) > width:
-            yield indent + " ".join(line)
-            line, used = [], len(indent)
-        line.append(paint(text, what))
-        used += 1 + _width(text)
-    yield indent + " ".join(line)
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: Chinese characters take two, combining marks none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+def _token(token: Token) -> Text:
+    if token.fate:
+        return Text.assemble((f"{{{token.text}→{token.seen}}}", _FATES[token.fate]))
+    return Text.assemble((token.text, _QUIET if token.special else ""))

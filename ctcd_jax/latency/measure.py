@@ -7,7 +7,7 @@ from ctcd_jax.artifacts.exports import named_exports, require_torch
 from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
-from ctcd_jax.latency import quality, settings, table
+from ctcd_jax.latency import settings, table
 from ctcd_jax.latency.encoders import checked_lengths, cpu_name, facts, load_encoder, positions, random_ids
 from ctcd_jax.latency.left_out import LeftOut
 from ctcd_jax.latency.onnx_runtime import require_onnx
@@ -18,7 +18,6 @@ def latency(
     models: Sequence[Path],
     *,
     out: Path | None = None,
-    results: Path | None = None,
     batch_sizes: Sequence[int] = (32, 1),
     lengths: Sequence[int] | None = None,
     threads: Sequence[int] | None = None,
@@ -41,7 +40,6 @@ def latency(
       models: exported directories of any encoder of text that transformers' AutoModel loads; the first that can be run
         is the reference.
       out: where to write the result as JSON.
-      results: folder of a `results.jsonl`; then quality against latency, in the first setting, is drawn beside `out`.
       batch_sizes: sequences a batch.
       lengths: tokens a sequence (None: 128, or as many as every model has positions for).
       threads: on the CPU (None: as many as PyTorch takes by itself, one a core).
@@ -79,7 +77,6 @@ def latency(
         raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
     for directory in filter(None, (keep_onnx, out and out.parent)):
         directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
-    quality.check_plot(results, out, directories.values(), warn)
 
     left_out = LeftOut(warn)
     encoders = _load(directories, left_out)
@@ -131,8 +128,6 @@ def latency(
     result |= {key: value for key, value in (more | {"left_out": left_out.entries}).items() if value}
     if out is not None:
         write_json(out, result)
-    if results is not None:
-        quality.draw(result, results, out.with_suffix(".png"), log)
     return result
 
 

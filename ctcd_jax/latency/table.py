@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from ctcd_jax.text_tables import aligned
+
 LONGEST_NAME = 40
 UNSTEADY = 2.0
 
@@ -56,15 +58,6 @@ def unsteady(measurements: Sequence[Mapping]) -> str | None:
         f"\nUnsteady: in {count} of {len(measurements)} measurements the 95th percentile is over {UNSTEADY:g} times "
         "the median. Where\nother programs want the cores, fewer --threads help, or OMP_WAIT_POLICY=PASSIVE in the "
         "environment."
-    )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns lines whose columns line up, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(n) for cell, n in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
     )
 
 

@@ -60,7 +60,8 @@ class BertForMaskedLM(nn.Module):
     """Post-LayerNorm BERT encoder, exact GELU, MLM head with tied embeddings.
 
     `apply({"params": params}, input_ids, attention_mask)` gives logits float[B, L, V]; deterministic unless asked
-    (`deterministic=False, rngs={"dropout": key}`).
+    (`deterministic=False, rngs={"dropout": key}`). Sown into "intermediates": hidden_N float[B, L, H], N = 0 the
+    embeddings, else of the N-th layer, and layer_N/attention/{queries,keys,values} float[B, L, heads, H / heads].
 
     Attributes:
       config: the shape.
@@ -107,8 +108,10 @@ class BertForMaskedLM(nn.Module):
             mask &= (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
             positions -= segment_starts(segment_ids)
         hidden = self.embeddings(input_ids, positions, token_type_ids, deterministic)
-        for layer in self.layer:
+        self.sow("intermediates", "hidden_0", hidden)
+        for number, layer in enumerate(self.layer, start=1):
             hidden = layer(hidden, mask, deterministic)
+            self.sow("intermediates", f"hidden_{number}", hidden)
         return hidden
 
     def predict(self, hidden):
@@ -203,6 +206,8 @@ class Attention(nn.Module):
         bias = jnp.concatenate([dense.bias for dense in projections])
         together = linear(hidden, kernel, bias, self.dtype)
         query, key, value = jnp.split(together.reshape(*hidden.shape[:2], 3 * self.config.heads, -1), 3, axis=2)
+        for name, part in (("queries", query), ("keys", key), ("values", value)):
+            self.sow("intermediates", name, part)
         drops = not deterministic and self.config.attention_dropout > 0
         drop = partial(self.drop, deterministic=False) if drops else None
         mixed = attend(query, key, value, mask, drop, self.implementation)

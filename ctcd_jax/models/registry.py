@@ -4,7 +4,8 @@ A shape (`Shape`) is a frozen dataclass and says by its type which architecture 
 `architecture`, without which it is a BERT's.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Protocol
@@ -12,7 +13,9 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
+from ctcd_jax.errors import did_you_mean
 from ctcd_jax.models import bert, bert_checkpoint
 from ctcd_jax.models.checkpoint_format import CheckpointFormat
 from ctcd_jax.ranges import Range
@@ -41,7 +44,8 @@ class Architecture:
       ranges: of the numbers among them.
       module: (shape, dtype, attention, remat) -> a Flax module. `apply({"params": params}, input_ids, attention_mask,
         segment_ids)` gives logits; its method `outputs(input_ids, attention_mask, segment_ids, positions)` gives
-        (hidden dtype[B, S, H], kernel float32[H, V], bias float32[V]) of the head's last product.
+        (hidden dtype[B, S, H], kernel float32[H, V], bias float32[V]) of the head's last product. It sows what signals
+        may compare (`distill.signals`) into Flax's collection "intermediates".
       checkpoint: how Hugging Face keeps it.
       forward_flops: (shape, head_share) -> operations of one token's forward pass, the head on that share of them.
     """
@@ -90,6 +94,11 @@ def abstract_params(shape: Shape) -> dict:
     return jax.eval_shape(build(shape).init, jax.eval_shape(lambda: jax.random.key(0)), ids, ids)["params"]
 
 
+def parameter_count(shape: Shape) -> int:
+    """Returns the number of parameters, head included, where tied weights count once."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(shape)))
+
+
 def init_params(shape: Shape, key: jax.Array) -> dict:
     """Returns random parameters, float32: a function of the shape and a typed key."""
     ids = jnp.zeros((1, 1), jnp.int32)
@@ -99,6 +108,20 @@ def init_params(shape: Shape, key: jax.Array) -> dict:
 @cache  # members of one shape share a program
 def _initializer(shape: Shape) -> Callable:
     return jax.jit(build(shape).init)
+
+
+def sown_features(variables: Mapping, names: Sequence[str]) -> dict[str, jax.Array]:
+    """Returns features by name, out of the collections that an `apply` has changed.
+
+    A feature's name is the path at which a module sows it, e.g. "hidden_2" or "layer_0/attention/queries" of a BERT.
+
+    Raises:
+      ValueError: there is none of a name.
+    """
+    sown = flatten_dict(variables.get("intermediates", {}), sep="/")
+    if missing := sorted(set(names) - set(sown)):
+        raise ValueError(f"no feature '{missing[0]}'{did_you_mean(missing[0], sown)}")
+    return {name: sown[name][0] for name in names}
 
 
 def forward_flops(shape: Shape, head_share: float = 1.0) -> float:

@@ -15,14 +15,18 @@ from ctcd_jax.page.elements import (
     slug,
     table,
 )
+from ctcd_jax.page.markup import Html, element, join
 
 __all__ = [
+    "Html",
     "collapsed",
     "downloads",
+    "element",
     "figure",
     "folded",
     "grid",
     "heading",
+    "join",
     "legend",
     "page",
     "paragraph",

@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines, histograms and a labelled scatter.
+"""Charts as SVG: lines, histograms and a labelled scatter.
 
 Colours are the page's CSS variables --c0 ... --c7. Where several curves share a chart each has a dash pattern and marks
 of its own as well, for print and for who does not see the colours.
@@ -7,7 +7,8 @@ of its own as well, for print and for who does not see the colours.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from ctcd_jax.page.markup import Html, element, join
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 70, 58, 14, 44
@@ -96,7 +97,7 @@ def line_chart(
     *,
     skip_start: float = 0.0,
     framed: Sequence[Series] | None = None,
-) -> str:
+) -> Html:
     """Returns a chart of `series`, which have a number each, as an <svg> element.
 
     Args:
@@ -111,42 +112,37 @@ def line_chart(
     x0 = min(0.0, min(x for x, _ in points))
     late = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
     frame = _frame(x0, x1, min(y for _, y in points), max(late))
-    curves = "".join(_curve(curve, frame) for curve in sorted(series, key=lambda curve: curve.bold))
+    curves = (_curve(curve, frame) for curve in sorted(series, key=lambda curve: curve.bold))
     ends = [(curve.colour, _finite(curve.points)[-1][1]) for curve in series if curve.bold]
     heights = spread([frame.y(value) for _, value in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM)
-    labels = "".join(
-        f'<text class="end" x="{WIDTH - RIGHT + 7}" y="{y + 4:.1f}" {_colour("fill", colour)}>{_end(value)}</text>'
+    labels = (
+        element("text", _end(value), class_="end", x=WIDTH - RIGHT + 7, y=f"{y + 4:.1f}", style=_colour("fill", colour))
         for (colour, value), y in zip(ends, heights, strict=True)
     )
-    clip = (
-        f'<clipPath id="{escape(name)}"><rect x="{LEFT}" y="{TOP - 2}" width="{WIDTH - LEFT - RIGHT + 2}" '
-        f'height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>'
-    )
-    body = f'{clip}{_axes(frame, x_label, y_label)}<g clip-path="url(#{escape(name)})">{curves}</g>{labels}'
-    return _svg(title, body)
+    inside = element("rect", x=LEFT, y=TOP - 2, width=WIDTH - LEFT - RIGHT + 2, height=HEIGHT - TOP - BOTTOM + 4)
+    clip = element("clipPath", inside, id=name)
+    return _svg(title, clip, _axes(frame, x_label, y_label), element("g", *curves, clip_path=f"url(#{name})"), *labels)
 
 
-def bar_chart(title: str, columns: Sequence[Bin], x_label: str, y_label: str) -> str:
+def bar_chart(title: str, columns: Sequence[Bin], x_label: str, y_label: str) -> Html:
     """Returns a histogram as an <svg> element; y starts at 0. `title`: what is drawn, for who cannot see it."""
     highest = max(column.height for column in columns)
     frame = _Frame(columns[0].first - 0.5, columns[-1].last + 0.5, 0.0, 1.05 * highest or 1.0)
-    return _svg(title, _axes(frame, x_label, y_label) + "".join(_bar(column, frame) for column in columns))
+    return _svg(title, _axes(frame, x_label, y_label), *(_bar(column, frame) for column in columns))
 
 
-def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> str:
+def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> Html:
     """Returns a chart of labelled points as an <svg> element; x starts at 0."""
     values = [point.y for point in points]
     frame = _frame(0.0, 1.15 * max(point.x for point in points), min(values), max(values), padding=0.15)
     heights = spread([frame.y(point.y) for point in points], LABEL_GAP, TOP, HEIGHT - BOTTOM)
     marks = []
     for index, (point, height) in enumerate(zip(points, heights, strict=True)):
-        x, y = frame.x(point.x), frame.y(point.y)
+        x, y, colour = frame.x(point.x), frame.y(point.y), _colour("fill", index)
         side, anchor = (-10, "end") if x > (LEFT + WIDTH - RIGHT) / 2 else (10, "start")
-        marks.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" {_colour("fill", index)}/><text class="mark" x="{x + side:.1f}" '
-            f'y="{height + 4:.1f}" text-anchor="{anchor}" {_colour("fill", index)}>{escape(point.name)}</text>'
-        )
-    return _svg(title, _axes(frame, x_label, y_label) + "".join(marks))
+        marks.append(element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=5, style=colour))
+        marks.append(_text(point.name, "mark", anchor, x=f"{x + side:.1f}", y=f"{height + 4:.1f}", style=colour))
+    return _svg(title, _axes(frame, x_label, y_label), *marks)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -193,12 +189,13 @@ def thin(points: Sequence[XY], most: int = MOST_POINTS) -> list[XY]:
     return [points[index] for index in sorted(kept)]
 
 
-def swatch(colour: int) -> str:
+def swatch(colour: int) -> Html:
     """Returns a piece of a curve of this colour as an <svg> element, for a legend."""
     mark = colour % len(_MARKS)
-    path = f'<path class="bold" d="M2 8H46" {_line(colour)}/>{_marks([(24.0, 8.0)], colour)}'
-    return (
-        f'<svg class="chart" viewBox="0 0 48 16" role="img" aria-label="{_LINES[mark]}, {_MARKS[mark][0]}">{path}</svg>'
+    line = element("path", class_="bold", d="M2 8H46", **_line(colour))
+    label = f"{_LINES[mark]}, {_MARKS[mark][0]}"
+    return element(
+        "svg", line, _marks([(24.0, 8.0)], colour), class_="chart", viewBox="0 0 48 16", role="img", aria_label=label
     )
 
 
@@ -207,13 +204,13 @@ def _frame(x0: float, x1: float, y0: float, y1: float, padding: float = 0.04) ->
     return _Frame(x0, x1 if x1 > x0 else x0 + 1.0, y0 - margin, y1 + margin)
 
 
-def _curve(curve: Series, frame: _Frame) -> str:
+def _curve(curve: Series, frame: _Frame) -> Html:
     points = thin(curve.points)
-    title = f"<title>{escape(curve.name)}</title>"
+    title = element("title", curve.name)
     places = [(frame.x(x), frame.y(y)) for x, y in _finite(points)]
     if len(places) == 1:
         ((x, y),) = places
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" {_colour("fill", curve.colour)}>{title}</circle>'
+        return element("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3.5, style=_colour("fill", curve.colour))
     parts, pen = [], "M"
     for (x, y), following in zip(points, [*points[1:], (0, None)], strict=True):
         if y is not None:
@@ -222,58 +219,60 @@ def _curve(curve: Series, frame: _Frame) -> str:
         pen = "M" if y is None else "L"
     every = math.ceil(len(places) / MOST_MARKS)
     last = len(places) - 1 - curve.colour % every  # staggered, so that the marks of near curves do not hide each other
-    marks = _marks(places[last::-every], curve.colour) if curve.marked else ""
     weight = "bold" if curve.bold else "thin"
-    return f'<path class="{weight}" d="{"".join(parts)}" {_line(curve.colour)}>{title}</path>{marks}'
+    line = element("path", title, class_=weight, d="".join(parts), **_line(curve.colour))
+    return join([line, _marks(places[last::-every], curve.colour)]) if curve.marked else line
 
 
-def _line(colour: int) -> str:
-    dashes = _DASHES[colour % len(_DASHES)]
-    return _colour("stroke", colour) + (f' stroke-dasharray="{dashes}"' if dashes else "")
+def _line(colour: int) -> dict[str, str | None]:
+    """The attributes of a curve's look."""
+    return {"style": _colour("stroke", colour), "stroke_dasharray": _DASHES[colour % len(_DASHES)] or None}
 
 
-def _marks(places: Sequence[tuple[float, float]], colour: int) -> str:
+def _marks(places: Sequence[tuple[float, float]], colour: int) -> Html:
     _, outline, filled = _MARKS[colour % len(_MARKS)]
     path = "".join(f"M{x:.1f} {y:.1f}{outline}" for x, y in places)
     own = f"var(--c{colour % COLOURS})"
-    return f'<path class="marks" d="{path}" style="stroke:{own};fill:{own if filled else "var(--paper)"}"/>'
+    return element("path", class_="marks", d=path, style=f"stroke:{own};fill:{own if filled else 'var(--paper)'}")
 
 
 def _finite(points: Sequence[XY]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if y is not None]
 
 
-def _bar(column: Bin, frame: _Frame) -> str:
+def _bar(column: Bin, frame: _Frame) -> Html:
     left, right, top = frame.x(column.first - 0.5), frame.x(column.last + 0.5), frame.y(column.height)
-    return (
-        f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '
-        f'height="{HEIGHT - BOTTOM - top:.1f}"><title>{escape(column.name)}: {column.height:.3g}</title></rect>'
+    return element(
+        "rect",
+        element("title", f"{column.name}: {column.height:.3g}"),
+        class_="bar",
+        x=f"{left + 0.5:.1f}",
+        y=f"{top:.1f}",
+        width=f"{right - left - 1:.1f}",
+        height=f"{HEIGHT - BOTTOM - top:.1f}",
     )
 
 
-def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
+def _axes(frame: _Frame, x_label: str, y_label: str) -> Html:
     base = HEIGHT - BOTTOM
     parts = []
     for tick in ticks(frame.y0, frame.y1):
         y = frame.y(tick)
-        parts.append(
-            f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-            f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        )
+        parts.append(element("path", class_="grid", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}"))
+        parts.append(_text(f"{tick:g}", "tick", "end", x=LEFT - 7, y=f"{y + 4:.1f}"))
     for tick in ticks(frame.x0, frame.x1, 5):
         x = frame.x(tick)
-        parts.append(
-            f'<path class="axis" d="M{x:.1f} {base}v4"/>'
-            f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{_short(tick)}</text>'
-        )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>'
-        f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="label" transform="translate(15 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
-    return "".join(parts)
+        parts.append(element("path", class_="axis", d=f"M{x:.1f} {base}v4"))
+        parts.append(_text(_short(tick), "tick", "middle", x=f"{x:.1f}", y=base + 18))
+    turned = f"translate(15 {(TOP + base) / 2:.0f}) rotate(-90)"
+    parts.append(element("path", class_="axis", d=f"M{LEFT} {base}H{WIDTH - RIGHT}"))
+    parts.append(_text(x_label, "label", "middle", x=f"{(LEFT + WIDTH - RIGHT) / 2:.0f}", y=HEIGHT - 6))
+    parts.append(_text(y_label, "label", "middle", transform=turned))
+    return join(parts)
+
+
+def _text(text: str, kind: str, anchor: str, style: str | None = None, **place: object) -> Html:
+    return element("text", text, class_=kind, **place, text_anchor=anchor, style=style)
 
 
 def _short(value: float) -> str:
@@ -286,8 +285,8 @@ def _end(value: float) -> str:
 
 
 def _colour(attribute: str, index: int) -> str:
-    return f'style="{attribute}:var(--c{index % COLOURS})"'
+    return f"{attribute}:var(--c{index % COLOURS})"
 
 
-def _svg(title: str, body: str) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
+def _svg(title: str, *parts: Html) -> Html:
+    return element("svg", *parts, class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)

@@ -4,10 +4,11 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from urllib.parse import quote
 
 from ctcd_jax import page
+from ctcd_jax.page.markup import Html, element
+from ctcd_jax.text_tables import number_text
 
 MISSING = "–"
 
@@ -26,8 +27,8 @@ class Column:
 
 def data_table(
     file: str, columns: Sequence[Column], rows: Iterable[Sequence], caption: str = "", names: int = 1
-) -> str:
-    """Returns a table as HTML with a link to its values, unrounded, as `file`.csv.
+) -> Html:
+    """Returns a table with a link to its values, unrounded, as `file`.csv.
 
     Args:
       rows: values in the order of `columns`, numbers as numbers.
@@ -46,29 +47,23 @@ def data_table(
     return page.table([head, *body], caption, names, [link], words)
 
 
-def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> Html:
     """Returns a link that saves rows as `file`.csv: UTF-8, a header line, "." in numbers, nothing where None is."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
     return download_text(file, text.getvalue())
 
 
-def download_text(file: str, text: str) -> str:
+def download_text(file: str, text: str) -> Html:
     """Returns a link that saves a CSV that has been written already."""
     name = f"{page.slug(file)}.csv"
     data = quote(page.plain(text), safe=",:;/()*!~@$=+")
-    return f'<a download="{escape(name)}" href="data:text/csv;charset=utf-8,{data}">{escape(name)}</a>'
+    return element("a", name, download=name, href=f"data:text/csv;charset=utf-8,{data}")
 
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
     """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
-    return lambda value: rounded(scale * value, digits).replace("-", "−") + unit
-
-
-def rounded(value: float, digits: int) -> str:
-    """Returns a number with so many digits after the point; what rounds to nothing has no sign."""
-    text = f"{value:,.{digits}f}"
-    return text.removeprefix("-") if text.strip("-0.,") == "" else text
+    return lambda value: number_text(scale * value, digits) + unit
 
 
 def percent(value: float) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ctcd_jax.artifacts.latency import Latency, LatencyModel, Measurement
 from ctcd_jax.artifacts.results import Result
-from ctcd_jax.card.text import table
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
     MAJORITY_NOTE,
@@ -14,11 +13,11 @@ from ctcd_jax.evaluation.tables.summary import (
     average_titles,
     cell_text,
     column_title,
-    number_text,
     summarise,
     task_title,
 )
 from ctcd_jax.evaluation.tasks.tasks import TASKS
+from ctcd_jax.text_tables import markdown, number_text
 
 # Our metric: (the hub's id, what people call it).
 _METRICS = {
@@ -58,7 +57,7 @@ def scores_section(rows: Sequence[Result]) -> str:
     means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
     for title, mean in zip(average_titles(summary.averaged), means, strict=True):
         shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
-    parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", table(shown, numbers=len(shown[0]) - 1)]
+    parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", markdown(shown)]
     if taken := settings_table(rows):
         heads, values = taken[0][1:], taken[1][1:]
         parts.append("\n".join(f"* {task_title(task)}: {text}" for task, text in zip(heads, values, strict=True)))
@@ -167,7 +166,7 @@ def _timing_table(timing: Timing) -> str:
         line += [f"{row['p50_ms']:.2f}", f"{row['p95_ms']:.2f}", f"{row['sequences_per_second']:,.0f}"]
         speedup = "–" if row["speedup"] is None else f"{row['speedup']:.2f}"
         shown.append(line + ([speedup] if compared else []))
-    return table(shown, numbers=len(shown[0]) - 3)
+    return markdown(shown, names=3)
 
 
 def _place(content: Latency, row: Measurement) -> str:

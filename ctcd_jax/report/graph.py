@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
+from ctcd_jax.page import Html, element
 from ctcd_jax.report.shapes import member_shapes
 
 BOX_WIDTH, BOX_HEIGHT = 164, 84
@@ -17,7 +17,7 @@ DIVERGENCES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jensen_s
 Position = tuple[float, float]
 
 
-def cohort_graph(name: str, config: RunConfig) -> str:
+def cohort_graph(name: str, config: RunConfig) -> Html:
     """Returns the cohort of a run's config.json as an <svg> element; frozen members are dashed.
 
     Args:
@@ -27,18 +27,31 @@ def cohort_graph(name: str, config: RunConfig) -> str:
     members, edges = config["members"], config.get("edges") or []
     places, height = _layout(list(members))
     shapes = member_shapes(config)
-    marker = f"tip-{escape(name)}"
+    marker = f"tip-{name}"
     drawn = [_arrow(edge, edges, places, marker) for edge in edges]
     # All labels after all arrows, so that none is crossed out.
-    arrows = "".join(path for path, _ in drawn) + "".join(label for _, label in drawn)
-    boxes = "".join(_box(member, members[member], shapes[member], places[member]) for member in members)
-    tip = (
-        f'<marker id="{marker}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto" '
-        f'markerUnits="userSpaceOnUse"><path class="tip" d="M0 0.5L10 5L0 9.5Z"/></marker>'
+    arrows = [path for path, _ in drawn] + [line for _, label in drawn for line in label]
+    tip = element(
+        "marker",
+        element("path", class_="tip", d="M0 0.5L10 5L0 9.5Z"),
+        id=marker,
+        viewBox="0 0 10 10",
+        refX=9,
+        refY=5,
+        markerWidth=8,
+        markerHeight=8,
+        orient="auto",
+        markerUnits="userSpaceOnUse",
     )
-    return (
-        f'<svg class="cohort" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(describe(config))}">'
-        f'<defs>{tip}</defs><g class="edges">{arrows}</g>{boxes}</svg>'
+    return element(
+        "svg",
+        element("defs", tip),
+        element("g", *arrows, class_="edges"),
+        *(_box(member, members[member], shapes[member], places[member]) for member in members),
+        class_="cohort",
+        viewBox=f"0 0 {WIDTH} {height:.0f}",
+        role="img",
+        aria_label=describe(config),
     )
 
 
@@ -80,7 +93,7 @@ def _layout(names: Sequence[str]) -> tuple[dict[str, Position], float]:
     return places, max(y for _, y in places.values()) + BOX_HEIGHT / 2 + 40
 
 
-def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Position) -> str:
+def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Position) -> Html:
     x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
     trainable = member.get("trainable", True)
     layers, hidden, parameters = (shape.get(key) for key in ("layers", "hidden", "parameters"))
@@ -92,20 +105,23 @@ def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Posi
     ]
     shown = [line for line in lines if line]
     start = centre[1] - LINE * len(shown) / 2 + 3
-    text = "".join(
-        f'<text class="detail" x="{centre[0]:.1f}" y="{start + 3 + LINE * index:.1f}">{escape(line)}</text>'
-        for index, line in enumerate(shown, start=1)
-    )
-    return (
-        f'<g class="{"member" if trainable else "member frozen"}"><rect x="{x:.1f}" y="{y:.1f}" width="{BOX_WIDTH}" '
-        f'height="{BOX_HEIGHT}" rx="10"/><text class="name" x="{centre[0]:.1f}" y="{start:.1f}">{escape(name)}</text>'
-        f"{text}</g>"
+    middle = f"{centre[0]:.1f}"
+    return element(
+        "g",
+        element("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=BOX_WIDTH, height=BOX_HEIGHT, rx=10),
+        element("text", name, class_="name", x=middle, y=f"{start:.1f}"),
+        *(
+            element("text", line, class_="detail", x=middle, y=f"{start + 3 + LINE * index:.1f}")
+            for index, line in enumerate(shown, start=1)
+        ),
+        class_="member" if trainable else "member frozen",
     )
 
 
 def _arrow(
     edge: EdgeConfig, edges: Sequence[EdgeConfig], places: Mapping[str, Position], marker: str
-) -> tuple[str, str]:
+) -> tuple[Html, list[Html]]:
+    """The arrow and the lines of its label."""
     source, target = places[edge["source"]], places[edge["target"]]
     opposite = any((other["source"], other["target"]) == (edge["target"], edge["source"]) for other in edges)
     side = _side(source, target, places, opposite)
@@ -120,13 +136,12 @@ def _arrow(
         (1 - start) * (1 - end) * a + (start + end - 2 * start * end) * c + start * end * b
         for a, c, b in zip(source, control, target, strict=True)
     )
-    path = (
-        f'<path class="edge" d="M{x0:.1f} {y0:.1f}Q{cx:.1f} {cy:.1f} {x1:.1f} {y1:.1f}" marker-end="url(#{marker})"/>'
-    )
+    curve_between = f"M{x0:.1f} {y0:.1f}Q{cx:.1f} {cy:.1f} {x1:.1f} {y1:.1f}"
+    path = element("path", class_="edge", d=curve_between, marker_end=f"url(#{marker})")
     return path, _edge_text(edge, curve((start + end) / 2), side)
 
 
-def _edge_text(edge: EdgeConfig, middle: Position, side: Position) -> str:
+def _edge_text(edge: EdgeConfig, middle: Position, side: Position) -> list[Html]:
     divergence = edge.get("divergence", "forward_kl")
     tau = f"τ {_number(edge.get('temperature', 1.0))}" + (", × τ²" if edge.get("tau_squared") else "")
     lines = [f"weight {_number(edge.get('weight', 1.0))}", DIVERGENCES.get(divergence, divergence), tau]
@@ -144,11 +159,17 @@ def _edge_text(edge: EdgeConfig, middle: Position, side: Position) -> str:
         # A slanting arrow comes nearer at the first or last line: stand back by as much.
         x = middle[0] + math.copysign(10 + half * abs(side[1] / side[0]), side[0])
         y = middle[1] - half + 5
-    return "".join(
-        f'<text class="{"weight" if index == 0 else "detail"}" x="{x:.1f}" y="{y + LINE * index:.1f}" '
-        f'style="text-anchor:{anchor}">{escape(line)}</text>'
+    return [
+        element(
+            "text",
+            line,
+            class_="detail" if index else "weight",
+            x=f"{x:.1f}",
+            y=f"{y + LINE * index:.1f}",
+            style=f"text-anchor:{anchor}",
+        )
         for index, line in enumerate(lines)
-    )
+    ]
 
 
 def _side(source: Position, target: Position, places: Mapping[str, Position], opposite: bool) -> Position:

@@ -7,6 +7,7 @@ from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, collect
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_whole
+from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table
 from ctcd_jax.report.sections.cost import cost, to_reproduce
 from ctcd_jax.report.sections.finetuning import fine_tuning
@@ -16,7 +17,7 @@ from ctcd_jax.report.sections.training import cohorts, curves, last_validation
 TITLE = "Co-training and co-distillation"
 
 
-def left_out(artifacts: Artifacts) -> list[str]:
+def left_out(artifacts: Artifacts) -> list[Html]:
     rows = [(entry.path, entry.reason) for entry in artifacts.left_out]
     columns = [Column("file", "file"), Column("why", "why")]
     note = "Found, but damaged, unreadable or of another program or version; nothing of it is on this page."

@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from etils.epath import gpath
 from ctcd_jax.artifacts.exports import WEIGHTS
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN
 from ctcd_jax.config.init_spec import run_member_config
+from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
@@ -52,7 +54,8 @@ class Checkpoints:
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"tokens": tokens}))
+        saved = ocp.args.StandardSave(_as_saved(state))
+        args = ocp.args.Composite(state=saved, meta=ocp.args.JsonSave({"tokens": tokens}))
         with _disk_errors(self.directory):
             if not self._manager.save(step, args=args, force=True):
                 raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
@@ -73,7 +76,8 @@ class Checkpoints:
         """
         unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract(step)), meta=ocp.args.JsonRestore())
+            wanted = ocp.args.StandardRestore(_as_saved(abstract(step)))
+            args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
             try:
                 restored = self._manager.restore(step, args=args)
             except Exception as error:
@@ -88,7 +92,7 @@ class Checkpoints:
                 (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
                 warn(f"step {bad} cannot be read ({_reason(error)}); going on from step {step}")
             self._manager.reload()
-            return step, restored.state, restored.meta["tokens"]
+            return step, _from_saved(restored.state), restored.meta["tokens"]
         if unreadable:
             newest = max(unreadable)
             reason = _reason(unreadable[newest])
@@ -117,6 +121,25 @@ class Checkpoints:
         with _disk_errors(self.directory):
             self._manager.wait_until_finished()
             self._manager.close()
+
+
+def _as_saved(state: TrainState) -> dict:
+    """Returns the tree whose paths are the names in a checkpoint: those of format 1, and edges where there are any."""
+    tree = {field.name: getattr(state, field.name) for field in fields(state)}
+    tree["window"] = {
+        f"{kind.name}/{name}": tuple(mean)
+        for kind in fields(Terms)
+        for name, mean in getattr(state.window, kind.name).items()
+    }
+    return tree if state.edges else {name: part for name, part in tree.items() if name != "edges"}
+
+
+def _from_saved(tree: dict) -> TrainState:
+    window = {kind.name: {} for kind in fields(Terms)}
+    for term, mean in tree["window"].items():
+        kind, _, name = term.partition("/")
+        window[kind][name] = Mean(*mean)
+    return TrainState(**tree | {"window": Terms(**window)})
 
 
 def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[Shape, dict]:

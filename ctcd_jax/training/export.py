@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
 import numpy as np
 from safetensors import SafetensorError
 
@@ -23,7 +22,7 @@ from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
-from ctcd_jax.models.registry import Shape
+from ctcd_jax.models.registry import Shape, parameter_count
 from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training.checkpoint import load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
@@ -78,7 +77,7 @@ def export(
             "format": FORMAT,
             "name": out.resolve().name,
             **card_facts(run, workdir, member, trained),
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "parameters": parameter_count(config),
             "bytes": weights.stat().st_size,
             "weights": file_sha256(weights),
             "parity": difference,

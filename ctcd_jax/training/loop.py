@@ -18,8 +18,10 @@ from tqdm import tqdm
 from ctcd_jax.artifacts.runs import CONFIG, LOCK, MetricLine, RunConfig
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
+from ctcd_jax.distill.objective import Terms
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json
+from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.runtime.compilation import CompilationCount
 from ctcd_jax.runtime.distributed import led
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
@@ -42,7 +44,7 @@ from ctcd_jax.training.run import (
     share,
 )
 from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
-from ctcd_jax.training.state import TrainState, abstract_state, init_state, parameter_count, reset_window
+from ctcd_jax.training.state import TrainState, abstract_state, init_state, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
 
 # Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
@@ -131,11 +133,12 @@ class _Run:
         self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
 
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        beginning = None
+        beginning = resumed = None
         if self.checkpoints.newest is None:
             beginning = begin(experiment, workdir, primary, warn)
             frozen = beginning.frozen
-        else:
+        else:  # the checkpoint first: where it cannot be read, nobody waits for frozen members
+            resumed = self._restore(opened.content, warn)
             frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
             led(lambda: check_sources(experiment, workdir, opened, frozen, warn))
         whole = replicated(self.mesh)
@@ -148,7 +151,7 @@ class _Run:
             warn_of_twins(experiment, beginning.trained, warn)
             self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, beginning.trained), 0
         else:
-            self.step, self.state, self.tokens = self._restore(opened.content, warn)
+            self.step, self.state, self.tokens = resumed
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
             if opened.changed:
                 for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
@@ -261,7 +264,7 @@ class _Run:
         far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
         self.log(f"{far} | {describe(line)} | {fast}")
 
-    def _measured(self) -> tuple[dict, int]:
+    def _measured(self) -> tuple[Terms, int]:
         """Returns the summed terms of the open window, and its tokens."""
         window, tokens = jax.device_get((self.state.window, self.state.tokens))
         return window, self.taken + int(tokens)
@@ -272,11 +275,11 @@ class _Run:
         self.tokens, self.taken = self.tokens + tokens, self.taken + tokens
         self.state = self.state.replace(tokens=jax.numpy.zeros_like(self.state.tokens))
 
-    def _time(self, seconds: float, window: dict, tokens: int) -> tuple[float, float | None, float]:
+    def _time(self, seconds: float, window: Terms, tokens: int) -> tuple[float, float | None, float]:
         """Counts the open window's `seconds`, writes them down and returns (tokens a second, MFU, seconds to go)."""
         self.seconds += seconds
         rate = (tokens - self.untimed_tokens) / seconds
-        predicted = next(weight for name, (_, weight) in window.items() if name.startswith("accuracy/"))
+        predicted = next(iter(window.accuracy.values())).weight
         cost = flops_per_token(self.experiment, float(predicted) / max(tokens, 1))
         mfu = rate * cost / self.peak if self.peak else None
         eta = (self.experiment.train.steps - self.step) * self.seconds / self.step
@@ -296,7 +299,7 @@ class _Run:
         return rate, mfu, eta
 
     def _evaluate(self, write: bool = True) -> MetricLine:
-        params = {name: member.params for name, member in self.state.members.items()} | self.frozen
+        params = self.state.params | self.frozen
         batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
         terms = self.evaluation(params, batches)
         tokens = self.tokens + int(self.state.tokens)
@@ -308,7 +311,7 @@ class _Run:
 
     def _announce(self, corpus: Corpus) -> None:
         settings = self.experiment.train
-        for line in describe_members(self.experiment, self.state, self.frozen):
+        for line in describe_members(self.experiment):
             self.log(line)
         self.log(
             f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
@@ -352,14 +355,13 @@ def _in_a_thread(compute: Callable):
     return value
 
 
-def describe_members(experiment: Experiment, state: TrainState, frozen: dict) -> list[str]:
+def describe_members(experiment: Experiment) -> list[str]:
     """Returns a line for every member and one for the edges."""
     lines = []
     for name, model in experiment.models.items():
-        params = frozen[name] if name in frozen else state.members[name].params
-        kind = "frozen" if name in frozen else "trainable"
+        kind = "frozen" if name in experiment.cohort.frozen else "trainable"
         lines.append(
-            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(params):,} parameters, {kind}"
+            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(model):,} parameters, {kind}"
         )
     if experiment.cohort.edges:
         lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))

@@ -25,18 +25,24 @@ class Masked(NamedTuple):
 
     Attributes:
       input_ids: int32[B, L], what the models see.
-      labels: int32[B, L], the original token where it is to be predicted, else -100.
-      positions: int32[B, S], S = `max_predictions` positions of a row that hold all its predicted tokens. Spare ones
-        are of tokens that are not predicted, so their label is -100.
+      positions: int32[B, S], S = `max_predictions` positions of a row that hold all its predicted tokens.
+      labels: int32[B, S], the original token at each of them; -100 at spare ones, whose tokens are not predicted.
       attention_mask: bool[B, L], True for real tokens.
       segment_ids: int32[B, L], 1, 2, ... for the sentences of a row, read off their [CLS]; 0 for padding.
     """
 
     input_ids: jax.Array
-    labels: jax.Array
     positions: jax.Array
+    labels: jax.Array
     attention_mask: jax.Array
     segment_ids: jax.Array
+
+    @property
+    def row_labels(self) -> jax.Array:
+        """int32[B, L]: the label of every token of a row, -100 where nothing is predicted."""
+        nothing = jnp.full(self.input_ids.shape, -100, jnp.int32)
+        rows = jnp.arange(len(nothing))[:, None]
+        return nothing.at[rows, self.positions].set(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +71,10 @@ class Masker:
     def __call__(self, keys: jax.Array, input_ids: jax.Array) -> Masked:
         """Masks int[B, L] rows, one key[B] a row."""
         input_ids = input_ids.astype(jnp.int32)
-        masked, labels, positions = jax.vmap(self._mask_row)(keys, input_ids)
+        masked, positions, labels = jax.vmap(self._mask_row)(keys, input_ids)
         real = input_ids != self.special_ids["pad"]
         segments = jnp.cumsum(input_ids == self.special_ids["cls"], axis=1) * real
-        return Masked(masked, labels, positions, real, segments.astype(jnp.int32))
+        return Masked(masked, positions, labels, real, segments.astype(jnp.int32))
 
     def _mask_row(self, key, ids):
         length = ids.shape[0]
@@ -84,13 +90,13 @@ class Masker:
         scores = jax.random.gumbel(choose, (length,)) + self._log_weights()[ids]
         _, positions = jax.lax.top_k(jnp.where(maskable, scores, -jnp.inf), max_predictions)
         original = ids[positions]
-        labels = jnp.full((length,), -100, jnp.int32).at[positions].set(jnp.where(chosen, original, -100))
+        labels = jnp.where(chosen, original, -100)
 
         ordinary = jnp.asarray(np.setdiff1d(np.arange(self.vocab_size), list(self.special_ids.values())), jnp.int32)
         random = ordinary[jax.random.randint(draw, (max_predictions,), 0, ordinary.shape[0])]
         fate = jax.random.uniform(act, (max_predictions,))
         replacement = jnp.where(fate < 0.8, self.special_ids["mask"], jnp.where(fate < 0.9, random, original))
-        return ids.at[positions].set(jnp.where(chosen, replacement, original)), labels, positions
+        return ids.at[positions].set(jnp.where(chosen, replacement, original)), positions, labels
 
     def _log_weights(self):
         if self.smoothing == 0:

@@ -176,7 +176,7 @@ def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch
     """Returns a member's MLM loss, in nats, on one validation batch, and that of knowing nothing, log V."""
     alone = replace(experiment, cohort=Cohort({name: Member()}))
     evaluate = jax.jit(partial(evaluation_step, alone, masker, fused_losses(alone, jax.devices()[:1])))
-    total, weight = evaluate({name: params}, batch)[f"hard/{name}"]
+    total, weight = evaluate({name: params}, batch).hard[name]
     return float(total / weight), math.log(experiment.models[name].vocab_size)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from ctcd_jax.artifacts.runs import METRICS, TENSORBOARD, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
+from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json_lines, write_whole
 from ctcd_jax.jobs.duration import duration
 
 
-def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, float]], cohort: Cohort) -> MetricLine:
-    """Returns one line of `metrics.jsonl` from the summed terms of `cohort_terms`.
+def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> MetricLine:
+    """Returns one line of `metrics.jsonl` from summed terms.
 
     {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "loss" (what the cohort minimises, of these
     means), "members": {NAME: {"hard", "accuracy"}}, "edges": {"SOURCE->TARGET": {"soft", "soft_t1"}}, "agreement":
@@ -28,18 +29,19 @@ def record(kind: str, step: int, tokens: int, terms: Mapping[str, tuple[float, f
     line: MetricLine = {
         "kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}
     }  # fmt: skip
-    for name, (total, weight) in terms.items():
-        group, _, key = name.partition("/")
-        value = float(total) / float(weight) if weight > 0 else None
-        if group == "agreement":
-            line["agreement"][key] = value
-        else:
-            line["edges" if group.startswith("soft") else "members"].setdefault(key, {})[group] = value
+    for group, figure in (("members", "accuracy"), ("members", "hard"), ("edges", "soft"), ("edges", "soft_t1")):
+        for name, mean in getattr(terms, figure).items():
+            line[group].setdefault(name, {})[figure] = _value(mean)
+    line["agreement"] = {pair: _value(mean) for pair, mean in terms.agreement.items()}
     weighted = [(cohort.members[name].hard_weight, line["members"][name]["hard"]) for name in cohort.trainable]
     weighted += [(edge.weight, line["edges"][edge.name]["soft"]) for edge in cohort.edges]
     if all(value is not None for _, value in weighted):
         line["loss"] = sum(weight * value for weight, value in weighted)
     return line
+
+
+def _value(mean: Mean) -> float | None:
+    return float(mean.total) / float(mean.weight) if mean.weight > 0 else None
 
 
 def with_optimizers(line: MetricLine, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> MetricLine:

@@ -1,15 +1,19 @@
 """AdamW, one per member: learning rate 5e-4 and 5 % linear warm-up are the paper's, the rest is configurable."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ctcd_jax.config import OptimizerSettings
 
 
-def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """Returns one member's optimizer for a run of `steps` updates: clip, then AdamW."""
-    return optax.chain(
-        optax.identity() if settings.clip_norm is None else optax.clip_by_global_norm(settings.clip_norm),
+def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns one member's optimizer for a run of `steps` updates: clip, then AdamW.
+
+    Its `update` takes, beside optax's arguments, `norm`: the global norm of the gradients, which the step knows.
+    """
+    chain = optax.chain(
+        optax.identity() if settings.clip_norm is None else _clip(settings.clip_norm),
         optax.adamw(
             learning_rate(settings, steps),
             b1=settings.b1,
@@ -19,6 +23,18 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
             mask=_decayed,
         ),
     )
+    return optax.with_extra_args_support(chain)
+
+
+def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
+    """`optax.clip_by_global_norm` of gradients whose norm is known."""
+
+    def update(gradients, state, params=None, *, norm, **rest):
+        del params, rest
+        clipped = jax.tree.map(lambda g: jnp.where(norm < largest, g, (g / norm.astype(g.dtype)) * largest), gradients)
+        return clipped, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:

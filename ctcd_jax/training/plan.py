@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.jobs.duration import duration
+from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.loop import epochs, make_masker
 from ctcd_jax.training.run import begun_run, changes, known_shapes, run_content
 from ctcd_jax.training.sharding import make_mesh, place_rows
-from ctcd_jax.training.state import init_state, parameter_count, scratch_params
+from ctcd_jax.training.state import init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
 
 TIMED_STEPS = 3
@@ -47,8 +48,7 @@ def plan(
     log = log if jax.process_index() == 0 else lambda _: None
     frozen = {name: scratch_params(experiment, name) for name in experiment.cohort.frozen}
     state = init_state(experiment, mesh)
-    parameters = {name: parameter_count(member.params) for name, member in state.members.items()}
-    parameters |= {name: parameter_count(params) for name, params in frozen.items()}
+    parameters = {name: parameter_count(experiment.models[name]) for name in (*state.members, *frozen)}
 
     step = make_train_step(experiment, make_masker(experiment, corpus), mesh)
     longest = max(range(min(batches.steps_per_epoch, 64)), key=lambda n: batches[n]["input_ids"].shape[1])

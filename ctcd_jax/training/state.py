@@ -5,13 +5,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, cohort_terms
+from ctcd_jax.distill.features import init_edges
+from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.models.registry import abstract_params, init_params
 from ctcd_jax.training.keys import named_key, root_key
 from ctcd_jax.training.optimizer import make_optimizer
@@ -42,8 +43,8 @@ class LossScale:
 
 
 @struct.dataclass
-class MemberState:
-    """A trainable member. `loss_scale` is None unless the compute dtype is float16."""
+class LearnerState:
+    """A trainable member, or an edge that owns parameters. `loss_scale` is None unless it is a member, in float16."""
 
     params: dict
     opt_state: optax.OptState
@@ -58,15 +59,27 @@ class TrainState:
       step: int32, updates done.
       key: the run's typed random key; every stream is derived from it by name and step.
       members: the trainable members by name. Frozen ones are kept apart: they never change.
-      window: sums since the last log line, {term: (sum, weight)} of `cohort_terms`, float32.
+      window: sums since the last log line, float32.
       tokens: int32, real tokens since the last log line, or since the host last took them over.
+      edges: the edges that own parameters, by name.
     """
 
     step: jax.Array
     key: jax.Array
-    members: dict[str, MemberState]
-    window: dict[str, tuple[jax.Array, jax.Array]]
+    members: dict[str, LearnerState]
+    window: Terms
     tokens: jax.Array
+    edges: dict[str, LearnerState] = struct.field(default_factory=dict)
+
+    @property
+    def learners(self) -> dict[str, LearnerState]:
+        """Everything that is trained, by name."""
+        return self.members | self.edges
+
+    @property
+    def params(self) -> Params:
+        """The parameters of the learners, by name."""
+        return {name: learner.params for name, learner in self.learners.items()}
 
 
 def init_state(experiment: Experiment, mesh: Mesh, params: Params | None = None) -> TrainState:
@@ -103,28 +116,32 @@ def reset_window(state: TrainState) -> TrainState:
     return state.replace(window=jax.tree.map(jnp.zeros_like, state.window), tokens=jnp.zeros_like(state.tokens))
 
 
-def parameter_count(params: dict) -> int:
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
-
-
 def _new_state(experiment: Experiment, params: Params) -> TrainState:
-    zero = jnp.zeros((), jnp.float32)
-    scaled = experiment.train.dtype == "float16"
-    members = {}
-    for name, tree in params.items():
-        optimizer = make_optimizer(experiment.optimizers[name], experiment.train.steps)
-        members[name] = MemberState(tree, optimizer.init(tree), LossScale.create() if scaled else None)
+    cohort, key = experiment.cohort, root_key(experiment.seed)
+
+    def learner(tree: dict, member: str) -> LearnerState:
+        optimizer = make_optimizer(experiment.optimizers[member], experiment.train.steps)
+        return LearnerState(tree, optimizer.init(tree), None)
+
+    members = {name: learner(tree, name) for name, tree in params.items()}
+    if experiment.train.dtype == "float16":
+        members = {name: member.replace(loss_scale=LossScale.create()) for name, member in members.items()}
+    keys = {edge.name: named_key(key, f"init/{edge.name}") for edge in cohort.feature_edges}
+    owned = init_edges(cohort, keys, experiment.models)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=root_key(experiment.seed),
+        key=key,
         members=members,
-        window=dict.fromkeys(term_names(experiment.cohort), (zero, zero)),
+        window=no_terms(cohort),
         tokens=jnp.zeros((), jnp.int32),
+        edges={edge.name: learner(owned[edge.name], edge.target) for edge in cohort.edges if edge.name in owned},
     )
 
 
-def term_names(cohort: Cohort) -> tuple[str, ...]:
-    """Returns the names of the cohort's terms."""
+def no_terms(cohort: Cohort) -> Terms:
+    """Returns the sums of no token at all."""
     outputs = {name: jax.ShapeDtypeStruct((1, 2), jnp.float32) for name in cohort.members}
     labels, weights = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.float32)
-    return tuple(jax.eval_shape(partial(cohort_terms, cohort), outputs, labels, weights))
+    terms = jax.eval_shape(partial(cohort_terms, cohort), outputs, labels, weights)
+    terms.soft.update({edge.name: Mean(weights, weights) for edge in cohort.feature_edges})
+    return jax.tree.map(lambda _: jnp.zeros((), jnp.float32), terms)

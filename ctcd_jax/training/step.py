@@ -4,7 +4,7 @@ Read `distill/cohort.py` (who teaches whom) and `distill/objective.py` (Eq. 1-5)
 and losses meet. There is no branch on the method: a method is a cohort.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -14,14 +14,16 @@ import optax
 from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
-from ctcd_jax.distill import Outputs, fused
-from ctcd_jax.distill.objective import Terms, denominators, weigh
-from ctcd_jax.models.registry import build
+from ctcd_jax.distill import Cohort, Outputs, fused
+from ctcd_jax.distill.features import feature_denominators, feature_losses, needed_features
+from ctcd_jax.distill.objective import Losses, Mean, Terms, add_parts, denominators
+from ctcd_jax.distill.signals import Rows
+from ctcd_jax.models.registry import build, sown_features
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import batch_sharding, replicated
-from ctcd_jax.training.state import MemberState, Params, TrainState, abstract_state
+from ctcd_jax.training.state import LearnerState, LossScale, Params, TrainState, abstract_state
 
 # Bytes of logits that a device holds at once, unless `train.loss_chunk` says how many tokens'. On CPUs less is faster,
 # too: the CTCD step of `small` with 64 rows takes 1.08 times as long with all of its 310 MB (2 cores).
@@ -31,19 +33,19 @@ LOGITS_BYTES, LOGITS_BYTES_ON_CPU = 2**30, 2**27
 def train_step(
     experiment: Experiment, masker: Masker, losses, shardings, state: TrainState, frozen: Params, batch: dict
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of every trainable member.
+    """One update of every learner: of each trainable member, and of each edge that owns parameters.
 
     Args:
       experiment: the cohort, the models and the optimizers.
       masker: of the corpus.
       losses: `fused.cohort_losses`, told how to divide the tokens, or `objective.cohort_losses`.
-      shardings: of the members' parameters while computing, and of their gradients: (whole, {member: tree}).
+      shardings: of the learners' parameters while computing, and of their gradients: (whole, {learner: tree}).
       state: before the step.
       frozen: parameters of the frozen members.
       batch: "input_ids" int[B, L], unmasked.
 
     Returns:
-      The state after it, and {"finite": bool, "loss": float32, "gradient_norms": {trainable member: float32}}. `finite`
+      The state after it, and {"finite": bool, "loss": float32, "gradient_norms": {learner: float32}}. `finite`
       is False if a loss or gradient is not finite. With float16 that is an overflow, which the member's loss scale
       handles, until the scale has nothing left to give. The norms are those before clipping.
     """
@@ -52,10 +54,10 @@ def train_step(
     rows = jnp.arange(batch["input_ids"].shape[0])
     masked = masker(train_keys(state.key, state.step, rows), batch["input_ids"])
     # All masks are drawn and all denominators known before the first micro-batch, so k micro-batches are one batch.
-    totals = denominators(masked.labels, masked.attention_mask)
+    totals = batch_denominators(cohort, masked)
     scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
 
-    def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, Terms]:
+    def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
         frozen_outputs = {name: member_outputs(experiment, name, frozen[name], part) for name in cohort.frozen}
 
         def loss_fn(params):
@@ -65,35 +67,34 @@ def train_step(
                 name: member_outputs(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable
             }
-            each, terms = losses(cohort, frozen_outputs | trainable_outputs, *targets(cohort, part), totals)
+            each, terms = objective(cohort, losses, frozen_outputs | trainable_outputs, part, totals, params)
             # A member's gradient is that of its own loss, so a scale of its own is exact.
-            return sum(scales[name] * loss for name, loss in each.items()), terms
+            return sum(scales[name] * loss for name, loss in each.items()), (each, terms)
 
-        gradients, terms = jax.grad(loss_fn, has_aux=True)(params)
-        return jax.lax.with_sharding_constraint(gradients, sharded), terms
+        gradients, values = jax.grad(loss_fn, has_aux=True)(params)
+        return jax.lax.with_sharding_constraint(gradients, sharded), values
 
-    params = {name: member.params for name, member in state.members.items()}
-    gradients, terms = accumulate(micro_step, params, masked, experiment.train.micro_batches)
+    gradients, (each, terms) = accumulate(micro_step, state.params, masked, experiment.train.micro_batches)
+    loss = sum(each.values())
 
-    members, norms, finite = {}, {}, []
-    for name, member in state.members.items():
-        optimizer = make_optimizer(experiment.optimizers[name], steps)
-        members[name], norms[name], ok = update(member, gradients[name], optimizer)
+    updated, norms, finite = {}, {}, []
+    member_of = {name: name for name in state.members} | {edge.name: edge.target for edge in cohort.feature_edges}
+    for name, learner in state.learners.items():
+        optimizer = make_optimizer(experiment.optimizers[member_of[name]], steps)
+        scale = state.members[member_of[name]].loss_scale
+        updated[name], norms[name], ok = update(learner, gradients[name], optimizer, scale)
         finite.append(ok)
-    loss = weigh(cohort, terms, totals)
     if experiment.train.dtype == "float16":  # an overflow of the forward pass must not spoil the log line
-        terms = {
-            name: jax.tree.map(partial(jnp.where, jnp.isfinite(term[0])), term, (0.0, 0.0))
-            for name, term in terms.items()
-        }
+        terms = jax.tree.map(_without_overflow, terms, is_leaf=lambda term: isinstance(term, Mean))
     else:
         finite.append(jnp.isfinite(loss))
     after = TrainState(
         step=state.step + 1,
         key=state.key,
-        members=members,
+        members={name: updated[name] for name in state.members},
         window=jax.tree.map(jnp.add, state.window, terms),
         tokens=state.tokens + jnp.sum(masked.attention_mask, dtype=jnp.int32),
+        edges={name: updated[name] for name in state.edges},
     )
     return after, {"finite": jnp.all(jnp.stack(finite)), "loss": loss, "gradient_norms": norms}
 
@@ -101,10 +102,11 @@ def train_step(
 def member_outputs(
     experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None
 ) -> Outputs:
-    """One member's forward pass at the positions the cohort needs; with dropout if there is a key."""
-    settings = experiment.train
-    model = build(experiment.models[name], jnp.dtype(settings.dtype), settings.attention, settings.remat)
-    hidden, kernel, bias = model.apply(
+    """One member's forward pass: what the cohort needs of it, where it needs it; with dropout if there is a key."""
+    settings, shape = experiment.train, experiment.models[name]
+    model = build(shape, jnp.dtype(settings.dtype), settings.attention, settings.remat)
+    needed = needed_features(experiment.cohort, name, shape)
+    (hidden, kernel, bias), sown = model.apply(
         {"params": params},
         part.input_ids,
         part.attention_mask,
@@ -113,16 +115,43 @@ def member_outputs(
         deterministic=key is None,
         rngs=None if key is None else {"dropout": key},
         method="outputs",
+        mutable=["intermediates"] if needed else [],
     )
-    return Outputs(hidden.reshape(-1, hidden.shape[-1]), (kernel, bias))
+    return Outputs(hidden.reshape(-1, hidden.shape[-1]), (kernel, bias), sown_features(sown, needed))
 
 
-def targets(cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
+def objective(
+    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: Masked, totals: Mapping, params: Params
+) -> tuple[Losses, Terms]:
+    """Returns what each trainable member minimises on a part of a batch, and every term.
+
+    Args:
+      cohort, losses: as for `train_step`.
+      outputs: of every member, on this part.
+      part: the tokens.
+      totals: `batch_denominators` of the whole batch.
+      params: of the edges that own any, by name, among others.
+    """
+    predictions = losses(cohort, outputs, *targets(cohort, part), totals)
+    return add_parts((predictions, feature_losses(cohort, outputs, signal_rows(part), totals, params)))
+
+
+def targets(cohort: Cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
     """Returns (labels int[N], weights float32[N]) of the tokens that `member_outputs` gives, in its order."""
-    labels, weights = part.labels, part.attention_mask.astype(jnp.float32)
+    labels, real = part.row_labels, part.attention_mask
     if cohort.positions == "masked":
-        labels, weights = (jnp.take_along_axis(x, part.positions, axis=1) for x in (labels, weights))
-    return labels.reshape(-1), weights.reshape(-1)
+        labels, real = part.labels, jnp.take_along_axis(part.attention_mask, part.positions, axis=1)
+    return labels.reshape(-1), real.reshape(-1).astype(jnp.float32)
+
+
+def signal_rows(part: Masked) -> Rows:
+    """Returns what edges of other signals than logits know of a part of a batch."""
+    return Rows(part.attention_mask, part.segment_ids)
+
+
+def batch_denominators(cohort: Cohort, masked: Masked) -> dict[str, jax.Array]:
+    """Returns what the means of a whole batch divide by: `denominators` and `feature_denominators`."""
+    return denominators(*targets(cohort, masked)) | feature_denominators(cohort, signal_rows(masked))
 
 
 def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Array:
@@ -131,8 +160,8 @@ def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Arr
     return jax.random.fold_in(of_step, micro_batch)
 
 
-def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, Terms]:
-    """Returns gradients and terms summed over `parts` micro-batches, of which each is spread over all devices."""
+def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
+    """Returns gradients, losses and terms summed over `parts` micro-batches, each of which all devices share."""
     if parts == 1:
         return micro_step(params, masked, jnp.zeros((), jnp.int32))
     # Every micro-batch takes each parts-th row: contiguous ones would lie on a few devices only.
@@ -148,36 +177,53 @@ def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[
     return jax.lax.scan(body, zero, (split, jnp.arange(parts)))[0]
 
 
-def update(member: MemberState, gradients: dict, optimizer) -> tuple[MemberState, jax.Array, jax.Array]:
-    """Returns the member after one update, the norm of its gradient before clipping, and whether the update is sound.
+def update(
+    learner: LearnerState, gradients: dict, optimizer: optax.GradientTransformationExtraArgs, scale: LossScale | None
+) -> tuple[LearnerState, jax.Array, jax.Array]:
+    """Returns the learner after one update, the norm of its gradient before clipping, and whether the update is sound.
 
-    With a loss scale, an overflow skips this member's update (and nobody else's) and is sound, unless the scale is 1.
+    With a loss scale, an overflow skips this learner's update (and nobody else's) and is sound, unless the scale is 1.
     Parameters that float16 cannot hold are not sound: every pass through them would overflow, which no scale mends.
+
+    Args:
+      learner: before it.
+      gradients: of its parameters, times the scale.
+      optimizer: of `make_optimizer`.
+      scale: of the member that minimises the loss: the learner's own, or for an edge its target's, which changes there.
     """
-    scale = member.loss_scale
     if scale:
         gradients = jax.tree.map(lambda g: g / scale.scale, gradients)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(norm)
-    updates, opt_state = optimizer.update(gradients, member.opt_state, member.params)
-    params = optax.apply_updates(member.params, updates)
+    updates, opt_state = optimizer.update(gradients, learner.opt_state, learner.params, norm=norm)
+    params = optax.apply_updates(learner.params, updates)
     if not scale:
-        return MemberState(params, opt_state, None), norm, finite
+        return LearnerState(params, opt_state, None), norm, finite
     kept = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (member.params, member.opt_state)
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (learner.params, learner.opt_state)
     )
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(kept[0])]))
     fits = largest <= jnp.finfo(jnp.float16).max
-    return MemberState(*kept, scale.update(finite)), norm, fits & (finite | (scale.scale > 1))
+    after = learner.loss_scale and scale.update(finite)
+    return LearnerState(*kept, after), norm, fits & (finite | (scale.scale > 1))
+
+
+def _without_overflow(term: Mean) -> Mean:
+    return jax.tree.map(partial(jnp.where, jnp.isfinite(term.total)), term, Mean(0.0, 0.0))
 
 
 def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:
-    """Returns the terms of one validation batch: "input_ids" int[B, L] and "rows" int[B]. No dropout."""
+    """Returns the terms of one validation batch, without dropout.
+
+    Args:
+      experiment, masker, losses: as for `train_step`.
+      params: of all members, and of the edges that own any.
+      batch: "input_ids" int[B, L] and "rows" int[B], their numbers in the split.
+    """
+    cohort = experiment.cohort
     masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
-    outputs = {name: member_outputs(experiment, name, params[name], masked) for name in experiment.cohort.members}
-    labels, weights = targets(experiment.cohort, masked)
-    _, terms = losses(experiment.cohort, outputs, labels, weights, denominators(labels, weights))
-    return terms
+    outputs = {name: member_outputs(experiment, name, params[name], masked) for name in cohort.members}
+    return objective(cohort, losses, outputs, masked, batch_denominators(cohort, masked), params)[1]
 
 
 def fused_losses(experiment: Experiment, devices: Sequence[jax.Device]):
@@ -195,9 +241,8 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
       losses: another function with the meaning of `fused.cohort_losses`, e.g. `objective.cohort_losses`.
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
-    sharded = {name: member.params for name, member in state.members.items()}
     losses = losses or fused_losses(experiment, mesh.devices.flatten())
-    step = partial(train_step, experiment, masker, losses, (replicated(mesh), sharded))
+    step = partial(train_step, experiment, masker, losses, (replicated(mesh), state.params))
     return jax.jit(
         step,
         in_shardings=(state, replicated(mesh), batch_sharding(mesh)),
@@ -207,7 +252,7 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
 
 
 def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
-    """Returns the compiled sum of `evaluation_step` over batches: (params of all members, batches) -> terms.
+    """Returns the compiled sum of `evaluation_step` over batches: (params, batches) -> terms.
 
     The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
     its own collectives, can starve one another on a machine with more devices than cores.

@@ -1,3 +1,4 @@
+import copy
 import re
 import xml.etree.ElementTree as ET
 
@@ -79,6 +80,16 @@ def test_labels_say_what_an_edge_and_a_member_are(community):
     for part in ("weight 2", "τ 3, × τ²", "reverse KL", "Jensen–Shannon", "attended", "109.5 M parameters", "× 0.5"):
         assert part in text
     assert text.count("frozen") == 1
+
+
+@pytest.mark.parametrize("change", [{"architecture": "of tomorrow"}, {"heads": 7}, {"new_field": 1}])
+def test_of_a_shape_that_this_version_does_not_know_there_is_no_number_of_parameters(change, community):
+    config = copy.deepcopy(community)
+    for shape in config["resolved"]["models"].values():
+        shape |= change
+    text = " ".join(ET.fromstring(cohort_graph("run0", config)).itertext())
+    assert "12 layers, hidden 768" in text
+    assert "parameters" not in text
 
 
 def test_the_drawing_stays_within_its_frame(community):

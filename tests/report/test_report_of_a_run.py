@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from ctcd_jax.config.init_spec import read_run
-from ctcd_jax.report.shapes import parameters
+from ctcd_jax.report.shapes import member_shapes
 from ctcd_jax.training.checkpoint import load_member
 from tests.report.reporting import Page, downloads, make
 
@@ -24,8 +24,9 @@ def test_the_cohort_shows_sizes_and_parameters_also_of_a_member_with_an_init(run
 
 
 def test_parameters_are_those_that_were_trained(runs):
-    for name, shape in read_run(runs / "ctcd")["resolved"]["models"].items():
-        assert parameters(shape) == sum(leaf.size for leaf in jax.tree.leaves(load_member(runs / "ctcd", name)[1]))
+    for name, shape in member_shapes(read_run(runs / "ctcd")).items():
+        weights = load_member(runs / "ctcd", name)[1]
+        assert shape["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(weights))
 
 
 def test_members_are_downloaded_with_their_sizes(runs, tmp_path):

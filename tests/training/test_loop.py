@@ -1,5 +1,6 @@
 """Whole runs: what they write, and that being killed, stopped and moved leaves no trace in it."""
 
+import ast
 import json
 import math
 import os
@@ -43,6 +44,25 @@ def finished(corpus, tmp_path_factory):
     workdir, said = tmp_path_factory.mktemp("run") / "run", []
     last = train(config(corpus), workdir, log=said.append)
     return workdir, said, last
+
+
+def test_a_checkpoint_has_the_names_that_every_version_has_given(finished):
+    """Orbax restores by name: another name, or one more, and no run that was begun before can be resumed."""
+    content = json.loads((finished[0] / "checkpoints" / "20" / "state" / "_METADATA").read_text())
+    names = {"/".join(ast.literal_eval(path)) for path in content["tree_metadata"]}
+    shown = {re.sub(r"^members/(student|teacher)/", "members/NAME/", name) for name in names}
+    parts = {re.sub(r"(params|mu|nu)/.*", r"\1", name) for name in shown}
+    optimizer = ("0", "1/0/count", "1/0/mu", "1/0/nu", "1/1/inner_state", "1/2/count")
+    means = (
+        *(f"{kind}/{member}" for kind in ("accuracy", "hard") for member in ("student", "teacher")),
+        *(f"{kind}/{edge}" for kind in ("soft", "soft_t1") for edge in ("student->teacher", "teacher->student")),
+        "agreement/student~teacher",
+    )
+    assert parts == {
+        "step", "key", "tokens", "members/NAME/params", "members/NAME/loss_scale",
+        *(f"members/NAME/opt_state/{name}" for name in optimizer),
+        *(f"window/{mean}/{part}" for mean in means for part in (0, 1)),
+    }  # fmt: skip
 
 
 def test_metrics_have_every_figure_of_every_member_and_edge(finished):

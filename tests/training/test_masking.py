@@ -28,13 +28,13 @@ def test_every_row_predicts_exactly_its_share():
     assert masked.positions.shape == (LENGTH + 1, slots)
     for maskable in range(LENGTH - 1):
         expected = 0 if maskable == 0 else min(max(round(0.15 * maskable), 1), slots)
-        assert (masked.labels[maskable] >= 0).sum() == expected
-    assert (masked.labels[-2:] == -100).all()
+        assert (masked.row_labels[maskable] >= 0).sum() == expected
+    assert (masked.row_labels[-2:] == -100).all()
 
 
 def test_slots_hold_every_predicted_token_once():
     masked = mask(rows(64)["input_ids"])
-    for labels, positions in zip(masked.labels, masked.positions, strict=True):
+    for labels, positions in zip(masked.row_labels, masked.positions, strict=True):
         assert len(set(positions)) == len(positions)
         assert (labels[positions] >= 0).sum() == (labels >= 0).sum() > 0
 
@@ -43,8 +43,8 @@ def test_special_tokens_are_neither_predicted_nor_drawn():
     ids = rows(2000)["input_ids"]
     ids[::7, 3] = SPECIAL["unk"]
     masked = mask(ids)
-    predicted = masked.labels >= 0
-    np.testing.assert_array_equal(masked.labels[predicted], ids[predicted])
+    predicted = masked.row_labels >= 0
+    np.testing.assert_array_equal(masked.row_labels[predicted], ids[predicted])
     assert not np.isin(ids[predicted], list(SPECIAL.values())).any()
     np.testing.assert_array_equal(masked.input_ids[~predicted], ids[~predicted])
     seen = masked.input_ids[predicted]
@@ -54,7 +54,7 @@ def test_special_tokens_are_neither_predicted_nor_drawn():
 def test_eighty_ten_ten():
     ids = rows(4000)["input_ids"]
     masked = mask(ids)
-    predicted = masked.labels >= 0
+    predicted = masked.row_labels >= 0
     seen, original = masked.input_ids[predicted], ids[predicted]
     n = len(seen)
     ordinary = VOCABULARY - len(SPECIAL)
@@ -71,7 +71,7 @@ def test_eighty_ten_ten():
 
 def test_tokens_are_chosen_uniformly():
     ids = np.tile(np.concatenate([[2], np.arange(5, 5 + LENGTH - 2), [3]]), (6000, 1))
-    counts = (mask(ids).labels >= 0).sum(axis=0)[1:-1]
+    counts = (mask(ids).row_labels >= 0).sum(axis=0)[1:-1]
     expected = counts.mean()
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert chi_squared < 50  # 21 degrees of freedom: exceeded once in 2,500 seeds
@@ -84,7 +84,7 @@ def test_smoothing_prefers_rare_tokens_in_proportion():
     ids = np.zeros((20000, LENGTH), np.int32)
     ids[:, :4] = [2, 10, 11, 3]
     masked = mask(ids, frequencies=frequencies, smoothing=0.5)
-    rare = (masked.labels[:, 1] == 10).mean()
+    rare = (masked.row_labels[:, 1] == 10).mean()
     assert abs(rare - 100 / 101) < 4 * math.sqrt(0.01 * 0.99 / 20000)
 
 

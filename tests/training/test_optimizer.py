@@ -14,8 +14,9 @@ GRADIENTS = {"kernel": jnp.arange(6.0).reshape(2, 3) - 2, "bias": jnp.array([30.
 
 def updates(optimizer) -> np.ndarray:
     """The second of two updates; with Adam only gradients of different scales show that one of them was clipped."""
-    _, state = optimizer.update(GRADIENTS, optimizer.init(PARAMS), PARAMS)
-    last, _ = optimizer.update(jax.tree.map(lambda g: 0.1 * g, GRADIENTS), state, PARAMS)
+    optimizer, state = optax.with_extra_args_support(optimizer), optimizer.init(PARAMS)
+    for gradients in (GRADIENTS, jax.tree.map(lambda g: 0.1 * g, GRADIENTS)):
+        last, state = optimizer.update(gradients, state, PARAMS, norm=optax.tree.norm(gradients))
     return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(last)])
 
 

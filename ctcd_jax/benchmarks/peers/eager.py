@@ -124,7 +124,7 @@ def as_tensors(masked: Masked) -> Batch:
     length = masked.input_ids.shape[1]
     arrays = {
         "input_ids": masked.input_ids,
-        "labels": masked.labels,
+        "labels": masked.row_labels,
         "segment_ids": masked.segment_ids,
         "position_ids": np.arange(length) - np.asarray(segment_starts(masked.segment_ids)),
         "positions": masked.positions,

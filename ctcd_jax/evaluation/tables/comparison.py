@@ -19,10 +19,10 @@ from ctcd_jax.evaluation.tables.summary import (
     average_titles,
     column_key,
     column_title,
-    number_text,
     summarise,
     task_title,
 )
+from ctcd_jax.text_tables import number_text
 
 _SEED = 0
 _HEAD = ["first", "second", "column", "difference", "low", "high", "seeds", "covers", "missing"]
@@ -154,13 +154,13 @@ def differences_csv(found: Sequence[Difference]) -> str:
     writer.writerow(_HEAD)
     for difference in found:
         own = difference.interval
-        ends = ["", ""] if own is None else [number_text(end, 6, minus="-") for end in (own.low, own.high)]
+        ends = ["", ""] if own is None else [f"{end:z.6f}" for end in (own.low, own.high)]
         writer.writerow(
             [
                 difference.first,
                 difference.second,
                 column_key(difference.column),
-                number_text(difference.value, 6, minus="-"),
+                f"{difference.value:z.6f}",
                 *ends,
                 difference.seeds,
                 "; ".join(own.covers) if own else "",

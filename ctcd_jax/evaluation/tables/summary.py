@@ -10,6 +10,7 @@ from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.selection import selected
 from ctcd_jax.evaluation.tasks.tasks import TASKS
+from ctcd_jax.text_tables import number_text
 
 MAJORITY_NOTE = "Majority class: what one answer for everything, the most frequent, scores, where that is recorded."
 
@@ -80,13 +81,6 @@ def summarise(rows: Sequence[Result]) -> Summary:
         for model, cells in values.items()
     }
     return Summary(columns, models, majority)
-
-
-def number_text(value: float, digits: int = 2, plus: str = "", minus: str = "−") -> str:
-    """Returns a number with so many decimals and its sign; what rounds to nothing has none."""
-    text = f"{abs(value):.{digits}f}"
-    sign = "" if float(text) == 0 else minus if value < 0 else plus
-    return sign + text
 
 
 def column_title(task: str, metric: str) -> str:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ctcd_jax import text_tables
 from ctcd_jax.artifacts.results import (
     CELLS,
     COMPARISON,
@@ -33,7 +34,6 @@ from ctcd_jax.evaluation.tables.summary import (
     cell_text,
     column_key,
     column_title,
-    number_text,
     summarise,
     task_title,
 )
@@ -75,13 +75,13 @@ def markdown(rows: Sequence[Result], compared: Sequence[Difference] = (), failed
     """
     parts = ["# Fine-tuning results"]
     if rows:
-        parts += [_grid(as_table(summarise(rows))), reading_notes(rows)]
+        parts += [text_tables.markdown(as_table(summarise(rows))), reading_notes(rows)]
         if taken := settings_table(rows):
-            parts += ["## Settings taken", _grid(taken)]
+            parts += ["## Settings taken", text_tables.markdown(taken)]
     else:
         parts.append("No cell has a result.")
     if compared:
-        parts += ["## Differences", _grid(differences_table(compared)), differences_note(compared)]
+        parts += ["## Differences", text_tables.markdown(differences_table(compared)), differences_note(compared)]
     if failed:
         parts += ["## Failed cells", "\n".join(f"- {line}" for line in failed)]
     return "\n\n".join(parts) + "\n"
@@ -191,18 +191,13 @@ def _failed_line(cell: str, reason: str) -> str:
     return f"{cell}: {reason} (log: `{CELLS}/{cell}/{LOG}`)"
 
 
-def _grid(table: Sequence[Sequence[str]]) -> str:
-    lines = [table[0], ["---"] + ["---:"] * (len(table[0]) - 1), *table[1:]]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _means_only(summary: Summary, values: dict[paper.MetricColumn, float]) -> list[str]:
     return [text for column in summary.columns for text in (_figure(values.get(column)), "", "")]
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else number_text(value)
+    return "–" if value is None else text_tables.number_text(value)
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else number_text(value, 6, minus="-")
+    return "" if value is None else f"{value:z.6f}"

@@ -8,6 +8,7 @@ from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.runs import TimingLine
+from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table, fixed, hours, millions, percent
 
 UNKNOWN = "not recorded"
@@ -15,7 +16,7 @@ _TIME = Column("time", "hours", hours)
 _DEVICE = Column("device", "device")
 
 
-def cost(artifacts: Artifacts) -> list[str]:
+def cost(artifacts: Artifacts) -> list[Html]:
     runs = {name: run for name, run in artifacts.runs.items() if run.metrics}
     parts = [_training(runs), _fine_tuning(artifacts), _total(runs, artifacts)]
     note = (
@@ -27,7 +28,7 @@ def cost(artifacts: Artifacts) -> list[str]:
     return [*filter(None, parts), page.paragraph(note, "note")] if any(parts) else []
 
 
-def _training(runs: Mapping[str, Run]) -> str:
+def _training(runs: Mapping[str, Run]) -> Html:
     columns = [
         Column("run", "run"),
         Column("steps", "steps", fixed(0)),
@@ -54,20 +55,20 @@ def _training(runs: Mapping[str, Run]) -> str:
                 _median(run.timing, "mfu"),
             )
         )
-    return data_table("cost-training", columns, rows, "Training") if rows else ""
+    return data_table("cost-training", columns, rows, "Training") if rows else Html()
 
 
-def _fine_tuning(artifacts: Artifacts) -> str:
+def _fine_tuning(artifacts: Artifacts) -> Html:
     cells: dict[tuple[str, str, str], list[float]] = {}
     for name, results in artifacts.results.items():
         for row in results.rows:
             cells.setdefault((name, row["model"], row.get("device", UNKNOWN)), []).append(row.get("seconds", 0.0))
     columns = [Column("results", "results"), Column("model", "model"), _DEVICE, Column("cells", "cells"), _TIME]
     rows = [(*key, len(seconds), sum(seconds) / 3600) for key, seconds in cells.items()]
-    return data_table("cost-fine-tuning", columns, rows, "Fine-tuning", names=2) if rows else ""
+    return data_table("cost-fine-tuning", columns, rows, "Fine-tuning", names=2) if rows else Html()
 
 
-def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> str:
+def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> Html:
     """Hours by device, training and fine-tuning, and their sum."""
     spent = [
         (device, 0, seconds) for run in runs.values() for (device, _), seconds in seconds_by_device(run.timing).items()
@@ -91,7 +92,7 @@ def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> str:
         Column("fine-tuning", "fine_tuning_hours", hours),
         Column("total", "total_hours", hours),
     ]
-    return data_table("cost-total", columns, rows, "Total") if rows else ""
+    return data_table("cost-total", columns, rows, "Total") if rows else Html()
 
 
 def seconds_by_device(timing: Iterable[TimingLine]) -> dict[tuple[str, int | None], float]:
@@ -114,7 +115,7 @@ def _median(timing: Iterable[TimingLine], field: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def to_reproduce(artifacts: Artifacts) -> list[str]:
+def to_reproduce(artifacts: Artifacts) -> list[Html]:
     return [
         page.collapsed(f"config.json of {name}", json.dumps(run.config, indent=2, ensure_ascii=False))
         for name, run in artifacts.runs.items()

@@ -10,14 +10,15 @@ from ctcd_jax.evaluation.tables.comparison import differences_note, differences_
 from ctcd_jax.evaluation.tables.selection import settings_table
 from ctcd_jax.evaluation.tables.summary import summarise
 from ctcd_jax.evaluation.tables.table import as_table, csv_text, reading_notes
+from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table, download, download_text
 
 
-def fine_tuning(artifacts: Artifacts) -> list[str]:
+def fine_tuning(artifacts: Artifacts) -> list[Html]:
     return [part for name, results in artifacts.results.items() for part in _parts(name, results)]
 
 
-def _parts(name: str, results: Results) -> Iterator[str]:
+def _parts(name: str, results: Results) -> Iterator[Html]:
     yield page.heading(f"{name}/results.jsonl")
     if results.rows:
         yield from _scores(name, results)
@@ -27,7 +28,7 @@ def _parts(name: str, results: Results) -> Iterator[str]:
         yield data_table(f"{name}-missing", columns, missing, caption, names=2)
 
 
-def _scores(name: str, results: Results) -> Iterator[str]:
+def _scores(name: str, results: Results) -> Iterator[Html]:
     yield page.table(
         as_table(summarise(results.rows)), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))]
     )
@@ -39,7 +40,7 @@ def _scores(name: str, results: Results) -> Iterator[str]:
         yield _differences(name, results)
 
 
-def _differences(name: str, results: Results) -> str:
+def _differences(name: str, results: Results) -> Html:
     """A column for each pair; the lines of comparison.csv themselves can be downloaded."""
     try:
         found = read_differences(results.comparison, results.rows)
@@ -51,7 +52,7 @@ def _differences(name: str, results: Results) -> str:
     lines = [list(line.values()) for line in results.comparison]
     link = download(f"{name}-comparison", list(results.comparison[0]), lines)
     shown = page.table(rows, "Differences in points of per cent", links=[link])
-    return shown + page.paragraph(differences_note(found), "note")
+    return page.join([shown, page.paragraph(differences_note(found), "note")])
 
 
 def _missing(results: Results) -> list[str]:

@@ -6,13 +6,14 @@ from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, Results
 from ctcd_jax.artifacts.latency import SETTING, Latency, Measurement, fine_tuned_as, plain_settings, setting_of
 from ctcd_jax.evaluation.tables.summary import average_titles, column_title, summarise
+from ctcd_jax.page import Html
 from ctcd_jax.page.plots import Point, scatter
 from ctcd_jax.page.tables import Column, data_table, download, fixed, millions
 
 _MEGABYTES = fixed(1, scale=1e-6)
 
 
-def latency(artifacts: Artifacts) -> list[str]:
+def latency(artifacts: Artifacts) -> list[Html]:
     parts = []
     for name, content in artifacts.latencies.items():
         parts += [page.heading(f"{name}/latency.json"), _models(name, content), *_measurements(name, content)]
@@ -20,7 +21,7 @@ def latency(artifacts: Artifacts) -> list[str]:
     return [*parts, page.grid(list(_quality_figures(artifacts)))] if parts else []
 
 
-def _models(name: str, content: Latency) -> str:
+def _models(name: str, content: Latency) -> Html:
     lengths = sorted({int(length) for model in content["models"] for length in model["flops_per_token"]})
     differences = content.get("onnx_differences", {})
     columns = [
@@ -43,7 +44,7 @@ def _models(name: str, content: Latency) -> str:
     return data_table(f"{name}-models", columns, rows, "Models")
 
 
-def _measurements(name: str, content: Latency) -> Iterator[str]:
+def _measurements(name: str, content: Latency) -> Iterator[Html]:
     """A table of the plain setting of every place and, where there are more settings, one of all for each place."""
     measured = content["measurements"]
     plain = plain_settings(content)
@@ -62,7 +63,7 @@ def _measurements(name: str, content: Latency) -> Iterator[str]:
         yield page.folded(f"{title}: all {len(settings)} settings", table)
 
 
-def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence[str]) -> str:
+def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence[str]) -> Html:
     """A table of measurements; what all of them share stands in its caption."""
     varied = [field for field in settings if len({line[field] for line in lines}) > 1]
     headings = {field: _HEADINGS[field] for field in varied}
@@ -107,7 +108,7 @@ def _note(content: Latency) -> str:
     )
 
 
-def _left_out(name: str, content: Latency) -> str:
+def _left_out(name: str, content: Latency) -> Html:
     rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
     columns = [
         Column("model", "model"),
@@ -115,10 +116,10 @@ def _left_out(name: str, content: Latency) -> str:
         Column("why", "reason"),
     ]
     caption = "Not measured: models that cannot be run here (a dash: in no runtime)"
-    return data_table(f"{name}-not-measured", columns, rows, caption) if rows else ""
+    return data_table(f"{name}-not-measured", columns, rows, caption) if rows else Html()
 
 
-def _quality_figures(artifacts: Artifacts) -> Iterator[str]:
+def _quality_figures(artifacts: Artifacts) -> Iterator[Html]:
     """One plot for each results file and latency file that know a model in common, and each device."""
     for scores, results in artifacts.results.items():
         for times, content in artifacts.latencies.items():
@@ -127,7 +128,7 @@ def _quality_figures(artifacts: Artifacts) -> Iterator[str]:
                     yield figure
 
 
-def _quality_figure(scores: str, results: Results, times: str, content: Latency, device: str) -> str:
+def _quality_figure(scores: str, results: Results, times: str, content: Latency, device: str) -> Html:
     """Quality against p50 in the device's first plain setting; empty if no model is in both files."""
     setting = next(setting for setting in plain_settings(content) if setting[0] == device)
     summary = summarise(results.rows)
@@ -138,7 +139,7 @@ def _quality_figure(scores: str, results: Results, times: str, content: Latency,
         if known is not None and (mean := summary.mean_of_columns(known)) is not None:
             points.append(Point(known, line["p50_ms"], mean))
     if not points:
-        return ""
+        return Html()
     _, threads, runtime, _, batch, length = setting
     place = _place(device, threads)
     averaged = summary.averaged
@@ -151,7 +152,7 @@ def _quality_figure(scores: str, results: Results, times: str, content: Latency,
     return page.figure(title, svg, f"{sources}. Up and to the left is better.", [link])
 
 
-def exports(artifacts: Artifacts) -> list[str]:
+def exports(artifacts: Artifacts) -> list[Html]:
     columns = [
         Column("export", "export"),
         Column("layers", "layers"),

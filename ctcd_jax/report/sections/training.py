@@ -9,6 +9,7 @@ from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.runs import MetricLine
+from ctcd_jax.page import Html
 from ctcd_jax.page.plots import COLOURS, MOST_POINTS, Series, line_chart, swatch, thin
 from ctcd_jax.page.tables import Column, data_table, download, fixed, percent
 from ctcd_jax.report.graph import DIVERGENCES, cohort_graph
@@ -41,7 +42,7 @@ class _Family:
     skip: float = 0.0
 
 
-def cohorts(artifacts: Artifacts) -> list[str]:
+def cohorts(artifacts: Artifacts) -> list[Html]:
     figures = []
     for index, (name, run) in enumerate(artifacts.runs.items()):
         shapes = member_shapes(run.config)
@@ -55,7 +56,7 @@ def cohorts(artifacts: Artifacts) -> list[str]:
     return [page.paragraph(note, "note"), page.grid(figures)]
 
 
-def _records(file: str, records: Sequence[Mapping]) -> str:
+def _records(file: str, records: Sequence[Mapping]) -> Html:
     """A link to flat records: what is nested in them is left out."""
     plain = [{key: value for key, value in record.items() if not isinstance(value, dict)} for record in records]
     head = list(dict.fromkeys(key for record in plain for key in record))
@@ -75,7 +76,7 @@ def _setting(run: Run) -> str:
     return ", ".join(fact for fact in facts if fact)
 
 
-def curves(artifacts: Artifacts) -> list[str]:
+def curves(artifacts: Artifacts) -> list[Html]:
     runs = artifacts.runs
     figures = [
         chart
@@ -100,7 +101,7 @@ def curves(artifacts: Artifacts) -> list[str]:
             f" Of a curve of more than {most} lines the charts and their CSV hold {most} at most: the first, the last, "
             "and the highest and the lowest of equal runs of neighbours; every line is in the run's metrics.jsonl."
         )
-    legend = "" if several else page.legend([(swatch(index), name) for index, name in enumerate(runs)])
+    legend = Html() if several else page.legend([(swatch(index), name) for index, name in enumerate(runs)])
     return [page.paragraph(note, "note"), legend, page.grid(figures)]
 
 
@@ -108,7 +109,7 @@ def _most_points(runs: Mapping[str, Run]) -> int:
     return max(_LEAST_POINTS, min(MOST_POINTS, COLOURS * MOST_POINTS // len(runs)))
 
 
-def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) -> Iterator[str]:
+def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) -> Iterator[Html]:
     """Yields a figure for every eight runs: more curves in one chart cannot be told apart."""
     title, most = family.title(runs, key), _most_points(runs)
     groups: dict[int, dict[str, list[Series]]] = {}
@@ -126,7 +127,8 @@ def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) ->
         axes = {"skip_start": family.skip, "framed": framed}
         svg = line_chart(f"{identity}-{part}", title + place, series, "step", family.axis, **axes)
         if place:
-            svg += page.legend([(swatch(found[0].colour), name) for name, found in group.items()])
+            key_to_curves = page.legend([(swatch(found[0].colour), name) for name, found in group.items()])
+            svg = page.join([svg, key_to_curves])
         rows = [
             (name, "validation" if curve.bold else "train", *point)
             for name, found in group.items()
@@ -183,7 +185,7 @@ def _shown(key: str) -> str:
     return key.replace("->", " → ").replace("~", " ~ ")
 
 
-def last_validation(artifacts: Artifacts) -> list[str]:
+def last_validation(artifacts: Artifacts) -> list[Html]:
     last = {name: lines[-1] for name, run in artifacts.runs.items() if (lines := run.lines("validation"))}
     tables = []
     for group, heading, fields in _LAST:
