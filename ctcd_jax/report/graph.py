@@ -1,7 +1,7 @@
 """Draws a cohort: its members as boxes, who teaches whom as labelled arrows, in SVG."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
@@ -15,6 +15,7 @@ BEND = 34
 DIVERGENCES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jensen_shannon": "Jensen–Shannon"}
 
 Position = tuple[float, float]
+Pair = tuple[str, str]
 
 
 def cohort_graph(name: str, config: RunConfig) -> Html:
@@ -28,7 +29,10 @@ def cohort_graph(name: str, config: RunConfig) -> Html:
     places, height = _layout(list(members))
     shapes = member_shapes(config)
     marker = f"tip-{name}"
-    drawn = [_arrow(edge, edges, places, marker) for edge in edges]
+    pairs: dict[Pair, list[EdgeConfig]] = {}  # an arrow a pair, whatever it is that one learns of the other
+    for edge in edges:
+        pairs.setdefault((edge["source"], edge["target"]), []).append(edge)
+    drawn = [_arrow(pair, of_pair, pairs, places, marker) for pair, of_pair in pairs.items()]
     # All labels after all arrows, so that none is crossed out.
     arrows = [path for path, _ in drawn] + [line for _, label in drawn for line in label]
     tip = element(
@@ -62,7 +66,7 @@ def describe(config: RunConfig) -> str:
         for name, member in config["members"].items()
     )
     edges = [
-        f"{edge['source']} teaches {edge['target']}, weight {_number(edge.get('weight', 1.0))}"
+        f"{edge['source']} teaches {edge['target']}{_by(edge)}, weight {_number(edge.get('weight', 1.0))}"
         for edge in config.get("edges") or []
     ]
     return "; ".join([members, *edges])
@@ -119,11 +123,11 @@ def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Posi
 
 
 def _arrow(
-    edge: EdgeConfig, edges: Sequence[EdgeConfig], places: Mapping[str, Position], marker: str
+    pair: Pair, edges: Sequence[EdgeConfig], pairs: Collection[Pair], places: Mapping[str, Position], marker: str
 ) -> tuple[Html, list[Html]]:
-    """The arrow and the lines of its label."""
-    source, target = places[edge["source"]], places[edge["target"]]
-    opposite = any((other["source"], other["target"]) == (edge["target"], edge["source"]) for other in edges)
+    """The arrow of a pair, which has these edges, and the lines of its label."""
+    source, target = (places[name] for name in pair)
+    opposite = pair[::-1] in pairs
     side = _side(source, target, places, opposite)
     bend = 2 * BEND if opposite else 0
     control = tuple((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
@@ -138,17 +142,30 @@ def _arrow(
     )
     curve_between = f"M{x0:.1f} {y0:.1f}Q{cx:.1f} {cy:.1f} {x1:.1f} {y1:.1f}"
     path = element("path", class_="edge", d=curve_between, marker_end=f"url(#{marker})")
-    return path, _edge_text(edge, curve((start + end) / 2), side)
+    lines = [line for edge in edges for line in _edge_lines(edge)]
+    return path, _label(lines, curve((start + end) / 2), side)
 
 
-def _edge_text(edge: EdgeConfig, middle: Position, side: Position) -> list[Html]:
+def _edge_lines(edge: EdgeConfig) -> list[str]:
+    if not _of_logits(edge):
+        return [f"weight {_number(edge.get('weight', 1.0))}, {edge['signal']}"]
     divergence = edge.get("divergence", "forward_kl")
     tau = f"τ {_number(edge.get('temperature', 1.0))}" + (", × τ²" if edge.get("tau_squared") else "")
     lines = [f"weight {_number(edge.get('weight', 1.0))}", DIVERGENCES.get(divergence, divergence), tau]
-    extra = [
-        edge.get(key) for key, usual in (("positions", "masked"), ("signal", "logits")) if edge.get(key, usual) != usual
-    ]
-    lines += [", ".join(extra)] if extra else []
+    if edge.get("positions", "masked") != "masked":
+        lines.append(edge["positions"])
+    return lines
+
+
+def _by(edge: EdgeConfig) -> str:
+    return "" if _of_logits(edge) else f" by {edge['signal']}"
+
+
+def _of_logits(edge: EdgeConfig) -> bool:
+    return edge.get("signal", "logits") == "logits"
+
+
+def _label(lines: Sequence[str], middle: Position, side: Position) -> list[Html]:
     if abs(side[0]) < 0.3:  # a level arrow has room above or below it
         lines = [lines[0], ", ".join(lines[1:])]
         anchor, x = "middle", middle[0]

@@ -82,6 +82,14 @@ def test_labels_say_what_an_edge_and_a_member_are(community):
     assert text.count("frozen") == 1
 
 
+def test_a_pair_has_one_arrow_for_all_its_signals():
+    edges = [edge("teacher", "student"), edge("teacher", "student", weight=3.0, signal="cosine")]
+    root = ET.fromstring(cohort_graph("r", cohort({"teacher": {}, "student": {}}, edges)))
+    assert [path.get("class") for path in root.iter("path")].count("edge") == 1
+    lines = [text.text for text in root.iter("text")]
+    assert lines[:4] == ["weight 1", "forward KL", "τ 2, × τ²", "weight 3, cosine"]
+
+
 @pytest.mark.parametrize("change", [{"architecture": "of tomorrow"}, {"heads": 7}, {"new_field": 1}])
 def test_of_a_shape_that_this_version_does_not_know_there_is_no_number_of_parameters(change, community):
     config = copy.deepcopy(community)
@@ -114,4 +122,6 @@ def test_boxes_never_overlap(count):
 def test_words_for_who_cannot_see_it_are_escaped(community):
     config = cohort({'a"<b>': {}})
     assert describe(community).endswith("two teaches one, weight 1")
+    of_states = edge("two", "one", weight=3.0, signal="cosine")
+    assert describe(varied(community, edges=[of_states])).endswith("two teaches one by cosine, weight 3")
     assert ET.fromstring(cohort_graph("r", config)).get("aria-label") == 'a"<b> (trainable)'

@@ -173,7 +173,7 @@ def _divergence(runs: Mapping[str, Run], key: str) -> str:
         edge.get("divergence", "forward_kl")
         for run in runs.values()
         for edge in run.config.get("edges") or []
-        if f"{edge['source']}->{edge['target']}" == key
+        if f"{edge['source']}->{edge['target']}" == key and edge.get("signal", "logits") == "logits"
     }
     if kinds == {"forward_kl"}:
         return "KL"
