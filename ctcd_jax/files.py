@@ -19,8 +19,9 @@ def expand_home(text: str) -> str:
 
     A shell does so only at the start of a word, not after `=`. What names no home directory stays as it is.
     """
-    kind, path = re.fullmatch(r"((?:[a-z]+:)?)(.*)", text, re.DOTALL).groups()
-    return kind + os.path.expanduser(path)
+    kind = re.match("[a-z]+:", text)
+    start = kind.end() if kind else 0
+    return text[:start] + os.path.expanduser(text[start:])
 
 
 def read_json(path: Path, otherwise: str) -> dict:

@@ -18,7 +18,7 @@ from ctcd_jax.artifacts.results import (
     in_order,
 )
 from ctcd_jax.artifacts.runs import CHECKPOINTS, CONFIG, FROZEN, METRICS
-from ctcd_jax.errors import UserError, warn
+from ctcd_jax.errors import UserError, first_line, warn
 
 # Large, and holding nothing that the files beside them do not say.
 SKIPPED = {CHECKPOINTS, FROZEN, CELLS}
@@ -98,7 +98,7 @@ def walk(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
     """
 
     def refused(error: OSError) -> None:
-        reader.leave_out(Path(error.filename), error.strerror)
+        reader.leave_out(Path(error.filename), error.strerror or first_line(error))
 
     for parent, children, files in os.walk(directory, onerror=refused):
         children[:] = sorted(child for child in children if not is_skipped(child))
@@ -122,7 +122,7 @@ def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
     )
     return Artifacts(
         {name: run for name, path in runs.items() if (run := reader.run(path)) is not None},
-        {name: found for name, path in results.items() if (found := _results(path, reader)).rows or found.failed},
+        {name: own for name, path in results.items() if (own := _results(path, reader)).rows or own.failed},
         {name: made for name, path in latencies.items() if (made := reader.latency(path / LATENCY)) is not None},
         {name: made for name, path in exports.items() if (made := reader.export(path)) is not None},
         reader.left_out,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 from ctcd_jax.artifacts.corpora import SplitCounts
 from ctcd_jax.artifacts.runs import Change, EdgeConfig, MaskingFields, ShapeFields
@@ -15,16 +15,38 @@ FACTS = "ctcd.json"
 FORMAT = 1
 
 
-class Start(TypedDict):
-    """Where a member began. Which keys there are, `kind` decides."""
+class FromScratch(TypedDict):
+    """A member began with random weights."""
 
-    kind: str  # of `config.init_spec.KINDS`
-    model: NotRequired[str]  # hf: id on the hub, or the directory's name
-    run: NotRequired[str]  # run: the directory's name
-    member: NotRequired[str]  # run: its member; layers: the member that they are of
-    step: NotRequired[int]  # run: the saved step, where it is recorded
-    steps: NotRequired[int]  # run: how many it was to do, where that is recorded
-    layers: NotRequired[Sequence[int]]  # layers: their indices
+    kind: Literal["scratch"]
+
+
+class FromHub(TypedDict):
+    """With those of a Hugging Face directory."""
+
+    kind: Literal["hf"]
+    model: str  # id on the hub, or the directory's name
+
+
+class FromRun(TypedDict):
+    """With those of a member of a run."""
+
+    kind: Literal["run"]
+    run: str  # the directory's name
+    member: str
+    step: NotRequired[int]  # the saved step, where it is recorded
+    steps: NotRequired[int]  # how many the run was to do, where that is recorded
+
+
+class FromLayers(TypedDict):
+    """With layers of a member of its own run."""
+
+    kind: Literal["layers"]
+    member: str
+    layers: Sequence[int]  # indices
+
+
+Start = FromScratch | FromHub | FromRun | FromLayers
 
 
 class FactsMember(TypedDict):

@@ -1,8 +1,9 @@
 """What a model card says, as Markdown. A fact that is not known has no line."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from ctcd_jax.artifacts.facts import Facts, FactsCorpus, FactsSource, FactsTokenizer, Start
+from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
 from ctcd_jax.artifacts.runs import EdgeConfig
 from ctcd_jax.text_tables import markdown
 
@@ -99,7 +100,7 @@ def _training(facts: Facts) -> str:
         shown.append([f"`{name}`{this}", _start(member["start"]), kind, *sizes])
     lines = [_edge(edge) for edge in facts["edges"]]
     if training:
-        lines += _run(facts)
+        lines += _run(facts, training)
     else:
         lines.append("This model was frozen: it taught, and its weights are those it started from.")
     return f"""## Training
@@ -129,15 +130,15 @@ def _method(facts: Facts) -> str:
 
 
 def _start(start: Start) -> str:
-    match start["kind"]:
-        case "hf":
-            return f"`{start['model']}`"
-        case "run":
-            unfinished = start.get("step", 0) < start.get("steps", 0)
-            where = f" at step {start['step']:,} of {start['steps']:,}" if unfinished else ""
-            return f"member `{start['member']}` of run `{start['run']}`{where}"
-        case "layers":
-            return f"layers {', '.join(map(str, start['layers']))} of `{start['member']}`"
+    if start["kind"] == "hf":
+        return f"`{start['model']}`"
+    if start["kind"] == "run":
+        where = ""
+        if "step" in start and "steps" in start and start["step"] < start["steps"]:
+            where = f" at step {start['step']:,} of {start['steps']:,}"
+        return f"member `{start['member']}` of run `{start['run']}`{where}"
+    if start["kind"] == "layers":
+        return f"layers {', '.join(map(str, start['layers']))} of `{start['member']}`"
     return "random weights"
 
 
@@ -152,8 +153,8 @@ def _edge(edge: EdgeConfig) -> str:
     )
 
 
-def _run(facts: Facts) -> Iterator[str]:
-    model, training, corpus = facts["model"], facts["training"], facts["corpus"]
+def _run(facts: Facts, training: FactsTraining) -> Iterator[str]:
+    model, corpus = facts["model"], facts["corpus"]
     own, optimizer, masking = facts["members"][facts["member"]], training["optimizer"], training["masking"]
     rows = training["step"] * training["batch_size"]
     steps = f"{training['steps']:,}" if training["step"] == training["steps"] else (
@@ -187,7 +188,8 @@ def _run(facts: Facts) -> Iterator[str]:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"
 
 
-def _corpus(corpus: FactsCorpus) -> str:
+def _corpus(corpus: Mapping[str, Any]) -> str:
+    """Of a `FactsCorpus` that has all its keys."""
     shown = [["source", "documents", "sentences", "kept"]]
     shown += [
         [_source(source), *(f"{source[count]:,}" for count in ("documents", "sentences", "kept"))]
@@ -210,7 +212,7 @@ def _corpus(corpus: FactsCorpus) -> str:
     return f"## Corpus\n\n{markdown(shown)}\n\n{_bullets(lines)}"
 
 
-def _manifest(corpus: FactsCorpus) -> str:
+def _manifest(corpus: Mapping[str, Any]) -> str:
     return f"SHA-256 `{corpus['hash'][:12]}`"
 
 
@@ -220,7 +222,8 @@ def _case(tokenizer: FactsTokenizer) -> str:
     return "lower case, accents kept" if tokenizer.get("keep_accents") else "lower case"
 
 
-def _source(source: FactsSource) -> str:
+def _source(source: Mapping[str, Any]) -> str:
+    """Of a `FactsSource`, whose kind decides which keys it has."""
     options = "".join(f", {key}={value}" for key, value in source["options"].items())
     if source["kind"] == "docstrings":
         return f"English docstrings of Python code{options}"

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -86,8 +87,8 @@ def _recorded(content: Mapping) -> ConfigDict:
 def _fill(config: ConfigDict, values: Mapping) -> ConfigDict:
     for name in config:
         if name in values:
-            if isinstance(config[name], ConfigDict):
-                _fill(config[name], values[name])
+            if isinstance(section := config[name], ConfigDict):
+                _fill(section, values[name])
             else:
                 with config.ignore_type():  # it is what the run was begun with
                     config[name] = values[name]
@@ -172,7 +173,8 @@ def _check_field(config: ConfigDict, override: str) -> None:
     if not re.fullmatch(r"--(?:no)?config\.([^=\s]+)(=.*)?", override, re.DOTALL):
         raise UserError(f"unknown argument {override}; a field is set with --config.NAME=VALUE")
     flag, equals, _ = override.partition("=")
-    name, value = flag.partition("config.")[2], config
+    name = flag.partition("config.")[2]
+    value: Any = config
     for part in _parts(flag):
         if isinstance(value, tuple):
             if not part.isdigit() or int(part) >= len(value):
@@ -193,9 +195,10 @@ def _parts(flag: str) -> list[str]:
 
 def _set_none(config: ConfigDict, parts: Sequence[str]) -> None:
     *sections, last = parts
+    place: Any = config
     for part in sections:
-        config = config[int(part)] if isinstance(config, tuple) else config[part]
-    config[last] = None
+        place = place[int(part)] if isinstance(place, tuple) else place[part]
+    place[last] = None
 
 
 def _expand_homes(config: ConfigDict) -> None:

@@ -99,7 +99,7 @@ def _rows(scored: Sequence[tuple[Path, list[Result]]], weights: str, name: str) 
                 raise UserError(
                     f"{path}: its {row['task']} of seed {row['seed']} is not that of {where}; give one of them"
                 )
-            cells[cell] = row | {"model": name}, path  # within one file the last counts
+            cells[cell] = {**row, "model": name}, path  # within one file the last counts
     return [row for row, _ in cells.values()]
 
 

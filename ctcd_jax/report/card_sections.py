@@ -56,6 +56,7 @@ def scores_section(rows: Sequence[Result]) -> str:
         shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
     means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
     for title, mean in zip(average_titles(summary.averaged), means, strict=True):
+        assert mean is not None  # every column is this model's
         shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", markdown(shown)]
     if taken := settings_table(rows):
@@ -106,7 +107,7 @@ def _score_notes(rows: Sequence[Result], summary: Summary) -> str:
     spread = ", mean ± sample standard deviation over seeds" if summary.seeds > 1 else ""
     notes = [f"Development sets, in per cent{spread}.", settings_note(rows), *applied_note(rows)]
     chosen = selected(rows)
-    begun = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
+    begun = {row["task"]: on for row in chosen if (on := row.get("intermediate"))}
     notes += [
         f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}." for task, on in begun.items()
     ]

@@ -1,7 +1,7 @@
 """Draws a cohort: its members as boxes, who teaches whom as labelled arrows, in SVG."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
@@ -130,7 +130,7 @@ def _arrow(
     opposite = pair[::-1] in pairs
     side = _side(source, target, places, opposite)
     bend = 2 * BEND if opposite else 0
-    control = tuple((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
+    control = _point((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
     curve = _bezier(source, control, target)
     start = next(t for t in _steps() if not _inside(curve(t), source))
     end = next(t for t in reversed(_steps()) if not _inside(curve(t), target))
@@ -201,9 +201,14 @@ def _side(source: Position, target: Position, places: Mapping[str, Position], op
     return normal if outward > 1e-9 else (-normal[0], -normal[1])
 
 
+def _point(coordinates: Iterable[float]) -> Position:
+    x, y = coordinates
+    return x, y
+
+
 def _bezier(a: Position, control: Position, b: Position) -> Callable[[float], Position]:
     def point(t: float) -> Position:
-        return tuple((1 - t) ** 2 * p + 2 * t * (1 - t) * c + t**2 * q for p, c, q in zip(a, control, b, strict=True))
+        return _point((1 - t) ** 2 * p + 2 * t * (1 - t) * c + t**2 * q for p, c, q in zip(a, control, b, strict=True))
 
     return point
 

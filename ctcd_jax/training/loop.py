@@ -153,7 +153,7 @@ class _Run:
         else:
             self.step, self.state, self.tokens = resumed
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
-            if opened.changed:
+            if opened.before and opened.changed:
                 for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
                     log(line)
             if primary:

@@ -63,7 +63,7 @@ def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[
         (frozen if freezes else trained)[name] = params
         if primary:
             starts[name] = facts | {"weights": weights_sha256(params)}
-            if facts.get("step", 0) < facts.get("steps", 0):
+            if "step" in facts and "steps" in facts and facts["step"] < facts["steps"]:
                 warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
             if freezes:
                 save_frozen(workdir, name, experiment.models[name], params)

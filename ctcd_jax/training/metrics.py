@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctcd_jax.artifacts.runs import METRICS, TENSORBOARD, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
@@ -90,7 +91,7 @@ class Writers:
         workdir: Path,
         start: int,
         wandb_project: str | None,
-        config: dict,
+        config: Mapping[str, Any],
         warn: Callable[[str], None] = warn,
     ):
         self._files = {name: workdir / name for name in (METRICS, TIMING)}
@@ -248,7 +249,7 @@ def _tensorboard():
     return tensorboardX
 
 
-def _start_wandb(project: str, workdir: Path, config: dict):
+def _start_wandb(project: str, workdir: Path, config: Mapping[str, Any]):
     try:
         import wandb
     except ImportError as error:

@@ -36,12 +36,13 @@ def plan(
       UserError: as `train`.
     """
     corpus = Corpus.open(corpus_directory(config))
-    before = begun_run(Path(workdir)) if workdir else None
-    known = known_shapes(before, config, Path(workdir)) if before else {}
+    place = Path(workdir) if workdir else None
+    before = begun_run(place) if place else None
+    known = known_shapes(before, config, place) if place else {}
     experiment = resolve(config, corpus, jax.devices(), known)
-    saved = saved_steps(Path(workdir)) if before else []
-    if saved:
-        changes(before, run_content(config, experiment, corpus), Path(workdir), change)
+    saved = saved_steps(place) if place and before else []
+    if place and before and saved:
+        changes(before, run_content(config, experiment, corpus), place, change)
     mesh = make_mesh(*experiment.mesh)
     part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)

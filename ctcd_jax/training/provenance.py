@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.corpora import ManifestSummary, SourceCounts
@@ -20,6 +20,7 @@ from ctcd_jax.artifacts.facts import (
     FactsMember,
     FactsSource,
     FactsTraining,
+    FromRun,
     Optimizer,
     RunFacts,
     Start,
@@ -209,29 +210,34 @@ def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
     return None
 
 
-def _member(run: RunConfig, name: str, base_model: str | None, recorded: Mapping) -> FactsMember:
+def _member(run: RunConfig, name: str, base_model: str | None, recorded: Mapping[str, Any]) -> FactsMember:
     settings, shape = run["members"][name], run["resolved"]["models"][name]
     source = parse_init(name, settings["init"] or "scratch", run["members"])
-    start: Start = {"kind": source.kind}
-    if source.kind == "hf":
-        start["model"] = base_model or _cached_hub_id(source.location) or _last(source.location)
-    elif source.kind == "run":
-        start["run"], start["member"] = _last(source.location), source.member
-        for key in ("step", "steps"):
-            if key in recorded:
-                start[key] = recorded[key]
-    elif source.kind == "layers":
-        start["member"], start["layers"] = source.location, source.layers
     member: FactsMember = {
         "layers": shape["layers"],
         "hidden": shape["hidden"],
-        "start": start,
+        "start": _start(source, base_model, recorded),
         "trainable": settings["trainable"],
         "hard_weight": settings["hard_weight"],
     }
     if base_model:
         member["base_model"] = base_model
     return member
+
+
+def _start(source: Init, base_model: str | None, recorded: Mapping[str, Any]) -> Start:
+    if source.kind == "hf":
+        model = base_model or _cached_hub_id(source.location) or _last(source.location)
+        return {"kind": "hf", "model": model}
+    if source.kind == "run":
+        start: FromRun = {"kind": "run", "run": _last(source.location), "member": source.member}
+        for key in ("step", "steps"):
+            if key in recorded:
+                start[key] = recorded[key]
+        return start
+    if source.kind == "layers":
+        return {"kind": "layers", "member": source.location, "layers": source.layers}
+    return {"kind": "scratch"}
 
 
 def _training(run: RunConfig, member: str, step: int) -> FactsTraining:

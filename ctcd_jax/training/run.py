@@ -103,11 +103,12 @@ def known_shapes(before: RunConfig | None, config: ConfigDict, workdir: Path) ->
     models = before["resolved"]["models"]
     if saved_steps(workdir):
         return models
+    members: Any = config.members
     with reading(workdir / CONFIG):
         inits = {name: member["init"] for name, member in before["members"].items()}
     return {
         name: models[name]
-        for name, member in config.members.items()
+        for name, member in members.items()
         if name in models and inits.get(name) == member.get("init")
     }
 
@@ -213,7 +214,7 @@ def open_run(
 
 def share(opened: Opened | None) -> Opened:
     """Returns what the leading process opened, on every process. All must call it."""
-    if jax.process_count() == 1:
+    if opened and jax.process_count() == 1:
         return opened
     text = json.dumps([opened.content, opened.before, opened.changed]) if opened else ""
     return Opened(*json.loads(gather(text)[0]))

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 
@@ -32,7 +32,6 @@ ABSENT = {
     "FactsTraining": {"history"},
     "ShapeFields": {"architecture"},
     "MemberStart": {"step", "steps"},
-    "Start": {"model", "run", "step", "steps"},
     "FactsMember": {"base_model"},
     "FactsSource": {"hub", "revision"},
     "SourceCounts": {"rows", "name", "revision", "packages", "modules_skipped"},
@@ -56,10 +55,13 @@ def departures(value, kind, place="", seen=None):
         for key in value.keys() & hints.keys():
             yield from departures(value[key], hints[key], f"{place}.{key}", seen)
     elif origin in (Union, UnionType):
-        # Alternatives with something in them are told by whether the value is None.
-        (given,) = (one for one in inner if one is not NoneType)
-        if value is not None:
-            yield from departures(value, given, place, seen)
+        given = [one for one in inner if one is not NoneType]
+        if value is not None or NoneType not in inner:
+            fits = next((one for one in given if not list(departures(value, one))), given[0])
+            yield from departures(value, fits, place, seen)
+    elif origin is Literal:
+        if value not in inner:
+            yield f"{place} is {value!r}, none of {inner}"
     elif origin is dict and isinstance(value, dict):
         for key, one in value.items():
             yield from departures(one, inner[1], f"{place}.{key}", seen)

@@ -161,8 +161,8 @@ def reading_notes(rows: Sequence[Result]) -> str:
 def _intermediate_notes(chosen: Sequence[Result]) -> Iterator[str]:
     began: dict[str, dict[str, dict[str, None]]] = {}
     for row in chosen:
-        if row.get("intermediate"):
-            began.setdefault(row["intermediate"], {}).setdefault(row["task"], {})[row["model"]] = None
+        if start := row.get("intermediate"):
+            began.setdefault(start, {}).setdefault(row["task"], {})[row["model"]] = None
     for start, tasks in began.items():
         places = []
         for task, models in tasks.items():

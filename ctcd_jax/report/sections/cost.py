@@ -42,7 +42,10 @@ def _training(runs: Mapping[str, Run]) -> Html:
     rows = []
     for name, run in runs.items():
         spent = seconds_by_device(run.timing)
-        used, counts = (list(dict.fromkeys(key[index] for key in spent)) for index in (0, 1))
+        used, counts = (
+            list(dict.fromkeys(device for device, _ in spent)),
+            list(dict.fromkeys(count for _, count in spent)),
+        )
         rows.append(
             (
                 name,
@@ -83,7 +86,7 @@ def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> Html:
         for name in (device, "all"):
             figures.setdefault(name, [0.0, 0.0])[kind] += seconds / 3600
     last = figures.pop("all", None)
-    if len(figures) > 1:
+    if last and len(figures) > 1:
         figures["all"] = last
     rows = [[name, *(part or None for part in (*parts, sum(parts)))] for name, parts in figures.items()]
     columns = [

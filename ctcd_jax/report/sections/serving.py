@@ -99,7 +99,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _note(content: Latency) -> str:
-    cpu = f" CPU: {content['cpu']}." if content.get("cpu") else ""
+    cpu = f" CPU: {name}." if (name := content.get("cpu")) else ""
     onnx = " ONNX: largest difference of the outputs from PyTorch's." if content.get("onnx_differences") else ""
     return (
         f"Forward passes of the encoders, PyTorch {content['torch']}, {content['rounds']} rounds in which the models "
@@ -112,7 +112,7 @@ def _left_out(name: str, content: Latency) -> Html:
     rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
     columns = [
         Column("model", "model"),
-        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime, runtime)),
+        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime) or runtime),
         Column("why", "reason"),
     ]
     caption = "Not measured: models that cannot be run here (a dash: in no runtime)"
