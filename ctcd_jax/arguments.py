@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         defaults = self._stage_defaults()
         for action in self._actions:
-            if "{default}" in (action.help or ""):
+            if action.help and "{default}" in action.help:
                 action.help = action.help.format(default=_shown(defaults[action.dest]))
         return super().format_help()
 

@@ -3,7 +3,7 @@
 What a field may hold, and the range of every number, is in `check`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
 from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
-from ctcd_jax.runtime.hardware import default_dtype
+from ctcd_jax.runtime.hardware import Devices, default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -35,7 +35,7 @@ Config = Any
 def resolve(
     config: Config,
     corpus: Corpus,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
     recorded: Mapping[str, Mapping] = MappingProxyType({}),
 ) -> Experiment:
     """Checks a config against the corpus and the devices it is for, and fills in what follows from them.

@@ -32,9 +32,9 @@ def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Lo
             f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
         )
     for source in manifest["sources"]:
-        if strict and source.get("invalid_lines"):
+        if strict and (invalid := source.get("invalid_lines")):
             raise UserError(
-                f"--strict: {out} was prepared without it, and {source['invalid_lines']:,} lines of"
+                f"--strict: {out} was prepared without it, and {invalid:,} lines of"
                 f" {source['source']} were not UTF-8; delete it and prepare it again, or omit --strict"
             )
     if recipe.tokenizer and not _is_tokenizer_of(out, recipe.tokenizer, warn):

@@ -311,9 +311,9 @@ def write_rows(
 
     Returns how many documents and sentences there were, and how many of these were dropped, by reason.
     """
-    tokenizer = _tokenizer(tokenizer)
-    specials = special_ids(tokenizer)
-    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(tokenizer), specials)
+    loaded = _tokenizer(tokenizer)
+    specials = special_ids(loaded)
+    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(loaded), specials)
     kept, dropped = Counter(documents=0, sentences=0), Counter()
 
     def counted(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
@@ -322,7 +322,7 @@ def write_rows(
             yield sentences
 
     for documents in files:
-        ids = tokenize(counted(documents), tokenizer, recipe.max_unknown, dropped, count)
+        ids = tokenize(counted(documents), loaded, recipe.max_unknown, dropped, count)
         for row in PACKERS[recipe.packing](ids, recipe.length, specials["cls"], specials["sep"], dropped):
             writer.add(row)
     writer.close()

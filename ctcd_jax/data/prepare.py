@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 from ctcd_jax.artifacts.corpora import MANIFEST, TOKENIZER, Manifest
 from ctcd_jax.data.duplicates import mark_duplicates
@@ -193,7 +194,7 @@ class _Preparation:
     def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], PartTotals]:
         """Where chance has held out nothing of a little text, holds out what it came nearest to."""
         draws = {number: read.smallest_draw for number, read in enumerate(reads) if read.smallest_draw is not None}
-        nearest = min(draws, key=draws.get)
+        nearest = min(draws, key=draws.__getitem__)
         self.parts[nearest] = self.parts[nearest].holding_out_one_below(draws[nearest] + 1)
         self._read(self.parts)
         reads = [ReadPart(self.workspace, part) for part in self.parts]
@@ -232,7 +233,10 @@ class _Preparation:
         return path
 
     def _given_tokenizer(self) -> Path:
-        tokenizer = load_tokenizer(self.recipe.tokenizer, warn=lambda line: None)  # said when it was first opened
+        """Of a recipe that names one."""
+        tokenizer = load_tokenizer(
+            cast("str", self.recipe.tokenizer), warn=lambda line: None
+        )  # said when it was first opened
         directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
         if not directory.is_dir():
             with appearing(directory) as partial_:
@@ -250,7 +254,7 @@ class _Preparation:
             tokenizer = interruptible(
                 lambda watched: train_wordpiece(
                     lambda: watched(tokenizer_sentences(reads, duplicates)),
-                    recipe.vocab_size,
+                    cast("int", recipe.vocab_size),  # which a recipe has where it names no tokenizer
                     recipe.cased,
                     False if recipe.keep_accents else None,
                     self.log,

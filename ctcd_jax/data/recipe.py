@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.packing import PACKERS
@@ -105,7 +106,7 @@ class Recipe:
 
     def recorded(self) -> dict[str, object]:
         """Returns what the manifest holds: the same whatever locale the paths in it were spelt by."""
-        values = asdict(self) | {"sources": [portable(source) for source in self.sources]}
+        values: dict[str, Any] = asdict(self) | {"sources": [portable(source) for source in self.sources]}
         return values | {"tokenizer": self.tokenizer and portable(self.tokenizer)}
 
     def difference(self, recorded: Mapping[str, object]) -> tuple[str, object, object] | None:

@@ -70,7 +70,7 @@ class RowWriter:
         matrix = np.full((len(rows), length), self._specials["pad"], self._dtype)
         matrix[np.arange(length) < sizes[:, None]] = ids
         with open(self._directory / _raw_name(length), "ab") as file:
-            file.write(matrix)
+            file.write(matrix.data)
         starts = np.append(np.flatnonzero(ids == self._specials["cls"]), len(ids))
         self._frequencies += np.bincount(ids, minlength=len(self._frequencies))
         self._row_tokens += np.bincount(sizes, minlength=len(self._row_tokens))
@@ -113,9 +113,9 @@ class SplitFiles:
 
     def __init__(self, parts: Sequence[RowFiles]):
         self._parts = parts
-        self.frequencies = sum(part.frequencies for part in parts)
-        self.row_tokens = sum(part.row_tokens for part in parts)
-        self.segment_tokens = sum(part.segment_tokens for part in parts)
+        self.frequencies = _sum([part.frequencies for part in parts])
+        self.row_tokens = _sum([part.row_tokens for part in parts])
+        self.segment_tokens = _sum([part.segment_tokens for part in parts])
         self.rows = {length: sum(part.rows[length] for part in parts) for length in parts[0].rows}
 
     @property
@@ -150,10 +150,14 @@ class SplitFiles:
                     while missing:
                         if not len(rest):
                             rest = next(chunks)
-                        file.write(rest[:missing])
+                        file.write(rest[:missing].data)
                         rest, missing = rest[missing:], missing - min(missing, len(rest))
                 shards.append({"file": path.name, "rows": count, "length": length, "sha256": file_sha256(path)})
         return shards
+
+
+def _sum(counts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.sum(counts, axis=0)
 
 
 def _raw_name(length: int) -> str:

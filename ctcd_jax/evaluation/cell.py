@@ -29,7 +29,8 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
     from ctcd_jax.evaluation.classifier import Computation, fine_tune
 
     started = time.perf_counter()
-    if cell.intermediate and not cell.kept.is_dir():
+    start = cell.kept if cell.intermediate else cell.directory
+    if start is None or (cell.intermediate and not start.is_dir()):
         raise UserError(
             f"{cell.kept}: not there; the cell of {cell.intermediate} failed, or ran without --intermediate"
         )
@@ -39,7 +40,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
     computation = Computation(resolve_precision(cell.precision), cell.compiled)
     applied = []
     answers = fine_tune(
-        cell.kept if cell.intermediate else cell.directory,
+        start,
         data,
         cell.seed,
         settings,

@@ -163,7 +163,7 @@ def require_encoders(pending: Sequence[Cell]) -> None:
     """Raises UserError where a cell needs the encoder of one that was finished without keeping it."""
     to_come = {cell.kept for cell in pending if cell.intermediate is None}
     for cell in pending:
-        if cell.intermediate and cell.kept not in to_come and not cell.kept.is_dir():
+        if cell.intermediate and cell.kept not in to_come and not (cell.kept and cell.kept.is_dir()):
             raise UserError(
                 f"--intermediate {cell.intermediate}: {cell.kept} was not kept then; use another --out, or take the "
                 f"line of its cell out of {RESULTS} to have it run again"
@@ -174,8 +174,8 @@ def _require_same_task(place: str, row: Result, data: TaskData, examples: str) -
     name, task = row["task"], data.task
     if tuple(row["metrics"]) != data.metrics:
         raise UserError(f"{place}: {name} had other metrics then; use another --out")
-    then, now = row.get("positive"), task.classes and task.classes[-1]
-    if then is not None and then != now and then in task.classes:
+    then, classes = row.get("positive"), task.classes or ()
+    if then in classes and then != classes[-1]:
         raise UserError(f"{place}: F1 of {name} was that of {then} then; give --positive {then}, or use another --out")
     if row.get("data", examples) != examples:
         raise UserError(f"{place}: {name} had other examples then; use another --out")

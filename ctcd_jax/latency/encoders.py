@@ -88,7 +88,8 @@ def checked_lengths(
     if lengths is None:
         length = min([DEFAULT_LENGTH, *most.values()])
         if length < DEFAULT_LENGTH:
-            log(f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {min(most, key=most.get)} has no more positions")
+            shortest = min(most, key=most.__getitem__)
+            log(f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {shortest} has no more positions")
         return [length]
     for name, count in most.items():
         if max(lengths) > count:

@@ -124,8 +124,12 @@ def latency(
     if (warning := table.unsteady(measured.rows)) is not None:
         log(warning)
     result["measurements"] = measured.rows
-    more = {"onnx_differences": measured.onnx_differences, "onnx_files": measured.onnx_files}
-    result |= {key: value for key, value in (more | {"left_out": left_out.entries}).items() if value}
+    if measured.onnx_differences:
+        result["onnx_differences"] = measured.onnx_differences
+    if measured.onnx_files:
+        result["onnx_files"] = measured.onnx_files
+    if left_out.entries:
+        result["left_out"] = left_out.entries
     if out is not None:
         write_json(out, result)
     return result

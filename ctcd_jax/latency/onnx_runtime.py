@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def export_all(
     left_out: LeftOut,
     log: Callable[[str], None],
     keep: Path | None = None,
-) -> tuple[dict[str, Path], dict[str, float], dict[str, dict]]:
+) -> tuple[dict[str, Path], dict[str, float], dict[str, OnnxFile]]:
     """Writes every encoder as an ONNX file that takes any batch size and length, and compares it with PyTorch.
 
     One that cannot be exported, or whose outputs differ by more than the tolerance, is left out.
@@ -92,7 +92,7 @@ def export(name: str, encoder, path: Path) -> None:
     any_size = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
     try:
         with _quiet():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 _last_hidden_state(encoder),
                 (ids, torch.ones_like(ids)),
                 dynamo=True,

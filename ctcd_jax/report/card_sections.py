@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from ctcd_jax.artifacts.latency import Latency, LatencyModel, Measurement
 from ctcd_jax.artifacts.results import Result
@@ -54,9 +55,8 @@ def scores_section(rows: Sequence[Result]) -> str:
     for column in summary.columns:
         share = [f"{majority[column]:.2f}" if column in majority else ""] if majority else []
         shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
-    means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
-    for title, mean in zip(average_titles(summary.averaged), means, strict=True):
-        assert mean is not None  # every column is this model's
+    means = summary.mean_of_columns(model), summary.mean_over_tasks(model)  # of its own columns, so they are there
+    for title, mean in zip(average_titles(summary.averaged), cast("tuple[float, float]", means), strict=True):
         shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", markdown(shown)]
     if taken := settings_table(rows):

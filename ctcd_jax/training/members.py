@@ -123,9 +123,9 @@ def check_sources(
     Raises:
       UserError: a member is to start from other weights now.
     """
-    starts = read_provenance(workdir).get("starts", {})
+    starts, before = read_provenance(workdir).get("starts", {}), opened.before or opened.content
     for name, source in experiment.sources.items():
-        was, settings = opened.before["members"][name]["init"], opened.content["members"][name]
+        was, settings = before["members"][name]["init"], opened.content["members"][name]
         same_name = settings["init"] == was
         here = Path(source.location).is_dir()
         if source.kind not in ("hf", "run") or (same_name and not here):
@@ -157,7 +157,7 @@ def weights_sha256(params: Mapping) -> str:
     digest = hashlib.sha256()
     for name, leaf in sorted(flatten_dict(dict(params), sep="/").items()):
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf))
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ctcd_jax.artifacts.runs import METRICS, TENSORBOARD, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
@@ -34,10 +34,11 @@ def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> M
         for name, mean in getattr(terms, figure).items():
             line[group].setdefault(name, {})[figure] = _value(mean)
     line["agreement"] = {pair: _value(mean) for pair, mean in terms.agreement.items()}
-    weighted = [(cohort.members[name].hard_weight, line["members"][name]["hard"]) for name in cohort.trainable]
+    weighted = [(cohort.members[name].hard_weight, line["members"][name].get("hard")) for name in cohort.trainable]
     weighted += [(edge.weight, line["edges"][edge.name]["soft"]) for edge in cohort.edges]
-    if all(value is not None for _, value in weighted):
-        line["loss"] = sum(weight * value for weight, value in weighted)
+    parts = [weight * value for weight, value in weighted if value is not None]
+    if len(parts) == len(weighted):
+        line["loss"] = sum(parts)
     return line
 
 
@@ -230,14 +231,14 @@ def _whole(line: dict, of_metrics: bool) -> bool:
     return figures and isinstance(line.get("kind"), str) and isinstance(line.get("tokens"), int)
 
 
-def _tensorboard():
+def _tensorboard() -> Any:
     """Returns tensorboardX, imported without PyTorch.
 
     It imports that where it is installed, which takes two seconds, to take tensors that it is never given.
     """
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None
+        sys.modules["torch"] = cast("Any", None)  # to the import system: not there
     try:
         import tensorboardX
         import tensorboardX.event_file_writer
@@ -259,7 +260,7 @@ def _start_wandb(project: str, workdir: Path, config: Mapping[str, Any]):
     if not path.is_file():
         path.write_text(secrets.token_hex(4))
     try:
-        return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=config)
+        return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=dict(config))
     except wandb.Error as error:
         raise UserError(
             f"wandb.project: Weights & Biases does not start ({first_line(error)}); set WANDB_API_KEY, or "

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -55,7 +56,7 @@ def plan(
     longest = max(range(min(batches.steps_per_epoch, 64)), key=lambda n: batches[n]["input_ids"].shape[1])
     rows = place_rows(batches[longest], mesh)
     compiled = step.lower(state, frozen, rows).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     seconds = _time(compiled, state, frozen, rows)
 

@@ -73,8 +73,8 @@ def summarise(rows: Sequence[Result]) -> Summary:
         for metric, value in row["metrics"].items():
             column = row["task"], metric
             values.setdefault(row["model"], {}).setdefault(column, []).append(100 * value)
-            if constant.get(metric) is not None:
-                majority[column] = 100 * constant[metric]
+            if (share := constant.get(metric)) is not None:
+                majority[column] = 100 * share
     columns = sorted(dict.fromkeys(column for cells in values.values() for column in cells), key=_order)
     models = {
         model: {column: _cell(cells[column]) for column in columns if column in cells}
