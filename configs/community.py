@@ -10,14 +10,14 @@ corpus for 3 epochs; the paper reports 81.40 and 81.34 GLUE dev average, against
 The corpus must be prepared with the teacher's tokenizer: `ctcd prepare --tokenizer DIR`.
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 # Which of the teacher's layers the students copy. The paper's six are DistilBERT's; the others are ours.
 LAYERS = {"smoke": "0", "tiny": "0,2,4,5", "small": "0,2,4,5", "paper": "0,2,4,7,9,11"}
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.teacher = member(trainable=False)
     config.members.student1 = member(init=f"layers:teacher#{LAYERS[preset]}")
     config.members.student2 = member(init=f"layers:teacher#{LAYERS[preset]}")

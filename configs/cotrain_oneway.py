@@ -5,11 +5,11 @@
 The ablation that separates co-distillation from co-training: CTCD's student is 0.47 better (GLUE dev average).
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.teacher = member(preset, "teacher")
     config.members.student = member(preset, "student")
     config.edges = (edge("teacher", "student"),)

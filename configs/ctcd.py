@@ -7,11 +7,11 @@ average after 10 epochs, against 78.06 alone. The student has 77.94 after 10 epo
 "best-performing weights" that are not stated). 3 GPU-days (A100) for 10 epochs.
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.teacher = member(preset, "teacher")
     config.members.student = member(preset, "student")
     config.edges = (edge("teacher", "student", weight=1.0), edge("student", "teacher", weight=4.0))

@@ -5,11 +5,11 @@
 Community KD without its teacher. The two differ in name, hence in initial weights and dropout.
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.student1 = member(preset, "student")
     config.members.student2 = member(preset, "student")
     config.edges = (edge("student1", "student2"), edge("student2", "student1"))

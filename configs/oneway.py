@@ -7,11 +7,11 @@
 Paper: student 77.46 after 10 epochs, 78.39 after 20; 1 + 1.3 GPU-days (A100) for 10.
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.teacher = member(trainable=False)
     config.members.student = member(preset, "student")
     config.edges = (edge("teacher", "student"),)

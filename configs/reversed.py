@@ -7,11 +7,11 @@
 The paper's first finding, that the weak teach the strong, taken by itself.
 """
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 
 
 def get_config(preset: str = "small"):
-    config = experiment(preset)
+    config = base_config(preset)
     config.members.teacher = member(preset, "teacher")
     config.members.student = member(trainable=False)
     config.edges = (edge("student", "teacher"),)

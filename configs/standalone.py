@@ -7,11 +7,11 @@ The member keeps its name, so its first weights, its data and its masks are thos
 teacher 78.06 GLUE dev average, 1 GPU-day (A100).
 """
 
-from ctcd_jax.config import experiment, member
+from ctcd_jax.config import base_config, member
 
 
 def get_config(preset: str = "small-student"):
     size, _, name = preset.partition("-")
-    config = experiment(size)
+    config = base_config(size)
     config.members[name or "student"] = member(size, name or "student")
     return config

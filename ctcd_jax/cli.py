@@ -1,6 +1,6 @@
 """The front door: `ctcd VERB`, one verb a stage. It reads arguments, calls the stage and turns errors into exit codes.
 
-0 finished, 2 the user can mend it (one line on stderr), 3 the loss is not finite, 75 stopped on request: run it again.
+0 finished, 2 user error (one line on stderr), 3 the loss is not finite, 75 stopped on request: run it again.
 """
 
 import errno
@@ -127,7 +127,7 @@ def _inspect(options, _) -> int:
 
 
 def _train(options, overrides) -> int:
-    began = time.perf_counter()  # before the imports, which are a second or two of the start
+    start = time.perf_counter()  # before the imports, which are a second or two of the start
     from ctcd_jax.config.file import load_config
     from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.runtime.distributed import start_processes
@@ -141,7 +141,7 @@ def _train(options, overrides) -> int:
     if options.plan:
         plan(config, log=say, workdir=options.workdir, change=options.change)
     else:
-        train(config, options.workdir, log=say, start=began, change=options.change)
+        train(config, options.workdir, log=say, start=start, change=options.change)
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """What a user can correct.
 
     The message is one line that names the field or file and the fix; `ctcd` prints it without a traceback and exits
     with code 2.
@@ -37,6 +37,17 @@ def warn(text: str) -> None:
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type where it has none: messages are one line here."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def one_line(error: BaseException, lines: int | None = 2) -> str:
+    """Returns the gist of a library's message in one line: some go on for pages, with examples of code.
+
+    Args:
+      lines: how many are taken of it, empty ones apart; None for all.
+    """
+    said = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    text = " ".join(said[:lines]) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:296]} ..."
 
 
 def is_out_of_memory(error: BaseException) -> bool:

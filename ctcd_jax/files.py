@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -92,8 +93,46 @@ def writing_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises a UserError that names `path` where the disk gives out under what the block writes there."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; make room and start again") from error
+
+
+@contextlib.contextmanager
+def writing_directory(directory: Path) -> Iterator[Path]:
+    """Yields a directory to fill, which gets its name when the block ends well, and else disappears.
+
+    Where another process has made the same meanwhile, that one stays.
+    """
+    partial = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in filter(Path.is_file, partial.rglob("*")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
+        try:
+            partial.rename(directory)
+        except OSError:
+            if not directory.is_dir():  # else another process has just made the same
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too."""
+    """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too.
+
+    Args:
+      path: of the file.
+      content: what JSON can hold.
+      indent: spaces a level; None for a single line.
+    """
     write_whole(path, json.dumps(content, indent=indent) + "\n")
 
 
@@ -123,6 +162,7 @@ def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str],
       path: the lock file; its directory must exist.
       what: the place in words, the beginning of the error's line, e.g. "runs/ctcd".
       shared: others may hold it, too, if theirs is also shared.
+      warn: called with the line where the file system has no locks.
 
     Raises:
       UserError: another process holds it; the line names its host and process.

@@ -43,6 +43,7 @@ def mismatch(value: object, kind: object, name: str = "") -> str:
     """Returns what is wrong with `value`, naming the place ("models[0].name is missing"), "" if nothing is.
 
     Args:
+      value: parsed JSON.
       kind: a type; a `Range`, `Figure` or `Digits`; {key: kind} for an object, "?" at the end of a key that may be
         missing; [kind] for a list; `Each(kind)`; a tuple of alternatives, None being one.
       name: of the value.

@@ -40,11 +40,11 @@ def _linear_forward(x, kernel, bias, dtype):
 def _linear_backward(dtype, saved, gradient):
     del dtype
     x, kernel, bias = saved
-    low = gradient.astype(x.dtype)
+    narrow = gradient.astype(x.dtype)
     dx = lax.dot_general(
-        low, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator(x.dtype)
+        narrow, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=accumulator(x.dtype)
     )
-    dkernel = over_rows(x, low)
+    dkernel = over_rows(x, narrow)
     dbias = jnp.sum(gradient.astype(dkernel.dtype), axis=range(x.ndim - 1))
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
 
@@ -53,13 +53,15 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 
 def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
-    """Returns the sum over all rows of the outer products of x [..., m] and y [..., n], as (at least) float32[m, n].
+    """Returns the sum over all rows of the outer products of x and y, as (at least) float32[m, n].
 
     XLA's CPU backend gives a product that is contracted over one dimension at the left of both sides to a library that
     transposes first, and one over two dimensions to another that does not: half the time in bfloat16. Hence a second
     dimension of size 1. Elsewhere it makes no difference.
 
     Args:
+      x: [..., m].
+      y: [..., n], of the dtype of x.
       grouped: whether the first axis is kept: the result is then [g, m, n].
     """
     if x.ndim == 2 + grouped:
@@ -73,11 +75,13 @@ def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Returns `jnp.einsum(spec, x, y)` as `dtype`, of operands of one dtype, accumulated as in `linear`.
+    """Returns `jnp.einsum(spec, x, y)`, accumulated as in `linear`.
 
     Args:
       spec: of two operands, every letter in at least two of the three groups, batch dimensions first as in
         "bnqd,bnkd->bnqk": of other orders the CPU backend cannot make a float32 product of bfloat16 operands.
+      x, y: of one dtype.
+      dtype: of the result.
     """
     return jnp.einsum(spec, x, y, preferred_element_type=accumulator(x.dtype)).astype(dtype)
 
@@ -89,11 +93,11 @@ def _product_forward(spec, x, y, dtype):
 def _product_backward(spec, dtype, saved, gradient):
     del dtype
     x, y = saved
-    low = gradient.astype(x.dtype)
+    narrow = gradient.astype(x.dtype)
     left, right, out = spec.replace("->", ",").split(",")
     return (
-        product(f"{out},{right}->{left}", low, y, x.dtype),
-        product(f"{left},{out}->{right}", x, low, y.dtype),
+        product(f"{out},{right}->{left}", narrow, y, x.dtype),
+        product(f"{left},{out}->{right}", x, narrow, y.dtype),
     )
 
 
@@ -129,9 +133,15 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype) -> jax.Array:
-    """Returns (x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis, as `dtype`.
+    """Returns (x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis.
 
     Statistics and gradients are computed in (at least) float32; x and two numbers a row are kept for the backward pass.
+
+    Args:
+      x: [..., H].
+      scale, bias: [H].
+      epsilon: added to the variance.
+      dtype: of the result.
     """
     return _layer_norm_forward(x, scale, bias, epsilon, dtype)[0]
 
@@ -198,7 +208,12 @@ def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def threefry_2x32(key: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the Threefry-2x32 block cipher (Salmon et al. 2011) of counters uint32[...] under a key uint32[2]."""
+    """Returns the Threefry-2x32 block cipher (Salmon et al. 2011): two words uint32[...] for every counter.
+
+    Args:
+      key: uint32[2].
+      x0, x1: uint32[...], the two words of the counters.
+    """
     schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
     x0, x1 = x0 + schedule[0], x1 + schedule[1]
     for group in range(5):

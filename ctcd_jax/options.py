@@ -20,7 +20,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="ctcd",
         description="Train language models together and let them teach each other (Lee et al. 2023).",
-        epilog="Exit codes: 0 finished, 2 something to mend (one line says what), 3 the loss is not finite, "
+        epilog="Exit codes: 0 finished, 2 user error (one line says what), 3 the loss is not finite, "
         "75 stopped on request: run the same command again to go on.",
     )
     parser.add_argument("--version", action="version", version=f"ctcd {__version__}")
@@ -47,8 +47,8 @@ def make_parser() -> Parser:
         "a corpus -> a trained cohort; resumes by itself",
         "Every field of the config can be set on the command line: --config.optimizer.learning_rate=1e-3, "
         "--config.edges[0].weight=4. The same command goes on with a run that was stopped or killed, and so does "
-        "--workdir alone. --change extends a run (--config.train.steps, --config.train.epochs) or mends one whose loss "
-        "is no longer finite (--config.optimizer.*, --config.train.dtype), from its newest saved step on.",
+        "--workdir alone. --change extends a run (--config.train.steps, --config.train.epochs) or repairs one whose "
+        "loss is no longer finite (--config.optimizer.*, --config.train.dtype), from its newest saved step on.",
     )
     verb.add_argument(
         "--config",
@@ -59,7 +59,7 @@ def make_parser() -> Parser:
     verb.add_argument(
         "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
     )
-    verb.add_argument("--change", action="store_true", help="let the config extend or mend the run that is there")
+    verb.add_argument("--change", action="store_true", help="let the config extend or repair the run that is there")
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
 
     verb = _verb(verbs, "export", "a member of a run -> a Hugging Face model, parity proven")

@@ -67,6 +67,7 @@ def require(owner: str, holder: object, allowed: Mapping[str, Range]) -> None:
 
     Args:
       owner: what the line begins with, e.g. "edge a->b: ".
+      holder: whose attributes are checked.
       allowed: ranges by the names of the attributes.
     """
     for name, within in allowed.items():

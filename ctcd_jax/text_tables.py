@@ -29,7 +29,13 @@ def markdown(rows: Rows, names: int = 1) -> str:
 
 
 def number_text(value: float, digits: int = 2, plus: str = "") -> str:
-    """Returns a number for people: with so many digits after the point; what rounds to nothing has no sign."""
+    """Returns a number for people; what rounds to zero has no sign.
+
+    Args:
+      value: the number.
+      digits: after the point.
+      plus: the sign of what is not negative.
+    """
     text = f"{abs(value):,.{digits}f}"
     sign = "−" if value < 0 else plus
     return sign + text if text.strip("0.,") else text

@@ -68,7 +68,7 @@ def visible_gpus() -> list[str]:
 
 
 def environment(address: str, processes: int, index: int, gpus: list[str]) -> dict[str, str]:
-    """Returns what tells a process its place among the others, and its share of the GPUs."""
+    """Returns the variables that give a process its place among the others, and its share of the GPUs."""
     place = {"CTCD_COORDINATOR": address, "CTCD_PROCESSES": str(processes), "CTCD_PROCESS": str(index)}
     if gpus:
         share = len(gpus) // processes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 from ctcd_jax.data import prepare
 
 NOUNS = [
@@ -55,7 +55,7 @@ def make_corpus(directory: Path, **options) -> Path:
 
 def config(corpus: Path, members=("teacher", "student"), steps=20, **train):
     """CTCD (or fewer members) at a size that compiles in a second."""
-    made = experiment("smoke")
+    made = base_config("smoke")
     made.data.corpus, made.data.batch_size = str(corpus), 8
     # float32, so that the figures are compared as closely on a machine whose default is another
     made.train.update(

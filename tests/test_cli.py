@@ -500,9 +500,9 @@ def get_config(preset=""):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("del made.data", "data is missing; start from experiment(preset)"),
+        ("del made.data", "data is missing; start from base_config(preset)"),
         ("made.members = None", "members is None; change its fields, not the section"),
-        ("made.train = {}", "train.attention is missing; start from experiment(preset)"),
+        ("made.train = {}", "train.attention is missing; start from base_config(preset)"),
         ("made.optimizer.b1 = 1.5", "optimizer.b1 is 1.5; it must be a number at least 0 and below 1"),
     ],
 )

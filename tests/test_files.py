@@ -1,4 +1,4 @@
-"""Files are whole or as they were; damaged lines are numbered; a second process is told who is at work."""
+"""Files are whole or as they were; damaged lines are numbered; the error of a second process names the first."""
 
 import errno
 import json
@@ -8,7 +8,14 @@ import sys
 import pytest
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import locked, read_json_lines, write_json, write_whole, writing_whole
+from ctcd_jax.files import (
+    locked,
+    read_json_lines,
+    write_json,
+    write_whole,
+    writing_directory,
+    writing_whole,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -24,6 +31,31 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+    def fill(text, fails):
+        with writing_directory(tmp_path / "sub" / "made") as partial:
+            (partial / "a").write_text(text)
+            assert not (tmp_path / "sub" / "made").exists()
+            if fails:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fill("half", fails=True)
+    assert list((tmp_path / "sub").iterdir()) == []
+    fill("whole", fails=False)
+    assert (tmp_path / "sub/made/a").read_text() == "whole"
+    assert list((tmp_path / "sub").iterdir()) == [tmp_path / "sub/made"]
+
+
+def test_a_directory_that_another_has_made_meanwhile_stays(tmp_path):
+    with writing_directory(tmp_path / "made") as partial:
+        (partial / "a").write_text("ours")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "a").write_text("theirs")
+    assert (tmp_path / "made/a").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [tmp_path / "made"]
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path):
@@ -60,7 +92,7 @@ def _hold(path, how):
     return process
 
 
-def test_a_second_process_is_told_who_is_at_work(tmp_path):
+def test_the_error_of_a_second_process_names_the_first(tmp_path):
     path = tmp_path / "lock"
     with _hold(path, "alone") as holder:
         for shared in (False, True):

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 from ctcd_jax.artifacts.corpora import ManifestSummary
 
 CONFIG, METRICS, TIMING, PROVENANCE = "config.json", "metrics.jsonl", "timing.jsonl", "provenance.json"
-CHECKPOINTS, FROZEN, TENSORBOARD, LOCK = "checkpoints", "frozen", "tensorboard", "lock"
+CHECKPOINTS, FROZEN, LOCK = "checkpoints", "frozen", "lock"
 RUN_FORMAT, PROVENANCE_FORMAT = 1, 1  # of config.json, provenance.json
 
 
@@ -101,6 +101,7 @@ class RunConfig(TypedDict):
     masking: MaskingFields
     mesh: dict[str, int]  # devices along each axis; -1: all that the other leaves
     wandb: dict[str, str | None]
+    trackio: dict[str, str | None]
     members: dict[str, MemberConfig]
     edges: list[EdgeConfig]
     resolved: Resolved

@@ -30,7 +30,7 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
         `prepare`).
       full: whether to measure more shapes, dtypes and opponents, for longer.
       out: directory of `bench.json`, which holds what is returned, and of the plot `bench.png`; None writes nothing.
-      log: is given the tables, and lines of progress.
+      log: called with the tables, and with each line of progress.
 
     Returns:
       format, suite, command, python, versions, processor, cores (that this process may use), load (average of the

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from ctcd_jax.benchmarks.interleaved import ENVIRONMENT, Measured, interleave, python_module, ratio, spread
+from ctcd_jax.benchmarks.interleaved import ENVIRONMENT, WorkerMeasurements, interleave, python_module, ratio, spread
 from ctcd_jax.benchmarks.workload import VOCABULARY, Case
 from ctcd_jax.config import PRESETS
 from ctcd_jax.errors import UserError
@@ -69,6 +69,10 @@ def run(
     """Measures the blocks, and logs what `show` makes of each when it is done. Ctrl-C ends it after the last whole one.
 
     Args:
+      blocks: in the order in which they are measured.
+      rounds: of each block, every one a step of each of its variants.
+      log: called with each line of progress, and with what `show` returns.
+      show: (block, its part of the result) -> text.
       for_peers: variables for PyTorch's workers, besides those that every worker is given.
 
     Returns:
@@ -131,7 +135,7 @@ def command(variant: Variant) -> list[str]:
     return python_module("ctcd_jax.benchmarks.worker", variant.who, variant.case.written())
 
 
-def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
+def figures(block: Block, measured: Mapping[str, WorkerMeasurements]) -> dict:
     """Returns the block's variants and ratios, as they are in `bench.json`.
 
     A variant's "limit_seconds" is what its operations, by formula, would take at the measured rate of a large matrix
@@ -155,8 +159,14 @@ def figures(block: Block, measured: Mapping[str, Measured]) -> dict:
     return {"variants": variants, "ratios": {r.name: quotient(r, block, measured) for r in block.ratios}}
 
 
-def quotient(asked: Ratio, block: Block, measured: Mapping[str, Measured]) -> dict:
-    """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on."""
+def quotient(asked: Ratio, block: Block, measured: Mapping[str, WorkerMeasurements]) -> dict:
+    """Returns a ratio's rounds, spread, quotient by formula, whether another library has a part in it, and so on.
+
+    Args:
+      asked: the quotient.
+      block: whose variants it names.
+      measured: by variant; what could not be measured is missing.
+    """
     timed = {name: each for name, each in measured.items() if each.seconds}
     fastest = None
     if asked.kind == "fastest" and (able := [name for name in asked.above if name in timed]):
@@ -196,7 +206,7 @@ def shapes(block: Block, facts: dict) -> dict:
     }
 
 
-def _objective(name: str, block: Block, measured: Mapping[str, Measured]) -> tuple:
+def _objective(name: str, block: Block, measured: Mapping[str, WorkerMeasurements]) -> tuple:
     """What is minimised, and, as far as the worker said it, the numbers of real and of predicted tokens."""
     facts = measured[name].facts if name in measured else {}
     return block.variants[name].case.objective, facts.get("tokens"), facts.get("predicted")
@@ -222,5 +232,5 @@ def _by_formula(asked: Ratio, measured) -> float | None:
     return sum(flops[name] for name in asked.above) / sum(flops[name] for name in asked.below)
 
 
-def _rate(matmul: Measured) -> float:
+def _rate(matmul: WorkerMeasurements) -> float:
     return matmul.facts["flops"] / median(matmul.seconds)

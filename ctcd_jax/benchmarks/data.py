@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctcd_jax.benchmarks.interleaved import Measured, ratio, spread
+from ctcd_jax.benchmarks.interleaved import WorkerMeasurements, ratio, spread
 from ctcd_jax.benchmarks.plot import Bar, Panel
 from ctcd_jax.data import Corpus, TrainBatches, docstrings, prepare
 from ctcd_jax.data.parts import PART_BYTES
@@ -92,10 +92,10 @@ def measure(documents: Sequence[Sequence[str]], directory: Path, rounds: int) ->
     seconds = {name: [] for name in variants}
     for number in range(1 + rounds):
         for name, run in variants.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             run(number)
-            seconds[name].append(time.perf_counter() - began)
-    measured = {name: Measured({}, times[1:]) for name, times in seconds.items()}  # the first round warms up
+            seconds[name].append(time.perf_counter() - start)
+    measured = {name: WorkerMeasurements({}, times[1:]) for name, times in seconds.items()}  # the first round warms up
     return {
         "device": "cpu",
         "shapes": {

@@ -85,7 +85,12 @@ def blocks(length: int) -> tuple[Block, ...]:
 
 
 def removal(key: str, title: str, case: Case) -> Block:
-    """The dense loss, XLA's attention, no dropout, the optimizer alone."""
+    """The dense loss, XLA's attention, no dropout, the optimizer alone.
+
+    Args:
+      key, title: of the block.
+      case: the step that parts are taken from, one at a time.
+    """
     labels = {"dense": "loss by autodiff", "xla": "XLA's attention", "dropless": "no dropout"}
     variants = cohorts(case, "ctcd") | changed(
         case,

@@ -34,7 +34,7 @@ NOTHING_MORE: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True)
-class Measured:
+class WorkerMeasurements:
     """What a worker said of itself when it was ready, and the seconds of its step in each round.
 
     A rival has the seconds of its screening besides; one that was not the fastest has no others.
@@ -52,6 +52,7 @@ def serve(step: Callable[[], object], report: Callable[[], dict], requests: Iter
       step: does one step and returns when it is finished. If the first fails, its error is the reason to refuse.
       report: returns the facts, after the first step; "compile_seconds", which that took, is added.
       requests: lines; anything but "go" is an error.
+      answers: gets a line for the facts and one for every step.
     """
     try:
         compile_seconds = seconds(step)
@@ -61,15 +62,15 @@ def serve(step: Callable[[], object], report: Callable[[], dict], requests: Iter
     print(json.dumps(report() | {"compile_seconds": compile_seconds}), file=answers, flush=True)
     for line in requests:
         if line.strip() != "go":
-            raise ValueError(f"a worker is told 'go', not {line!r}")
+            raise ValueError(f"a worker's requests are 'go', not {line!r}")
         print(seconds(step), file=answers, flush=True)
 
 
 def seconds(step: Callable[[], object]) -> float:
     """Returns what a call takes."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     step()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def refuse(reason: str, answers: TextIO) -> None:
@@ -83,18 +84,20 @@ def interleave(
     warm_up: int = WARM_UP_ROUNDS,
     rivals: Sequence[str] = (),
     environments: Mapping[str, Mapping[str, str]] = NOTHING_MORE,
-) -> tuple[dict[str, Measured], dict[str, str]]:
+) -> tuple[dict[str, WorkerMeasurements], dict[str, str]]:
     """Starts one worker a command, one after another, and times their steps in turn, forwards and backwards.
 
     Args:
       commands: {variant: arguments of a program that calls `serve` on its stdin and stdout}.
-      rounds: timed rounds, after `warm_up` that are not timed.
+      rounds: timed rounds.
+      warm_up: rounds before them that are not timed.
       rivals: those of the variants of which the fastest alone is measured. They start first, take turns for `warm_up`
         and SCREENING_ROUNDS rounds, and all but the one of the least median end before the others start.
       environments: {variant: variables of its worker}, over ENVIRONMENT, which is over the variables of this process.
 
     Returns:
-      {variant: Measured}, and {variant: reason} of those that could not start; the others were timed without them.
+      {variant: WorkerMeasurements}, and {variant: reason} of those that could not start; the others were timed without
+      them.
 
     Raises:
       RuntimeError: a worker ended in the middle; what it said of the reason is on stderr.
@@ -127,7 +130,9 @@ def interleave(
         workers = {name: workers[name] for name in commands if name in workers}
         times = _take_turns(workers, warm_up, rounds)
     return {
-        name: Measured(facts[name], times.get(name, []), screening.get(name, [])) for name in commands if name in facts
+        name: WorkerMeasurements(facts[name], times.get(name, []), screening.get(name, []))
+        for name in commands
+        if name in facts
     }, refused
 
 
@@ -151,9 +156,14 @@ def _take_turns(workers: Mapping[str, _Running], warm_up: int, rounds: int) -> d
 
 
 def ratio(
-    measured: Mapping[str, Measured], numerator: Sequence[str], denominator: Sequence[str]
+    measured: Mapping[str, WorkerMeasurements], numerator: Sequence[str], denominator: Sequence[str]
 ) -> dict[str, float | list[float]]:
-    """Returns {"rounds", "median", "min", "max"} of the quotient of two sums of seconds, taken round by round."""
+    """Returns {"rounds", "median", "min", "max"} of the quotient of two sums of seconds, taken round by round.
+
+    Args:
+      measured: by name, of equally many rounds.
+      numerator, denominator: names whose seconds are added up.
+    """
     above, below = (
         [sum(times) for times in zip(*(measured[name].seconds for name in names), strict=True)]
         for names in (numerator, denominator)

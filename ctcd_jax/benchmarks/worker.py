@@ -37,7 +37,13 @@ Worker = tuple[Callable[[], object], Callable[[], dict]]
 
 
 def main(who: str, text: str, allocator: dict[str, int]) -> None:
-    """Serves a case on stdin and stdout; `allocator` is what this process has set of it."""
+    """Serves a case on stdin and stdout.
+
+    Args:
+      who: of `WORKERS`.
+      text: the case, as `Case.written` returns it.
+      allocator: what this process has set of the allocator of memory.
+    """
     case, around = Case.read(text), {"environment": environment.variables(), "allocator": allocator}
     try:
         on_host = who.startswith("torch")  # JAX then only makes the batch
@@ -74,9 +80,9 @@ def ours(case: Case) -> Worker:
         """
         batches, taken = workload.loader(case), []
         for number in range(HOST_STEPS):
-            began = time.perf_counter()
+            start = time.perf_counter()
             dispatch(batches[number])
-            taken.append(time.perf_counter() - began)
+            taken.append(time.perf_counter() - start)
             jax.block_until_ready(state)
         return taken[1:]  # the first fetch is a warm-up
 

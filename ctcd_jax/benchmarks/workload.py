@@ -17,7 +17,7 @@ from ctcd_jax.models.attention import on_platform
 from ctcd_jax.runtime.hardware import default_dtype
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.keys import root_key
-from ctcd_jax.training.masking import Masked, Masker, train_keys
+from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys
 
 VOCABULARY = 30_522
 SPECIAL_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}  # bert-base-uncased's
@@ -142,6 +142,7 @@ class RowsInMemory:
         return len(self._ids)
 
     def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
+        """Returns int32[n, length]; arguments as for `Corpus.read`."""
         return self._ids[rows].astype(np.int32)
 
 
@@ -150,13 +151,19 @@ def loader(case: Case) -> TrainBatches:
     return TrainBatches(RowsInMemory(case), case.rows, seed=0)
 
 
-def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> Masked:
-    """Returns the batch as the training step `step` masks it."""
+def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> MaskedBatch:
+    """Returns the batch as a training step masks it.
+
+    Args:
+      experiment: whose seed and vocabulary count.
+      input_ids: int[B, L].
+      step: updates done before.
+    """
     return _masked(root_key(experiment.seed), step, jnp.asarray(input_ids))
 
 
 @jax.jit  # eagerly it is sixty programs to compile
-def _masked(key: jax.Array, step: jax.Array, input_ids: jax.Array) -> Masked:
+def _masked(key: jax.Array, step: jax.Array, input_ids: jax.Array) -> MaskedBatch:
     return MASKER(train_keys(key, step, jnp.arange(len(input_ids))), input_ids)
 
 

@@ -3,6 +3,6 @@
 It knows text alone: `training` gives the facts when it exports a member, `report` what was measured of it.
 """
 
-from ctcd_jax.card.document import Measured, write_card
+from ctcd_jax.card.document import ExportMeasurements, write_card
 
-__all__ = ["Measured", "write_card"]
+__all__ = ["ExportMeasurements", "write_card"]

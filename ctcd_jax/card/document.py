@@ -25,7 +25,7 @@ _FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL 
 
 
 @dataclass(frozen=True)
-class Measured:
+class ExportMeasurements:
     """What was measured of a model after its export.
 
     Attributes:
@@ -37,8 +37,13 @@ class Measured:
     results: tuple[dict, ...] = ()
 
 
-def write_card(directory: Path, facts: Facts, measured: Measured = Measured()) -> None:
+def write_card(directory: Path, facts: Facts, measured: ExportMeasurements = ExportMeasurements()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
+
+    Args:
+      directory: of the export.
+      facts: what `ctcd.json` holds.
+      measured: what to show of it.
 
     Raises:
       UserError: the generated part of the present README.md was edited or is not there, it is no UTF-8, or its metadata
@@ -52,8 +57,14 @@ def write_card(directory: Path, facts: Facts, measured: Measured = Measured()) -
     write_whole(path, updated(present, path, facts, measured))
 
 
-def updated(present: str | None, path: Path, facts: Facts, measured: Measured) -> str:
-    """Returns the text of a card, given the one that is there (None: there is none) and its path for the errors."""
+def updated(present: str | None, path: Path, facts: Facts, measured: ExportMeasurements) -> str:
+    """Returns the new text of a card.
+
+    Args:
+      present: its present text; None if there is no card.
+      path: of the card, for the errors.
+      facts, measured: as for `write_card`.
+    """
     part = f"\n{body(facts, measured.sections)}\n\n"
     generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"
     if present is None:

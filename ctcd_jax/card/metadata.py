@@ -33,6 +33,12 @@ def front(facts: Facts, results: Sequence[dict]) -> str:
 def with_results(present: str, facts: Facts, results: Sequence[dict], path: Path) -> str:
     """Returns YAML with these results; everything else in it, comments and other models' results included, stays.
 
+    Args:
+      present: the YAML of the card.
+      facts: what `ctcd.json` holds; "name" says which entry is replaced.
+      results: entries of the hub's `model-index`.
+      path: of the card, for the errors.
+
     Raises:
       UserError: `present` is not YAML, or not a mapping that can be extended line by line; the error names the line.
     """
@@ -43,10 +49,10 @@ def with_results(present: str, facts: Facts, results: Sequence[dict], path: Path
         mark = getattr(error, "problem_mark", None)
         line = _FIRST_LINE + (mark.line if mark else 0)
         reason = getattr(error, "problem", None) or first_line(error)
-        raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); mend it") from error
+        raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); correct it") from error
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); mend it"
+            f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); correct it"
         ) from error
     models = [*_index(facts, results), *others]
     text = _INDEX_BLOCK.sub("", present) + (_dump({_INDEX: models}) if models else "")

@@ -7,7 +7,7 @@ from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
 from ctcd_jax.artifacts.runs import EdgeConfig
 from ctcd_jax.text_tables import markdown
 
-# Of training tokens; BERT's corpus had 3.3 billion words. Below this a reader must be told.
+# Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
 SMALL_CORPUS = 100_000_000
 
 _DIVERGENCES = {

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from ctcd_jax.config.experiment import OptimizerSettings
+from ctcd_jax.config.settings import OptimizerSettings
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.distill import Edge
 from ctcd_jax.errors import UserError, did_you_mean
@@ -22,7 +22,7 @@ PRESETS = {
 }
 
 
-def experiment(preset: str) -> ConfigDict:
+def base_config(preset: str) -> ConfigDict:
     """Returns a run of a preset's size, without members yet: every field with its default.
 
     Where the paper is silent the defaults are those of the DistilBERT training script, whose corpus and baseline it
@@ -49,22 +49,28 @@ def experiment(preset: str) -> ConfigDict:
             "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)
             "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
             "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
+            # (START, STOP): a trace of the steps from START done to STOP done, in WORKDIR/profile; None: of none
+            "profile_steps": placeholder(tuple),
         }
     )
     config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
     config.optimizer = ConfigDict(asdict(OptimizerSettings()))
     config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
-    config.wandb = ConfigDict({"project": placeholder(str)})  # None: no Weights & Biases
+    # project: None for none of it; TensorBoard is always there
+    config.wandb = ConfigDict({"project": placeholder(str)})  # Weights & Biases
+    config.trackio = ConfigDict({"project": placeholder(str)})
     config.members = ConfigDict()
     config.edges = ()
     return config
 
 
 def member(preset: str | None = None, size: str = "student", **changes) -> ConfigDict:
-    """Returns a member of a preset's `size` ("teacher" or "student"); without a preset, of what it starts from.
+    """Returns the config of a member.
 
     Args:
+      preset: of `PRESETS`; None where `init` gives the shape.
+      size: of `SIZES`: which of the preset's shapes.
       changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
         hard_weight, init, optimizer.
     """
@@ -91,7 +97,12 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
 
 
 def edge(source: str, target: str, **changes) -> ConfigDict:
-    """Returns an edge with DistilBERT's softening, temperature 2 and tau^2; fields are those of `distill.Edge`."""
+    """Returns the config of an edge, with DistilBERT's softening: temperature 2 and tau^2.
+
+    Args:
+      source, target: names of members; the target learns from the source.
+      changes: any other field of `distill.Edge`.
+    """
     config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
     return _changed(config, changes, "edge")
 

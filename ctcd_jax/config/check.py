@@ -27,7 +27,7 @@ OPTIMIZER_RANGES = {
 
 SHAPE_RANGES = ARCHITECTURES[DEFAULT].ranges
 
-# Every number of `config.experiment`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
+# Every number of `config.base_config`, `member` and `edge`, by its field; a member's optimizer is an `optimizer`.
 RANGES: Mapping[str, Range] = {
     "seed": Range(0, 2**32 - 1, whole=True),  # what a threefry key takes without dropping bits
     "data.batch_size": COUNT,
@@ -57,7 +57,7 @@ MAY_BE_NONE = ("train.steps", "train.epochs", "optimizer.clip_norm")  # of the f
 
 MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
 
-KINDS = {bool: "True or False", str: "text in quotes"}
+KINDS = {bool: "True or False", str: "text in quotes", tuple: "numbers in brackets"}
 
 
 def check_names(members: Mapping) -> None:
@@ -75,7 +75,7 @@ def check_fields(config: ConfigDict, schema: ConfigDict, member: ConfigDict, edg
       schema, member, edge: every field with its default, of a run, a member and an edge.
     """
     if not isinstance(config, ConfigDict):
-        raise UserError(f"config is {_kind(config)}; get_config must return what experiment(preset) made")
+        raise UserError(f"config is {_kind(config)}; get_config must return what base_config(preset) made")
     _check_section(config, schema, "", "")
     members: Any = config.members
     edges: Any = config.edges
@@ -103,7 +103,7 @@ def _check_section(config, schema, place, kind) -> None:
     for key in schema:
         field = place + key
         if key not in config:
-            raise UserError(f"{field} is missing; {MADE_BY.get(kind, 'start from experiment(preset)')}")
+            raise UserError(f"{field} is missing; {MADE_BY.get(kind, 'start from base_config(preset)')}")
         value, default = config[key], schema[key]
         if field == "edges":
             continue

@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ctcd_jax.artifacts.runs import CONFIG
-from ctcd_jax.config import edge, experiment, member
+from ctcd_jax.config import base_config, edge, member
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
 
@@ -26,6 +26,11 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
 
     A `~` that begins a path of a run is the home directory. Of two overrides of one field the last counts, and it is
     said. VALUE may be None.
+
+    Args:
+      spec: FILE[:PRESET], the file as `find_config` looks for it.
+      overrides: `--config.FIELD=VALUE`, each one argument.
+      warn: called with a line about an override that another one replaces.
 
     Raises:
       UserError: no such file or preset, an unknown field (the nearest one is named), a value of another type.
@@ -42,7 +47,7 @@ def load_config(spec: str, overrides: Sequence[str] = (), warn: Callable[[str], 
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"--config {path}: get_config returned {'None' if config is None else f'a {type(config).__name__}'}; "
-            "it must return the ConfigDict that experiment(preset) made"
+            "it must return the ConfigDict that base_config(preset) made"
         )
     return _overridden(define, f"--config {spec}", config, overrides, warn)
 
@@ -67,6 +72,10 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
     """Returns the config of a run from the content of its `config.json`, with overrides applied.
 
     Fields that an earlier version did not have get their defaults. Raises UserError as `load_config` does.
+
+    Args:
+      content: the parsed JSON.
+      overrides, warn: as for `load_config`.
     """
 
     def define(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -77,7 +86,7 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
 
 
 def _recorded(content: Mapping) -> ConfigDict:
-    config = experiment("smoke")
+    config = base_config("smoke")
     _fill(config, {name: value for name, value in content.items() if name not in ("members", "edges")})
     config.members = ConfigDict({name: _fill(member(), fields) for name, fields in content["members"].items()})
     config.edges = tuple(_fill(edge(e["source"], e["target"]), e) for e in content["edges"])

@@ -40,19 +40,33 @@ class Init:
         return self.kind + (f":{self.location}" if self.location else "") + (f"#{detail}" if detail else "")
 
 
-def parse_init(name: str, init: str, members: Mapping) -> Init:
-    """Parses `members.NAME.init`. Raises UserError that names the field."""
+def split_init(init: str | None) -> tuple[str, str, str]:
+    """Returns (kind, location, detail) of `KIND:LOCATION#DETAIL`, "" for what is not given; None is `scratch`."""
+    kind, _, rest = (init or "scratch").partition(":")
+    if kind == "hf" or "#" not in rest:  # a directory may have a # in its name
+        return kind, rest, ""
+    location, _, detail = rest.rpartition("#")
+    return kind, location, detail
+
+
+def parse_init(name: str, init: str | None, members: Mapping) -> Init:
+    """Parses `members.NAME.init`, None being `scratch`. Raises UserError that names the field.
+
+    Args:
+      name: of the member.
+      init: the field's value.
+      members: all members by name, of which `layers:` names one.
+    """
     field = f"members.{name}.init"
-    kind, _, rest = init.partition(":")
+    kind, location, detail = split_init(init)
     if kind not in KINDS:
         raise UserError(f"{field}: no kind '{kind}' in '{init}'{did_you_mean(kind, KINDS)}")
     if kind == "scratch":
         return Init("scratch")
-    location, _, detail = rest.rpartition("#") if "#" in rest else (rest, "", "")
     if not location:
         raise UserError(f"{field}: '{init}' names nothing after '{kind}:'")
     if kind == "hf":
-        return Init("hf", rest)
+        return Init("hf", location)
     if kind == "run":
         if not detail:
             raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
@@ -71,7 +85,9 @@ def source_config(source: Init, models: Mapping[str, Shape], corpus: Corpus) -> 
     A vocabulary that was padded (to a multiple of 64, say) counts without the rows beyond the tokenizer's ids.
 
     Args:
+      source: the parsed `init`.
       models: shapes of the members that `layers:` may name.
+      corpus: with whose tokenizer the members are trained.
     """
     if source.kind == "scratch":
         return None
@@ -108,7 +124,7 @@ def read_run(workdir: str | Path) -> RunConfig:
             raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
         for name, model in run["resolved"]["models"].items():
             recorded_shape(f"{path}: resolved.models.{name}", model)
-            parse_init(name, run["members"][name]["init"] or "scratch", run["members"])
+            parse_init(name, run["members"][name]["init"], run["members"])
         int(run["seed"])
         for part in ("data", "train", "optimizer", "masking"):
             run[part].items()

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from ctcd_jax.artifacts.runs import Resolved, ShapeFields
-from ctcd_jax.config.builders import SIZES, edge, experiment, member
+from ctcd_jax.config.builders import SIZES, base_config, edge, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
-from ctcd_jax.config.experiment import Experiment, OptimizerSettings, TrainSettings
-from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config
+from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config, split_init
+from ctcd_jax.config.settings import Experiment, OptimizerSettings, TrainSettings
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
 from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
+from ctcd_jax.ranges import COUNT
 from ctcd_jax.runtime.hardware import Devices, default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -41,6 +42,8 @@ def resolve(
     """Checks a config against the corpus and the devices it is for, and fills in what follows from them.
 
     Args:
+      config: as `get_config` returns it, with overrides applied.
+      corpus: that it names.
       devices: that the run is spread over; None for the first of this process.
       recorded: shapes of the members of a run that is resumed, {name: fields of its shape}: what its members started
         from need not be there any more.
@@ -72,19 +75,19 @@ def resolve(
         masking_rate=config.masking.rate,
         masking_smoothing=config.masking.smoothing,
         mesh=(config.mesh.data, config.mesh.fsdp),
-        wandb_project=config.wandb.project,
+        projects={name: config[name].project for name in ("wandb", "trackio") if config[name].project},
     )
 
 
 def check(config: Config) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
-    check_fields(config, experiment("smoke"), member(), edge("a", "b"))
+    check_fields(config, base_config("smoke"), member(), edge("a", "b"))
     check_names(config.members)
 
 
 def _source(name: str, fields: dict, members: dict) -> Init:
-    init = fields["init"] or "scratch"
-    if init == "scratch" and not fields["trainable"]:
+    init = fields["init"]
+    if split_init(init)[0] == "scratch" and not fields["trainable"]:
         raise UserError(
             f"members.{name}.init: a frozen member needs trained weights; "
             f"set --config.members.{name}.init=run:WORKDIR#MEMBER or =hf:DIR"
@@ -187,10 +190,21 @@ def _train(config: Config, corpus: Corpus, platform: str) -> TrainSettings:
     steps = round(asked)
     if steps < 1:
         raise UserError(f"train.epochs is {train.epochs}; that is less than a step, of which an epoch has {epoch:,}")
+    _check_profile(train.profile_steps, steps)
     dtype = default_dtype(platform) if train.dtype == "auto" else train.dtype
     attention = on_platform(train.attention, platform)
     rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype", "attention")}
     return TrainSettings(steps=steps, dtype=dtype, attention=attention, **rest)
+
+
+def _check_profile(asked: tuple | None, steps: int) -> None:
+    if asked is None:
+        return
+    if len(asked) != 2 or not all(map(COUNT.holds, asked)) or not asked[0] < asked[1] <= steps:
+        raise UserError(
+            f"train.profile_steps is {asked!r}; it must be START,STOP, whole numbers with "
+            f"0 < START < STOP <= {steps:,} (the run's steps), or None for no trace"
+        )
 
 
 def _check_cudnn(models: Mapping[str, Shape], members: dict, dtype: str, corpus: Corpus, platform: str) -> None:

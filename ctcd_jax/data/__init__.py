@@ -1,4 +1,4 @@
-"""Text -> batches. This floor knows text only: no model, no loss, no config."""
+"""Text -> batches. This layer knows text only: no model, no loss, no config."""
 
 from ctcd_jax.data.corpus import Corpus
 from ctcd_jax.data.loader import TrainBatches, ValidationBatches, prefetch

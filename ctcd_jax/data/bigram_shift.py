@@ -20,6 +20,7 @@ from ctcd_jax.arguments import Parser, located
 from ctcd_jax.arguments import number as number_in
 from ctcd_jax.data.corpus import Corpus
 from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.data.tokenizer import load_tokenizer
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_whole
@@ -40,6 +41,12 @@ def write_bigram_shift(
     The columns are source, label (1 untouched, 0 swapped), mark ("*" if swapped) and sentence, without a header. Labels
     alternate. A sentence is used once: whole or swapped, in one of the files. If there are fewer than `train + dev`,
     all are used, one in five for dev.
+
+    Args:
+      corpus: whose held-out sentences are taken.
+      out: a directory; made if it is not there.
+      train, dev: sentences wanted in each file.
+      seed: of the choice, the order and the swaps.
 
     Raises:
       UserError: if a number does not do, the corpus has fewer than 200 fit sentences, or is packed `full`, which does
@@ -84,8 +91,9 @@ def _held_out_sentences(corpus: Corpus) -> Iterator[tuple[str, ...]]:
     for number, row in enumerate(rows):
         if number in cut:
             continue
-        for segment in np.split(row, np.flatnonzero(row == specials["cls"])):
-            ids = segment[~np.isin(segment, (specials["cls"], specials["sep"], specials["pad"]))]
+        segments = segment_ids(row, specials) * ~np.isin(row, (specials["cls"], specials["sep"]))
+        for segment in range(1, segments.max() + 1):
+            ids = row[segments == segment]
             words = _words(ids, tokenizer)
             length = sum(word.isalnum() for word in words)
             if specials["unk"] in ids or not MIN_WORDS <= length <= MAX_WORDS:

@@ -97,21 +97,34 @@ class Corpus:
 
     @classmethod
     def open(cls, directory: str | Path, verify: bool = True) -> "Corpus":
-        """Opens a prepared corpus; `verify` reads every file once and compares checksums.
+        """Opens a prepared corpus, and does `verify` unless told not to.
 
         Raises:
           UserError: if there is none, its format is unknown, or a file is missing or has changed.
         """
         corpus = cls(directory)
         _check_shape(corpus.manifest, _WHOLE, corpus.directory / MANIFEST)
-        for shards in corpus.manifest["shards"].values():
-            for shard in shards:
-                corpus._check_shard(shard, verify)
-        if verify and tokenizer_hash(corpus.tokenizer_directory) != corpus.tokenizer_hash:
-            raise UserError(
-                f"{corpus.tokenizer_directory}: not the tokenizer the corpus was made with; prepare the corpus again"
-            )
+        for shard in corpus._all_shards():
+            if not (path := corpus.directory / shard["file"]).is_file():
+                raise UserError(f"{path}: missing; prepare the corpus again")
+        if verify:
+            corpus.verify()
         return corpus
+
+    def verify(self, index: int = 0, count: int = 1) -> None:
+        """Reads every `count`-th file of rows once, from the `index`-th, and compares checksums; and the tokenizer's.
+
+        Raises:
+          UserError: one has changed.
+        """
+        for shard in self._all_shards()[index::count]:
+            path = self.directory / shard["file"]
+            if file_sha256(path) != shard["sha256"]:
+                raise UserError(f"{path}: its checksum is not the one in {MANIFEST}; prepare the corpus again")
+        if tokenizer_hash(self.tokenizer_directory) != self.tokenizer_hash:
+            raise UserError(
+                f"{self.tokenizer_directory}: not the tokenizer the corpus was made with; prepare the corpus again"
+            )
 
     @property
     def vocab_size(self) -> int:
@@ -153,7 +166,13 @@ class Corpus:
         ]
 
     def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
-        """Returns int32[n, length]: the rows of this length numbered `rows`, int[n], over the shards in order."""
+        """Returns int32[n, length], rows of a split by their numbers.
+
+        Args:
+          split: "train" or "validation".
+          length: of the rows, in tokens.
+          rows: int[n], numbers among the split's rows of this length, over the shards in order.
+        """
         ids = np.empty((len(rows), length), np.int32)
         first = 0
         for shard in self.shards(split, length):
@@ -176,9 +195,5 @@ class Corpus:
             self._maps[file] = rows
         return self._maps[file]
 
-    def _check_shard(self, shard: Shard, verify: bool) -> None:
-        path = self.directory / shard["file"]
-        if not path.is_file():
-            raise UserError(f"{path}: missing; prepare the corpus again")
-        if verify and file_sha256(path) != shard["sha256"]:
-            raise UserError(f"{path}: its checksum is not the one in {MANIFEST}; prepare the corpus again")
+    def _all_shards(self) -> list[Shard]:
+        return [shard for shards in self.manifest["shards"].values() for shard in shards]

@@ -37,7 +37,7 @@ _MIN_LETTERS = 0.9
 
 
 @dataclass(frozen=True)
-class Prose:
+class Docstrings:
     """What `collect` found: for each root its modules in order of their paths, each with its paragraphs."""
 
     modules: Sequence[Mapping[str, Sequence[str]]]
@@ -51,7 +51,7 @@ def interpreter_roots() -> list[Path]:
     return [Path(path) for path in dict.fromkeys(paths[name] for name in ("stdlib", "purelib", "platlib"))]
 
 
-def collect(roots: Sequence[Path], log: Callable[[str], None] = print) -> Prose:
+def collect(roots: Sequence[Path], log: Callable[[str], None] = print) -> Docstrings:
     """Reads the docstrings of every module under `roots`; `skipped` counts those that do not parse."""
     seen: set[bytes] = set()
     modules, skipped = [], 0
@@ -66,7 +66,7 @@ def collect(roots: Sequence[Path], log: Callable[[str], None] = print) -> Prose:
             if paragraphs:
                 found[path] = paragraphs
         modules.append(found)
-    return Prose(modules, _packages(roots), skipped)
+    return Docstrings(modules, _packages(roots), skipped)
 
 
 def prose_paragraphs(docstring: str) -> list[str]:

@@ -8,7 +8,7 @@ from ctcd_jax.data.corpus import read_manifest
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.stamps import check_unchanged
 from ctcd_jax.data.tokenizer import tokenizer_hash
-from ctcd_jax.data.whole import counted
+from ctcd_jax.data.totals import counted
 from ctcd_jax.errors import UserError
 
 Log = Callable[[str], None]
@@ -19,6 +19,13 @@ MAX_UNKNOWN = 0.01
 
 def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Log) -> Manifest:
     """Returns the manifest of the corpus in `out`, if it is what would be made now.
+
+    Args:
+      out: the directory.
+      recipe: what is to be made.
+      strict: whether invalid UTF-8, which was left out, is an error.
+      log: called with the line that nothing is to be done.
+      warn: called with a line about what can no longer be compared.
 
     Raises:
       UserError: it is not, or is no corpus; the line says what differs.
@@ -52,12 +59,18 @@ def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
     try:
         return tokenizer_hash(tokenizer) == there
     except UserError as error:
-        warn(f"{out}: whether its tokenizer has changed since cannot be told: {error}")
+        warn(f"{out}: whether its tokenizer has changed since is unknown: {error}")
         return True
 
 
 def say_what_came_out(manifest: Manifest, log: Log, warn: Log) -> None:
-    """Says how large the splits are, what was left out by reason, and warns of many [UNK]."""
+    """Says how large the splits are and what was left out, by reason.
+
+    Args:
+      manifest: the content of `corpus.json`.
+      log: called with each line.
+      warn: called with a line about many [UNK].
+    """
     for split, counts in manifest["splits"].items():
         cut = f", {counts['cut_rows']:,} rows with part of a sentence only" if counts["cut_rows"] else ""
         log(f"{split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['padding']:.1%} padding{cut}")

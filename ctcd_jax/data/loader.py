@@ -18,10 +18,15 @@ _PREFETCH = 4  # batches made ahead
 
 
 def permute(indices: np.ndarray, size: int, *key: str | int) -> np.ndarray:
-    """Returns int64[n]: where a pseudo-random bijection of [0, size), chosen by `key`, sends `indices`, int[n].
+    """Returns int64[n]: where a pseudo-random bijection of [0, size) sends each index.
 
     A Feistel network permutes the next power of four; an index that leaves [0, size) goes through it again until it is
     back inside (cycle walking), which keeps the bijection.
+
+    Args:
+      indices: int[n], in [0, size).
+      size: of the range.
+      key: what chooses the bijection.
     """
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -153,7 +158,12 @@ class ValidationBatches:
 
 
 def prefetch(batches, start: int, stop: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yields (step, batches[step]) for steps in [start, stop), a few of them made ahead in a thread."""
+    """Yields (step, batches[step]) for steps in [start, stop), a few of them made ahead in a thread.
+
+    Args:
+      batches: indexed by step, each a dict of arrays.
+      start, stop: the first step, and the one after the last.
+    """
     import grain  # a second to import, and it brings jax: not for those who only prepare
 
     steps = grain.MapDataset.range(start, stop).map(lambda step: (int(step), batches[step]))

@@ -30,6 +30,7 @@ def make_manifest(
     """Returns the content of `corpus.json`.
 
     Args:
+      recipe: what was asked for.
       sources: each with its counts of documents, sentences, kept, lines and invalid_lines.
       tokenizer: its directory.
       splits: the rows of each split, and how many documents and sentences are in them.

@@ -7,7 +7,7 @@
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 MIN_ROW_TOKENS = 12
@@ -33,8 +33,18 @@ Packer = Callable[[Documents, int, int, int, Counter[str]], Iterator[Row]]
 """(documents, length, cls, sep, dropped) -> rows; what is left out is counted in `dropped` by reason."""
 
 
+def segment_ids(ids, specials: Mapping[str, int]):
+    """Returns int[..., L]: 1, 2, ... for the segments of each row, every one from its [CLS] on; 0 for padding.
+
+    Args:
+      ids: [..., L], of NumPy or JAX, before any is masked.
+      specials: ids of "cls" and "pad", at least.
+    """
+    return (ids == specials["cls"]).cumsum(axis=-1) * (ids != specials["pad"])
+
+
 def pack_sentence(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """One sentence a row."""
+    """One sentence a row. Arguments as for `pack_full`."""
     for sentence in (sentence for document in documents for sentence in document):
         if len(sentence) + 2 < MIN_ROW_TOKENS:
             dropped["short_sentences"] += 1
@@ -43,7 +53,10 @@ def pack_sentence(documents: Documents, length: int, cls: int, sep: int, dropped
 
 
 def pack_packed(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """Best fit: a segment goes into the open row it fills best; the fullest of more than 64 open rows is closed."""
+    """Best fit: a segment goes into the open row it fills best; the fullest of more than 64 open rows is closed.
+
+    Arguments as for `pack_full`.
+    """
     open_rows: list[
         tuple[int, int, Row]
     ] = []  # (free, serial number, row), sorted; the serial number keeps rows out of the comparison
@@ -62,7 +75,14 @@ def pack_packed(documents: Documents, length: int, cls: int, sep: int, dropped: 
 
 
 def pack_full(documents: Documents, length: int, cls: int, sep: int, dropped: Counter[str]) -> Iterator[Row]:
-    """Running text of one document a row."""
+    """Running text of one document a row.
+
+    Args:
+      documents: each a list of sentences, which are lists of ids without specials.
+      length: ids a row, at most, [CLS] and [SEP] included.
+      cls, sep: ids of these tokens.
+      dropped: counts, by reason, what is too short for a row.
+    """
     for document in documents:
         ids = [token for sentence in document for token in sentence]
         ends = _running_ends(document)

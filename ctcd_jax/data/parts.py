@@ -9,11 +9,8 @@ the result depends on, so whoever finds it there need not make it again, whateve
 
 import importlib.metadata
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,9 +24,10 @@ from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.sentences import Sampling, document_sentences
 from ctcd_jax.data.shards import RowFiles, RowWriter
 from ctcd_jax.data.sources import Document, InputFile, Reading, Source
+from ctcd_jax.data.tasks import Progress
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
-from ctcd_jax.jobs.workers import Progress
+from ctcd_jax.files import writing_directory
 
 PART_BYTES = 2**22
 """Input files are taken together until a part has this many bytes, as stored."""
@@ -103,12 +101,19 @@ def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
 def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progress: Progress) -> None:
     """Reads a part into `directory/KEY`, unless it is there.
 
+    Args:
+      directory: of all parts.
+      part: the input files.
+      recipe: which of their sentences are kept.
+      strict: whether invalid UTF-8 is an error.
+      progress: counts the units and sentences that have been read.
+
     Raises:
       UserError: a file that cannot be read; with `strict`, one with invalid UTF-8.
     """
     if (directory / part.key).is_dir():
         return
-    with appearing(directory / part.key) as partial:
+    with writing_directory(directory / part.key) as partial:
         reader = _Reader(recipe, part.bound)
         hashes = []
         with zstandard.open(partial / "sentences.zst", "wb") as text:
@@ -215,18 +220,19 @@ class _Reader:
         """Yields the kept sentences of each document that are not held out, if there are any."""
         reading, source = Reading(strict), part_file.place[0]
         counts = self.sources.setdefault(source, Counter(documents=0, sentences=0, kept=0))
+        before = progress.done
         for d, document in enumerate(part_file.file.documents(reading)):
             sentences = list(document_sentences(document, self._recipe.language, part_file.sentence_lines))
             kept = [(i, s) for i, s in enumerate(sentences) if self._keeps(document, i, s, part_file.share)]
             counts.update(documents=1, sentences=len(sentences), kept=len(kept))
-            progress.at(part_file.file.size * reading.share, len(sentences))
+            progress.at(before + part_file.file.size * reading.share, len(sentences))
             if training := self._not_held_out(document, (*part_file.place, d), kept):
                 self.training.update(documents=1, sentences=len(training))
                 yield training
         counts.update(lines=reading.lines, invalid_lines=reading.invalid_lines)
         if reading.invalid_lines:
             self.invalid.append((source, part_file.file.name, reading.invalid_lines, reading.first_invalid))
-        progress.finished(part_file.file.size)
+        progress.at(before + part_file.file.size)
 
     def _not_held_out(
         self, document: Document, place: tuple[int, ...], sentences: Sequence[tuple[int, str]]
@@ -278,7 +284,14 @@ class RowTask:
 
 
 def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progress) -> None:
-    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there."""
+    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there.
+
+    Args:
+      directory: of all parts, read and written.
+      task: the part, and what its rows are made with.
+      recipe: how rows are packed.
+      progress: counts the sentences that are done.
+    """
     if (directory / task.key).is_dir():
         return
     read = ReadPart(directory, task.part)
@@ -286,8 +299,11 @@ def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progres
     if task.duplicates:
         every = np.load(task.duplicates, mmap_mode="r")
         duplicate = np.asarray(every[task.first : task.first + read.training["sentences"]])
-    with appearing(directory / task.key) as partial:
-        kept, dropped = write_rows(partial, read.files(duplicate), recipe, task.tokenizer, progress.sentences)
+    with writing_directory(directory / task.key) as partial:
+        files = read.files(duplicate)
+        kept, dropped = write_rows(
+            partial, files, recipe, task.tokenizer, lambda count: progress.at(progress.done + count, count)
+        )
         if duplicate is not None:
             dropped["duplicates"] = int(duplicate.sum())
         counts = {"kept": kept, "dropped": dropped}
@@ -310,6 +326,13 @@ def write_rows(
     """Tokenizes and packs the documents of each file into `directory`.
 
     Returns how many documents and sentences there were, and how many of these were dropped, by reason.
+
+    Args:
+      directory: of the part.
+      files: of each input file the documents, lists of sentences.
+      recipe: how rows are packed.
+      tokenizer: its directory.
+      count: called with numbers of sentences that are done.
     """
     loaded = _tokenizer(tokenizer)
     specials = special_ids(loaded)
@@ -330,23 +353,3 @@ def write_rows(
 
 
 _tokenizer = lru_cache(maxsize=1)(load_tokenizer)
-
-
-@contextmanager
-def appearing(directory: Path) -> Iterator[Path]:
-    """Yields a directory to fill, which gets its name only if nothing goes wrong, and else disappears."""
-    partial = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in filter(Path.is_file, partial.rglob("*")):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-        try:
-            os.rename(partial, directory)
-        except OSError:
-            if not directory.is_dir():  # else another process has just made the same
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

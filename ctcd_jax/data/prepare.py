@@ -3,7 +3,7 @@
 The work is cut into parts (`ctcd_jax.data.parts`): all are read; what concerns all of them together is decided (which
 documents are held out, which sentences are duplicates, the vocabulary); the rows of each are written; the corpus is put
 together. What is finished stays in `OUT.partial` until the corpus is there, so a killed run goes on where it was. The
-same recipe over the same text gives the same bytes, by any number of processes and after any number of deaths.
+same recipe over the same text gives the same bytes, by any number of processes and after any number of interruptions.
 """
 
 import importlib.metadata
@@ -26,7 +26,6 @@ from ctcd_jax.data.parts import (
     Part,
     ReadPart,
     RowTask,
-    appearing,
     is_whole,
     plan_parts,
     read_part,
@@ -38,12 +37,14 @@ from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
+from ctcd_jax.data.tasks import run_tasks
 from ctcd_jax.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_wordpiece
-from ctcd_jax.data.whole import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
+from ctcd_jax.data.totals import HeldOutFilter, PartTotals, check_utf8, counted, merge, tokenizer_sentences
 from ctcd_jax.data.workspace import made_workspace
 from ctcd_jax.errors import UserError, warn
-from ctcd_jax.jobs.workers import interruptible, run_tasks
+from ctcd_jax.files import writing_directory
 from ctcd_jax.ranges import COUNT
+from ctcd_jax.runtime.stopping import interruptible
 
 Log = Callable[[str], None]
 
@@ -71,8 +72,8 @@ def prepare(
         one with `finalize` make the corpus.
       finalize: the shards have been done; their absence is an error.
       strict: invalid UTF-8 is an error; else it is replaced and counted, and said.
-      log: is given lines of progress.
-      warn: is given what a user should know although the work goes on.
+      log: called with each line of progress.
+      warn: called with a line about what a user should know although the work goes on.
       recipe: fields of `ctcd_jax.data.recipe.Recipe`: length, packing, every, ...
 
     Raises:
@@ -215,14 +216,15 @@ class _Preparation:
             shutil.rmtree(self.workspace / part.key)
         missing = [part for part in parts if not (self.workspace / part.key).is_dir()]
         function = partial(read_part, self.workspace, recipe=self.recipe, strict=self.strict)
-        size = sum(part.size for part in missing)
-        run_tasks(function, missing, self.workers, label="reading", units=size, log=self.log)
+        run_tasks(function, missing, self.workers, label="reading", units=lambda part: part.size, log=self.log)
 
     def _write(self, tasks: Sequence[RowTask]) -> None:
         missing = [task for task in tasks if not (self.workspace / task.key).is_dir()]
         function = partial(write_part, self.workspace, recipe=self.recipe)
-        sentences = sum(ReadPart(self.workspace, task.part).training["sentences"] for task in missing)
-        run_tasks(function, missing, self.workers, label="writing", units=sentences, log=self.log)
+        run_tasks(function, missing, self.workers, label="writing", units=self._sentences, log=self.log)
+
+    def _sentences(self, task: RowTask) -> int:
+        return ReadPart(self.workspace, task.part).training["sentences"]
 
     def _mark_duplicates(self, reads: Sequence[ReadPart]) -> Path | None:
         if not self.recipe.deduplicate:
@@ -239,7 +241,7 @@ class _Preparation:
         )  # said when it was first opened
         directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
         if not directory.is_dir():
-            with appearing(directory) as partial_:
+            with writing_directory(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
         return directory
 
@@ -261,7 +263,7 @@ class _Preparation:
                     self.warn,
                 )
             )
-            with appearing(directory) as partial_:
+            with writing_directory(directory) as partial_:
                 save_tokenizer(tokenizer, partial_, self.recipe.length)
         return directory
 
@@ -287,7 +289,7 @@ class _Preparation:
         files = (
             unseen.documents(documents) for _, documents in groupby(whole.held_out, key=lambda document: document.file)
         )
-        with appearing(directory) as partial_:
+        with writing_directory(directory) as partial_:
             kept, more = write_rows(partial_, files, self.recipe, tokenizer)
         return RowFiles(directory), kept, dropped + more
 
@@ -301,7 +303,7 @@ class _Preparation:
     ) -> Manifest:
         directory = self.workspace / "corpus"
         shutil.rmtree(directory, ignore_errors=True)
-        with appearing(directory) as partial_:
+        with writing_directory(directory) as partial_:
             shutil.copytree(tokenizer, partial_ / TOKENIZER)
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
             found = list(zip(self.sources, sources, strict=True))
@@ -319,7 +321,7 @@ class _Preparation:
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
-        """What goes wrong here is mended by another recipe: of this one, only what shards have read is kept."""
+        """What goes wrong here is corrected by another recipe: of this one, only what shards have read is kept."""
         try:
             yield
         except UserError:

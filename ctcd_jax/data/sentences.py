@@ -25,7 +25,13 @@ def split_sentences(paragraph: str, language: str = "en") -> list[str]:
 
 
 def document_sentences(document: Document, language: str, sentence_lines: bool) -> Iterator[str]:
-    """Yields the sentences of a document; with `sentence_lines` each of its lines is one."""
+    """Yields the sentences of a document.
+
+    Args:
+      document: the text, in paragraphs.
+      language: whose rules split paragraphs into sentences.
+      sentence_lines: whether each line is a sentence; then nothing is split.
+    """
     if sentence_lines:
         yield from _cleaned(document.paragraphs)
     else:
@@ -50,7 +56,13 @@ class Sampling:
     bound: int | None = None
 
     def keeps(self, document: Document, sentence: int, share: float = 1.0) -> bool:
-        """Whether sentence number `sentence` of `document` is kept, of a source of which `share` is wanted."""
+        """Whether a sentence is kept.
+
+        Args:
+          document: that it is part of.
+          sentence: its number there.
+          share: the probability with which sentences of its source are kept, besides `every`.
+        """
         if self.every == share == 1:
             return True
         draw = hash64("sentence", self.seed, document.path, document.number, sentence)

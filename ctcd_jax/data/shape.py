@@ -18,6 +18,7 @@ def problem(value: object, shape: object, name: str = "") -> str | None:
     """Returns what is wrong with `value`, or None.
 
     Args:
+      value: parsed JSON.
       shape: {field: its shape}; [the shape of every entry]; a set of the strings allowed; str; int, a whole number from
         0 on; float, any number; None, null or a string; Mapping, an object of whole numbers.
       name: of the value, for what is returned.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ctcd_jax.artifacts.corpora import Shard
-from ctcd_jax.data.packing import Row
+from ctcd_jax.data.packing import Row, segment_ids
 from ctcd_jax.files import file_sha256
 
 SHARD_ROWS = 2**20
@@ -71,10 +71,10 @@ class RowWriter:
         matrix[np.arange(length) < sizes[:, None]] = ids
         with open(self._directory / _raw_name(length), "ab") as file:
             file.write(matrix.data)
-        starts = np.append(np.flatnonzero(ids == self._specials["cls"]), len(ids))
+        segment_tokens = np.bincount(segment_ids(ids, self._specials))[1:]
         self._frequencies += np.bincount(ids, minlength=len(self._frequencies))
         self._row_tokens += np.bincount(sizes, minlength=len(self._row_tokens))
-        self._segment_tokens += np.bincount(np.diff(starts), minlength=len(self._segment_tokens))
+        self._segment_tokens += np.bincount(segment_tokens, minlength=len(self._segment_tokens))
         rows.clear()
 
 

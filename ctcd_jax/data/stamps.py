@@ -34,12 +34,19 @@ def check_unchanged(
 
     What cannot be compared is said: a source that is no longer there, or a corpus of an earlier version.
 
+    Args:
+      directory: of the corpus.
+      specs: the sources as they are given now.
+      manifest: the content of `corpus.json`.
+      log: called with a line where nothing was recorded to compare with.
+      warn: called with a line about a source that cannot be compared.
+
     Raises:
       UserError: a file was added, removed or changed; the line names it.
     """
     path = directory / STAMPS
     if not path.is_file():
-        log(f"{directory}: it has no {STAMPS}, so whether its sources have changed since cannot be told")
+        log(f"{directory}: it has no {STAMPS}, so whether its sources have changed since is unknown")
         return
     content = read_json(path, "delete it, and changes of the sources are no longer looked for")
     if found := problem(content, {"format": int, "sources": [{"source": str, "files": {}}]}):
@@ -50,7 +57,7 @@ def check_unchanged(
         try:
             now = {file.name: file.stamp for file in open_source(spec, lambda line: None).files}
         except (UserError, OSError) as error:
-            warn(f"{directory}: whether this has changed since cannot be told: {error}")
+            warn(f"{directory}: whether this has changed since is unknown: {error}")
             continue
         if change := _change(then["files"], now):
             raise UserError(

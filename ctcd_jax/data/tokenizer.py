@@ -44,7 +44,7 @@ def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Toke
     BERT's special tokens that stand literally in a text are text to it, and it neither cuts nor pads.
 
     Args:
-      warn: is told what had to be guessed, and what in the files contradicts itself.
+      warn: called with a line about each guess and each contradiction in the files.
 
     Raises:
       UserError: if nothing is there, a file is damaged, it is not a WordPiece, or one of `SPECIAL_TOKENS` is missing.
@@ -99,9 +99,15 @@ def tokenize(
 ) -> Iterator[list[list[int]]]:
     """Yields for each document the ids of its sentences, without specials.
 
-    A sentence without tokens is dropped, and one with more than the share `max_unknown` of [UNK]; `dropped` counts them
-    by reason. `count` is told how many sentences have been done. Documents are encoded many at a time, because the
+    A sentence without tokens, or with too many [UNK], is dropped. Documents are encoded many at a time, because the
     tokenizer spreads a batch over the cores.
+
+    Args:
+      documents: each a sequence of sentences.
+      tokenizer: of the corpus.
+      max_unknown: the greatest share of a sentence's tokens that may be [UNK].
+      dropped: counts the dropped sentences by reason.
+      count: called with numbers of sentences that are done.
     """
     unknown = special_ids(tokenizer)["unk"]
 
@@ -127,6 +133,11 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> No
 
     It makes a `BertTokenizer` of the vocabulary and the settings alone. A tokenizer that departs from BERT's is
     therefore declared a `PreTrainedTokenizerFast`, which is all that `tokenizer.json` says.
+
+    Args:
+      tokenizer: to write.
+      directory: made if it is not there.
+      max_length: tokens that the model takes, specials included.
     """
     directory.mkdir(parents=True, exist_ok=True)
     normalizer = json.loads(tokenizer.to_str())["normalizer"] or {}

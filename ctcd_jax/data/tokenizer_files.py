@@ -43,7 +43,7 @@ def read_directory(directory: Path, warn: Warn) -> Tokenizer:
 
 
 def read_tokenizer_json(path: Path, warn: Warn) -> Tokenizer:
-    """Reads a `tokenizer.json`; `warn` is told where the `tokenizer_config.json` beside it says otherwise.
+    """Reads a `tokenizer.json`; `warn` is called with a line where the `tokenizer_config.json` beside it disagrees.
 
     Raises:
       UserError: a file is damaged.
@@ -77,7 +77,7 @@ def read_vocabulary_file(path: Path, warn: Warn) -> Tokenizer:
     """Reads a token a line, and the settings and added tokens that lie beside.
 
     Where no setting says whether text is lower-cased and its accents are stripped, the vocabulary's own words do, and
-    `warn` is told.
+    `warn` is called with a line about it.
 
     Raises:
       UserError: a file is damaged.

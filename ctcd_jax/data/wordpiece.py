@@ -32,9 +32,11 @@ def wordpiece(
     strip_accents: bool | None = None,
     handle_chinese_chars: bool = True,
 ) -> Tokenizer:
-    """Returns BERT's tokenizer with this vocabulary (token -> id).
+    """Returns BERT's tokenizer with this vocabulary.
 
     Args:
+      vocabulary: token -> id.
+      lowercase: whether words are lower-cased.
       strip_accents: None: as `lowercase`.
       handle_chinese_chars: whether each ideograph is a word.
     """
@@ -67,7 +69,7 @@ def train_wordpiece(
     log: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] = warn,
 ) -> Tokenizer:
-    """Trains a BERT WordPiece of at most `vocab_size` tokens on the sentences of `passes()`, called twice.
+    """Trains a BERT WordPiece.
 
     The characters come first, the most frequent ones that make up `COVERAGE` of the text or, if these do not fit, as
     many as do: a missing character makes [UNK] of its words, a missing word is only a longer row. What the tokenizer
@@ -79,9 +81,12 @@ def train_wordpiece(
     nothing, finds the characters, and the second is given them in order.
 
     Args:
+      passes: returns the sentences from the first one on; called twice.
+      vocab_size: tokens at most.
+      cased: whether words keep their case.
       strip_accents: None: as not `cased`.
-      log: is told how many characters have ids, and how much of the text that is.
-      warn: is told what was cut for want of room or because of its length.
+      log: called with a line about how many characters have ids, and how much of the text that is.
+      warn: called with a line about what was cut for want of room or because of its length.
 
     Raises:
       UserError: if `vocab_size` does not hold the characters of most of the text.

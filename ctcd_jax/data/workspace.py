@@ -18,6 +18,12 @@ def made_workspace(out: Path, shard: tuple[int, int] | None, keep: bool, log: Ca
 
     Whatever ends the block, finished parts are kept until `out` is there, and nothing else is, unless `keep`.
 
+    Args:
+      out: the corpus that is being made; the workspace is beside it.
+      shard: (index, count) where several machines share the work, else None.
+      keep: whether other files are kept, too.
+      log: called with a line about the finished parts that an error leaves behind.
+
     Raises:
       UserError: it cannot be made or written to; another process is at work there.
       Stopped: with how much is kept in its line.
@@ -49,7 +55,7 @@ def _said(out: Path, workspace: Path, log: Callable[[str], None]) -> Iterator[No
             raise
         path = str(error.filename or "")
         where = path if path and not path.startswith(str(out)) else f"--out {out}: cannot be written"
-        raise UserError(f"{where} ({error.strerror}); mend that and run the same command again") from error
+        raise UserError(f"{where} ({error.strerror}); correct that and run the same command again") from error
     except Stopped:
         finished = finished_parts(workspace)
         kept = f"{finished:,} finished parts are kept in {workspace}; " if finished else ""

@@ -12,7 +12,12 @@ from ctcd_jax.distill.signals import SIGNALS, Rows
 
 
 def needed_features(cohort: Cohort, name: str, shape: Any) -> tuple[str, ...]:
-    """Returns the names of the features that the edges of a member, whose shape is `shape`, compare."""
+    """Returns the names of the features that the edges of a member compare.
+
+    Args:
+      cohort: whose edges count.
+      name, shape: of the member.
+    """
     signals = {edge.signal for edge in cohort.feature_edges if name in (edge.source, edge.target)}
     return tuple(sorted({feature for signal in signals for feature in SIGNALS[signal].features(shape)}))
 
@@ -21,6 +26,7 @@ def init_edges(cohort: Cohort, keys: Mapping[str, jax.Array], shapes: Mapping[st
     """Returns {edge: its parameters} of the edges that own any.
 
     Args:
+      cohort: whose edges count.
       keys: a typed key for each of `cohort.feature_edges`, by name.
       shapes: of the members.
     """

@@ -42,7 +42,8 @@ CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a mem
 def cohort_loss(
     cohort: Cohort, outputs: Mapping[str, jax.Array | Outputs], labels: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, Terms]:
-    """Returns the loss of a whole batch, a scalar, and `cohort_terms` with means for its sums. Arguments as there.
+    """Returns the loss of a whole batch, a scalar, and `cohort_terms` with means for its sums. Arguments as for
+    `cohort_terms`.
 
     If every output is `Outputs`, gradients are in closed form and no [N, V] array is stored; if one is logits, all are
     computed by autodiff of `objective.cohort_losses`. The numbers are the same.
@@ -244,7 +245,13 @@ class Softened(NamedTuple):
 
 
 def softened(logits: jax.Array, largest: jax.Array, temperature: float) -> Softened:
-    """Returns the softmax at a temperature of logits [T, V], whose largest are `largest` [T]."""
+    """Returns the softmax at a temperature.
+
+    Args:
+      logits: float[T, V].
+      largest: float[T], the largest of each row.
+      temperature: that logits are divided by.
+    """
     exp = jnp.exp((logits - largest[:, None]) / temperature)
     total = jnp.sum(exp, axis=-1)
     return Softened(exp, total, jnp.log(total) + largest / temperature)

@@ -98,6 +98,10 @@ def cohort_losses(
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises (`member_losses`) and the terms of `cohort_terms`, as arithmetic for
     autodiff on whole logits. This is the definition; `fused.cohort_losses` computes the same from `Outputs`, faster.
+
+    Args:
+      cohort, outputs, labels, weights: as for `cohort_terms`.
+      totals: `denominators` of the whole batch, of which these tokens may be a part.
     """
     terms = cohort_terms(cohort, outputs, labels, weights)
     return member_losses(cohort, terms, totals), terms
@@ -156,7 +160,12 @@ def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.A
     """Returns what each trainable member minimises: its hard loss and its incoming edges, weighted and normalised.
 
     By StopG, a member's gradient is that of its own entry alone. Their sum is the loss of Eq. 4 for CTCD, of Eq. 5 for
-    Community KD. Terms may be of a part of the denominators' batch.
+    Community KD.
+
+    Args:
+      cohort: who learns from whom, and the weights.
+      terms: sums; of the whole batch or of a part of it.
+      denominators: of the whole batch, by positions.
     """
     losses = {}
     for name in cohort.trainable:
@@ -169,7 +178,12 @@ def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.A
 
 
 def divergence(edge: Edge, source: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns float[N], nats: the edge's divergence between two members' logits float[N, V] (times tau^2 if asked)."""
+    """Returns float[N], nats: the divergence of two members' predictions, times tau^2 where the edge asks for it.
+
+    Args:
+      edge: gives the kind of divergence and the temperature.
+      source, target: logits float[N, V].
+    """
     log_p = jax.nn.log_softmax(source / edge.temperature)
     log_r = jax.nn.log_softmax(target / edge.temperature)
     if edge.divergence == "forward_kl":

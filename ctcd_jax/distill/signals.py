@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 def no_params(edge: Edge, key: jax.Array, source: Any, target: Any) -> dict:
-    """The parameters of an edge that owns none."""
+    """The parameters of an edge that owns none. Arguments as for `Signal.init`."""
     del edge, key, source, target
     return {}
 

@@ -11,7 +11,7 @@ from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority, majority_share, score
-from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest, load
+from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, load
 from ctcd_jax.evaluation.tasks.tasks import Task
 
 CUT_SPLITS = ("train", "dev", "dev_mismatched")
@@ -73,7 +73,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
         "intermediate": cell.intermediate,
         "train_rows": len(data.train),
         "dev_rows": len(dev),
-        "data": digest(data),
+        "data": data.digest,
         "seconds": round(time.perf_counter() - started, 1),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "precision": computation.precision,

@@ -1,7 +1,7 @@
 """One fine-tuning: an exported encoder, a new classifier on top, its answers on the dev set after the last epoch."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,8 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -22,10 +20,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from ctcd_jax.artifacts.exports import quiet_loading, usable_positions
+from ctcd_jax.artifacts.exports import quiet_loading
 from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.encoding import Encoded, applied_length, encode_task, load_tokenizer
 from ctcd_jax.evaluation.tasks.data import TaskData
-from ctcd_jax.evaluation.tasks.files import Split
 from ctcd_jax.evaluation.tasks.tasks import Task
 
 
@@ -87,10 +85,8 @@ def fine_tune(
         torch.compiler.reset()  # past eight programs of earlier cells PyTorch quietly goes on without compiling
     tokenizer = load_tokenizer(directory)
     longest = applied_length(directory, settings["max_length"])
-    splits = (data.train, *data.dev)
-    train, *dev = (encode(directory, split, longest) for split in splits)
-    cut = (_cut(tokenizer, split, rows, longest) for split, rows in zip(splits, (train, *dev), strict=True))
-    applied(Applied(longest, tuple(cut)))
+    train, *dev = encode_task(directory, data, longest)
+    applied(Applied(longest, tuple(rows.cut for rows in (train, *dev))))
     with quiet_loading(), tempfile.TemporaryDirectory() as scratch:
         model = load_classifier(directory, data.task.outputs, seed)
         trainer = Trainer(
@@ -111,31 +107,6 @@ def fine_tune(
             model.base_model.save_pretrained(keep)
             tokenizer.save_pretrained(keep)
     return answers
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Returns a model's tokenizer, to which "[SEP]" in a text is four characters of text and nothing more."""
-    return AutoTokenizer.from_pretrained(directory, split_special_tokens=True)
-
-
-def applied_length(directory: Path, wanted: int) -> int:
-    """Returns how many tokens an example may have: `wanted`, or what the model or its tokenizer takes if that is less.
-
-    Args:
-      wanted: `max_length` of the settings.
-    """
-    positions = usable_positions(AutoConfig.from_pretrained(directory))
-    # A tokenizer without a limit states one of 1e30.
-    return min(wanted, positions or wanted, load_tokenizer(directory).model_max_length)
-
-
-def encode(directory: Path, split: Split, longest: int) -> list[dict]:
-    """Returns each row as the model takes it, at most `longest` tokens, with its label."""
-    encoded = load_tokenizer(directory)(*split.sentences, truncation=True, max_length=longest)
-    return [
-        {**{key: values[row] for key, values in encoded.items()}, "labels": label}
-        for row, label in enumerate(split.labels)
-    ]
 
 
 def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel:
@@ -172,19 +143,9 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
     return fresh
 
 
-def _cut(tokenizer: PreTrainedTokenizerBase, split: Split, rows: Sequence[dict], longest: int) -> int:
-    """Counts the examples that had to be cut: only those that are now as long as they may be can have been."""
-    full = [index for index, row in enumerate(rows) if len(row["input_ids"]) >= longest]
-    if not full:
-        return 0
-    texts = ([column[index] for index in full] for column in split.sentences)
-    lengths = map(len, tokenizer(*texts, verbose=False)["input_ids"])
-    return sum(length > longest for length in lengths)
-
-
-def _predict(trainer: Trainer, task: Task, rows: Sequence[dict]) -> np.ndarray:
+def _predict(trainer: Trainer, task: Task, rows: Encoded) -> np.ndarray:
     # Rows of like length make a batch, so that little of it is padding.
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+    order = np.argsort(rows.lengths, kind="stable")
     outputs = trainer.predict([rows[row] for row in order]).predictions
     if isinstance(outputs, tuple):  # of a model that gives more than its logits
         outputs = outputs[0]

@@ -42,8 +42,9 @@ from ctcd_jax.evaluation.tables.selection import cut_text, was_cut
 from ctcd_jax.evaluation.tables.table import write_tables
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, choose, classes_line, departures, load
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, plain
-from ctcd_jax.jobs.display import Display
 from ctcd_jax.jobs.pool import Outcome, environments, run_jobs
+from ctcd_jax.jobs.progress import Display
+from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.stopping import raises_stopped
 
 
@@ -271,8 +272,11 @@ def _run_stage(
         cell.folder.mkdir(parents=True, exist_ok=True)
         for file in (FAILED, LOG):
             (cell.folder / file).unlink(missing_ok=True)
-    for outcome in run_jobs(run_cell, cells, lambda cell: cell.folder / LOG, environments(jobs, len(cells)), look):
-        yield from _ended(outcome, done, results, display, warn)
+    wanted = environments(jobs, len(cells))
+    outcomes = run_jobs(run_cell, cells, wanted, look, log_of=lambda cell: cell.folder / LOG, setup=keep_freed_memory)
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            yield from _ended(outcome, done, results, display, warn)
 
 
 def _ended(
@@ -289,7 +293,7 @@ def _ended(
         with contextlib.suppress(OSError):  # a full disk, of which the line below is the reason
             (cell.folder / FAILED).write_text(f"{error}\n")
         text = f"FAILED: {error}"
-    display.ended(f"{cell.model}  {cell.task.name}  seed {cell.seed}  {text}", cell.cost)
+    display.ended(cell.cost, f"{cell.model}  {cell.task.name}  seed {cell.seed}  {text}")
     if row and was_cut(row):
         warn(f"cut: {cut_text(row)}")
     return [cell] if error else []

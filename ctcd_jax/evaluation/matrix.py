@@ -9,7 +9,7 @@ from pathlib import Path
 from ctcd_jax.artifacts.exports import distinct_names
 from ctcd_jax.artifacts.results import RESULTS, Result
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, digest
+from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
 
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
@@ -117,7 +117,7 @@ def finished(
       UserError: a line has other settings, or other weights, tokenizer, examples or metrics of a name, than the cells
         asked for: they do not belong into one table.
     """
-    examples = {name: digest(data) for name, data in tasks.items()}
+    examples = {name: data.digest for name, data in tasks.items()}
     cells = {}
     for number, row in rows:
         place, name, used = f"{results}:{number}", row["task"], row["hyperparameters"]

@@ -30,7 +30,7 @@ def inspect(
       mask_rows: masks validation rows as a run would.
       html: a file to write the same to, as one page that opens without a network. The same corpus gives the same bytes.
       rows: how many validation rows to show.
-      log: is given the text.
+      log: called with the text.
       colour: with ANSI codes.
       width: where lines are broken.
 

@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ctcd_jax.data import Corpus, ValidationBatches
+from ctcd_jax.data.packing import segment_ids
 
 HIDDEN, RANDOM, KEPT = "hidden", "random", "kept"
 """What happens to a token that is predicted: [MASK] stands in its place, or a random token, or it stays."""
@@ -58,7 +59,14 @@ MaskRows = Callable[[Corpus, np.ndarray, np.ndarray], MaskedRows]
 
 
 def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: MaskRows) -> list[ExampleRow]:
-    """Returns `count` validation rows (or all) spread evenly over the split, whose rows are in the order of length."""
+    """Returns validation rows spread evenly over the split, whose rows are in the order of length.
+
+    Args:
+      corpus: to take them from.
+      count: rows wanted; all if there are fewer.
+      tokenizer: of the corpus.
+      mask_rows: masks them as validation does.
+    """
     total = corpus.rows("validation")
     count = min(count, total)
     numbers = [(2 * index + 1) * total // (2 * count) for index in range(count)]
@@ -85,11 +93,11 @@ def _example(
     corpus: Corpus, tokenizer: Tokenizer, number: int, ids: np.ndarray, seen: np.ndarray, labels: np.ndarray
 ) -> ExampleRow:
     real = ids != corpus.special_ids["pad"]
-    starts = np.flatnonzero(ids == corpus.special_ids["cls"])
-    tokens = list(_tokens(corpus, tokenizer, ids[real].tolist(), seen[real].tolist(), labels[real].tolist()))
-    ends = [*starts[1:], len(tokens)]
-    segments = [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
-    return ExampleRow(number, len(ids), segments, len(ids) - len(tokens))
+    tokens = _tokens(corpus, tokenizer, ids[real].tolist(), seen[real].tolist(), labels[real].tolist())
+    segments: dict[int, list[Token]] = {}
+    for segment, token in zip(segment_ids(ids, corpus.special_ids)[real], tokens, strict=True):
+        segments.setdefault(segment, []).append(token)
+    return ExampleRow(number, len(ids), list(segments.values()), len(ids) - int(real.sum()))
 
 
 def _tokens(

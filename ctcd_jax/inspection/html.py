@@ -33,7 +33,13 @@ KEY = (
 
 
 def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """Returns the page; it loads nothing."""
+    """Returns the page; it loads nothing.
+
+    Args:
+      title: of the page.
+      lead: the sentence below the title.
+      sections: in their order.
+    """
     return page.page(title, lead, [page.section(section.title, *_parts(section.blocks)) for section in sections], STYLE)
 
 

@@ -20,10 +20,12 @@ _FATES = {HIDDEN: "bold blue", RANDOM: "bold red", KEPT: "bold green"}
 
 
 def as_text(sections: Sequence[Section], colour: bool = False, width: int = 100) -> str:
-    """Returns the sections as text; prose and tokens are broken before `width`, tables are not.
+    """Returns the sections as text.
 
     Args:
+      sections: in their order.
       colour: with ANSI codes.
+      width: columns at which prose and tokens are broken; tables are not.
     """
     system = "standard" if colour else None
     written = io.StringIO()
@@ -78,12 +80,12 @@ def _facts(pairs: Sequence[tuple[str, str]], console: Console) -> Iterator[Text]
 
 
 def _histogram(x: str, y: str, bars: Sequence[Bar]) -> Iterator[Text]:
-    most = max(bar.share for bar in bars)
+    largest = max(bar.share for bar in bars)
     numbers = max(len(x), *(len(bar.label) for bar in bars))
     yield Text(f"  {x:>{numbers}}  {y}", _QUIET)
     for bar in bars:
         line = Text(f"  {bar.label:>{numbers}}  {100 * bar.share:>{len(y)}.1f}")
-        yield line.append("  ").append(_blocks(bar.share / most), _BAR) if bar.count else line
+        yield line.append("  ").append(_blocks(bar.share / largest), _BAR) if bar.count else line
 
 
 def _blocks(share: float) -> str:

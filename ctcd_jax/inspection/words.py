@@ -36,7 +36,13 @@ _COUNTED = {"source", "files", "documents", "sentences", "kept", "lines", "inval
 
 
 def describe(corpus: Corpus, tokenizer: Tokenizer, examples: Sequence[ExampleRow]) -> list[Section]:
-    """Returns all there is to say; what is empty, or was not counted by an earlier version, is left out."""
+    """Returns all there is to say; what is empty, or was not counted by an earlier version, is left out.
+
+    Args:
+      corpus: to describe.
+      tokenizer: of the corpus.
+      examples: rows to show.
+    """
     manifest = corpus.manifest
     sections = [
         Section("Recipe", [Facts(list(_recipe(corpus, tokenizer)))]),
@@ -83,8 +89,8 @@ def _recipe(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
 def _filters(recipe: Mapping) -> Iterator[str]:
     if (least := recipe.get("min_characters", 1)) > 1:
         yield f"sentences of at least {least} characters"
-    if most := recipe.get("max_characters"):
-        yield f"sentences of at most {most} characters"
+    if limit := recipe.get("max_characters"):
+        yield f"sentences of at most {limit} characters"
     if (unknown := recipe.get("max_unknown", 1.0)) < 1:
         yield f"at most {_percent(unknown)} [UNK] a sentence"
     if recipe.get("deduplicate"):

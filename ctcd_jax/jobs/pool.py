@@ -1,10 +1,16 @@
-"""Jobs in worker processes, several at once, each with its log: one that fails or dies takes nothing else along."""
+"""Jobs in worker processes, several at once, which hear of no signal and do not outlive whoever started them.
+
+`run_jobs` collects failures: a job that fails or dies takes nothing else along. `each_result` raises the first.
+"""
 
 import contextlib
+import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,16 +19,21 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctcd_jax.jobs.parent import end_with_parent
-from ctcd_jax.runtime.allocator import keep_freed_memory
+from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.runtime.stopping import SIGNALS
 
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
 
-# Called with a job and a function that is told the share of it that is done.
-Work = Callable[[Any, Callable[[float], None]], Any]
+# Called with a job and a function that is told how far it is, in whatever terms `look` understands.
+Work = Callable[[Any, Callable[[Any], None]], Any]
+Environments = Sequence[Mapping[str, str]]
+Look = Callable[[Mapping[int, Any]], None]
+
+
+class PoolError(UserError):
+    """A process could not be started, or was killed while it was at a job."""
 
 
 class Outcome(NamedTuple):
@@ -36,47 +47,89 @@ class Outcome(NamedTuple):
 def run_jobs(
     work: Work,
     jobs: Sequence[Any],
-    log_of: Callable[[Any], Path],
-    environments: Sequence[Mapping[str, str]],
-    look: Callable[[Mapping[int, float]], None],
+    environments: Environments,
+    look: Look,
+    *,
+    log_of: Callable[[Any], Path | None] = lambda job: None,
+    setup: Callable[[], Any] | None = None,
 ) -> Iterator[Outcome]:
     """Yields the outcomes of all jobs as they end.
 
     Args:
       work: a function of a module, called in another process.
-      log_of: the file, in a folder that is there, that takes what the job prints, and the traceback of one that fails.
       environments: one process for each, with these variables; none: all jobs run in this process, to be debugged.
-      look: called every half second with {index of a running job: the share of it that is done}.
+      look: called every half second with {index of a running job: what its `work` has last told}.
+      log_of: the file, in a folder that is there, that takes what the job prints, and the traceback of one that fails;
+        None: the job prints where this process does.
+      setup: a function of a module, called first in every process.
+
+    Raises:
+      PoolError: a process cannot be started.
     """
     if not environments:
         for index, job in enumerate(jobs):
-            yield Outcome(job, *attempt(work, job, lambda done, index=index: look({index: done})))
+            yield Outcome(job, *_attempt(work, job, lambda told, index=index: look({index: told})))
         return
     waiting = list(enumerate(jobs))[::-1]
     # None has a process yet: whatever stops us while they start, those that have are known and ended.
-    workers = [_Worker(work, environment) for environment in environments[: len(jobs)]]
+    workers = [_Worker(work, environment, setup) for environment in environments[: len(jobs)]]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for worker in workers:
                 if worker.job is None and waiting:
-                    worker.give(*waiting.pop(), log_of)
+                    index, job = waiting.pop()
+                    worker.give(index, job, log_of(job))
             wait([worker.pipe for worker in workers if worker.job is not None], _LOOK_EVERY)
             yield from [outcome for worker in workers if (outcome := worker.look())]
-            look({worker.index: worker.done for worker in workers if worker.job is not None})
+            look(
+                {worker.index: worker.told for worker in workers if worker.job is not None and worker.told is not None}
+            )
     finally:
         for worker in workers:
             worker.kill()  # a stopped run must not go on behind the user's back
 
 
-def attempt(work: Work, job: Any, progress: Callable[[float], None]) -> tuple[Any, str | None]:
-    """Returns (result, None) or, with the traceback printed, (None, what went wrong in one line)."""
+def each_result(work: Work, jobs: Sequence[Any], environments: Environments, look: Look) -> Iterator[Any]:
+    """Yields what `work` returns for each job as it ends; arguments as of `run_jobs`.
+
+    Raises:
+      PoolError: a process cannot be started, or was killed.
+      Exception: what a job has raised, with its traceback as a note. The other processes are ended first.
+    """
+    if not environments:
+        for index, job in enumerate(jobs):
+            yield work(job, _seldom(lambda told, index=index: look({index: told})))
+        return
+    with contextlib.closing(run_jobs(functools.partial(_caught, work), jobs, environments, look)) as outcomes:
+        for _, result, death in outcomes:
+            if death:
+                raise PoolError(f"a job failed: {death}")
+            value, error = result
+            if error is not None:
+                raise error
+            yield value
+
+
+def _caught(work: Work, job: Any, progress: Callable[[Any], None]) -> tuple[Any, Exception | None]:
     try:
         return work(job, progress), None
     except Exception as error:
+        error.add_note(traceback.format_exc())
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an exception with arguments of its own
+            return None, RuntimeError(traceback.format_exc())
+        return None, error
+
+
+def _attempt(work: Work, job: Any, progress: Callable[[Any], None]) -> tuple[Any, str | None]:
+    """Returns (result, None) or, with the traceback printed, (None, what went wrong in one line)."""
+    try:
+        return work(job, _seldom(progress)), None
+    except Exception as error:
         with contextlib.suppress(OSError):  # where there is no room for it, the line below is all there is
             traceback.print_exc()
-        text = " ".join(str(error).split())
-        return None, f"{type(error).__name__}: {text[:300]}"
+        return None, f"{type(error).__name__}: {one_line(error, lines=None)}"
 
 
 def environments(jobs: int | None, count: int) -> list[dict[str, str]]:
@@ -107,17 +160,17 @@ def _on_cores(cores: int, jobs: int) -> dict[str, str]:
 class _Worker:
     """A process and the job it is at; a process that died is replaced when there is another job for it."""
 
-    def __init__(self, work: Work, environment: Mapping[str, str]):
-        self._work, self._environment = work, dict(environment)
-        self.job, self.index, self.done = None, -1, 0.0
+    def __init__(self, work: Work, environment: Mapping[str, str], setup: Callable[[], Any] | None):
+        self._arguments = work, dict(environment), setup
+        self.job, self.index, self.told = None, -1, None
         self._process = None
 
-    def give(self, index: int, job: Any, log_of: Callable[[Any], Path]) -> None:
+    def give(self, index: int, job: Any, log: Path | None) -> None:
         if self._process is None or not self._process.is_alive():
             self._start()
-        self.index, self.job, self.done = index, job, 0.0
+        self.index, self.job, self.told = index, job, None
         with contextlib.suppress(OSError):  # it has died meanwhile, which `look` will find
-            self.pipe.send((job, log_of(job)))
+            self.pipe.send((job, log))
 
     def look(self) -> Outcome | None:
         """Reads what the process has said; returns the outcome if its job has ended."""
@@ -131,7 +184,7 @@ class _Worker:
                 if value[1] is not None:
                     self.kill()  # a GPU's error stays in the process, and would fail every job that follows
                 return self._ended(*value)
-            self.done = value
+            self.told = value
         return None
 
     def kill(self) -> None:
@@ -146,13 +199,14 @@ class _Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, self._work, self._environment)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         resource_tracker.ensure_running()  # by itself it would let the signals through again
         # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             self._process.start()
+        except OSError as error:
+            raise PoolError(f"a process cannot be started ({error.strerror or error})") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that its end is noticed here
@@ -165,31 +219,37 @@ def _death(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
-def _serve(pipe: Connection, work: Work, environment: Mapping[str, str]) -> None:
+def _serve(pipe: Connection, work: Work, environment: Mapping[str, str], setup: Callable[[], Any] | None) -> None:
     os.environ.update(environment)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the parent stops its workers itself
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    end_with_parent()
-    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if setup:
+        setup()
     while True:
         job, log = pipe.recv()
         try:
-            with _printing_to(log):
-                outcome = attempt(work, job, _seldom(lambda done: pipe.send(("progress", done))))
+            with _printing_to(log) if log else contextlib.nullcontext():
+                outcome = _attempt(work, job, lambda told: pipe.send(("progress", told)))
         except OSError as error:
             outcome = None, f"{log}: {error.strerror}"
         pipe.send(("done", outcome))
 
 
-def _seldom(say: Callable[[float], None]) -> Callable[[float], None]:
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _seldom(tell: Callable[[Any], None]) -> Callable[[Any], None]:
     last = 0.0
 
-    def maybe(done: float) -> None:
+    def maybe(told: Any) -> None:
         nonlocal last
         if time.monotonic() - last > _LOOK_EVERY:
             last = time.monotonic()
-            say(done)
+            tell(told)
 
     return maybe
 

@@ -39,7 +39,13 @@ def load_encoder(directory: Path):
 
 
 def facts(name: str, directory: Path, encoder, lengths: Sequence[int]) -> LatencyModel:
-    """Returns what is the same in every setting; `bytes` is the size of the weight files."""
+    """Returns what is the same in every setting; `bytes` is the size of the weight files.
+
+    Args:
+      name, directory: of the model.
+      encoder: the PyTorch module.
+      lengths: tokens a sequence at which FLOPs a token are counted.
+    """
     return {
         "name": name,
         "path": str(directory),
@@ -78,20 +84,26 @@ def positions(encoder) -> int | None:
 def checked_lengths(
     encoders: Mapping, directories: Mapping[str, Path], lengths: Sequence[int] | None, log: Callable[[str], None]
 ) -> list[int]:
-    """Returns the lengths to measure: those asked for or, where none is (None), 128 or as many as every model takes.
+    """Returns the lengths to measure, in tokens.
+
+    Args:
+      encoders: by name.
+      directories: by name, for the error.
+      lengths: those asked for; None for 128, or as many as every model takes.
+      log: called with a line where that is less than 128.
 
     Raises:
       UserError: a model has fewer positions than a length that was asked for.
     """
-    most = {name: positions(encoder) for name, encoder in encoders.items()}
-    most = {name: count for name, count in most.items() if count is not None}
+    limits = {name: positions(encoder) for name, encoder in encoders.items()}
+    limits = {name: count for name, count in limits.items() if count is not None}
     if lengths is None:
-        length = min([DEFAULT_LENGTH, *most.values()])
+        length = min([DEFAULT_LENGTH, *limits.values()])
         if length < DEFAULT_LENGTH:
-            shortest = min(most, key=most.__getitem__)
+            shortest = min(limits, key=limits.__getitem__)
             log(f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {shortest} has no more positions")
         return [length]
-    for name, count in most.items():
+    for name, count in limits.items():
         if max(lengths) > count:
             raise UserError(
                 f"--length {max(lengths)}: {name} has {count} positions (max_position_embeddings in "
@@ -101,7 +113,13 @@ def checked_lengths(
 
 
 def random_ids(encoders: Sequence, batch_size: int, length: int) -> "torch.Tensor":
-    """Returns the same int64[batch_size, length] each time, on the CPU: tokens that all know and none pads with."""
+    """Returns the same int64[batch_size, length] each time, on the CPU.
+
+    Args:
+      encoders: whose vocabularies all have these tokens, and none of which pads with one.
+      batch_size: sequences.
+      length: tokens a sequence.
+    """
     import torch
 
     configs = [encoder.config for encoder in encoders]

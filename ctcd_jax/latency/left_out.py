@@ -10,7 +10,7 @@ from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # the ONNX exporter colours its messages
 
 
-class LeftOut:
+class LeftOutModels:
     """Collects what is left out.
 
     Attributes:

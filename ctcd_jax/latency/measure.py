@@ -9,7 +9,7 @@ from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
 from ctcd_jax.latency import settings, table
 from ctcd_jax.latency.encoders import checked_lengths, cpu_name, facts, load_encoder, positions, random_ids
-from ctcd_jax.latency.left_out import LeftOut
+from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.onnx_runtime import require_onnx
 from ctcd_jax.latency.running import measure
 
@@ -34,7 +34,7 @@ def latency(
     Within a setting every round times one batch of every model, in alternating order; the speed-up is the median over
     rounds of the reference's time divided by the model's. A batch is random ids with an attention mask of ones.
 
-    A model that cannot be run, or not with a runtime, is left out, and said by `warn`; the others are measured.
+    A model that cannot be run, or not with a runtime, is left out; the others are measured.
 
     Args:
       models: exported directories of any encoder of text that transformers' AutoModel loads; the first that can be run
@@ -48,6 +48,8 @@ def latency(
       dtype: of weights and activations: "float32", "bfloat16" or "float16".
       rounds: that are timed, after a few that are not.
       keep_onnx: a directory for the ONNX files that were checked and measured, NAME.onnx.
+      log: called with each line of progress and of the tables.
+      warn: called with a line about each model that is left out.
 
     Returns:
       format, torch, cpu, rounds, reference; models, a list of name, path, weights (SHA-256), parameters (encoder),
@@ -78,7 +80,7 @@ def latency(
     for directory in filter(None, (keep_onnx, out and out.parent)):
         directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
 
-    left_out = LeftOut(warn)
+    left_out = LeftOutModels(warn)
     encoders = _load(directories, left_out)
     if not encoders:
         raise left_out.error(directories)
@@ -135,7 +137,7 @@ def latency(
     return result
 
 
-def _load(directories: dict[str, Path], left_out: LeftOut) -> dict:
+def _load(directories: dict[str, Path], left_out: LeftOutModels) -> dict:
     """Returns the encoders that can be loaded and run on a short batch."""
     import torch
 

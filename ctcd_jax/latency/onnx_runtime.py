@@ -16,7 +16,7 @@ from ctcd_jax.artifacts.latency import OnnxFile
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, writing_whole
 from ctcd_jax.latency.encoders import random_ids
-from ctcd_jax.latency.left_out import LeftOut
+from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.runtimes import Calls
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def export_all(
     encoders: Mapping,
     shapes: Sequence[tuple[int, int]],
     folder: Path,
-    left_out: LeftOut,
+    left_out: LeftOutModels,
     log: Callable[[str], None],
     keep: Path | None = None,
 ) -> tuple[dict[str, Path], dict[str, float], dict[str, OnnxFile]]:
@@ -49,6 +49,8 @@ def export_all(
       encoders: float32, on the CPU.
       shapes: (batch size, length) pairs to compare at.
       folder: for the files while they are measured.
+      left_out: gets those that are left out.
+      log: called with a line about each file.
       keep: a directory that gets a copy of each, NAME.onnx.
 
     Returns:
@@ -57,7 +59,7 @@ def export_all(
     """
     files, differences, kept = {}, {}, {}
     for number, (name, encoder) in enumerate(encoders.items()):
-        began = time.perf_counter()
+        start = time.perf_counter()
         own = folder / str(number)
         own.mkdir()
         path = own / f"{Path(name).name}.onnx"
@@ -66,7 +68,7 @@ def export_all(
             differences[name] = check(name, encoder, session(path), shapes)
             files[name] = path
             log(
-                f"{name}: exported to ONNX in {time.perf_counter() - began:.1f} s; its last hidden state differs from "
+                f"{name}: exported to ONNX in {time.perf_counter() - start:.1f} s; its last hidden state differs from "
                 f"PyTorch's by at most {differences[name]:.1e}"
             )
         if keep is not None and name in files:
@@ -85,7 +87,13 @@ def _keep(folder: Path, path: Path) -> OnnxFile:
 
 
 def export(name: str, encoder, path: Path) -> None:
-    """Writes input_ids, attention_mask int64[batch, length] -> last_hidden_state float32[batch, length, hidden]."""
+    """Writes input_ids, attention_mask int64[batch, length] -> last_hidden_state float32[batch, length, hidden].
+
+    Args:
+      name: of the model, for the error.
+      encoder: float32, on the CPU.
+      path: of the ONNX file.
+    """
     import torch
 
     ids = random_ids([encoder], 2, 8)
@@ -111,6 +119,12 @@ def export(name: str, encoder, path: Path) -> None:
 def check(name: str, encoder, runner, shapes: Sequence[tuple[int, int]]) -> float:
     """Returns the greatest |difference| of ONNX Runtime's last hidden state from PyTorch's, at padded batches' tokens.
 
+    Args:
+      name: of the model, for the error.
+      encoder: float32, on the CPU.
+      runner: ONNX Runtime's session of the exported file.
+      shapes: (batch size, length) pairs to compare at.
+
     Raises:
       UserError: it is above the tolerance.
     """
@@ -133,7 +147,13 @@ def check(name: str, encoder, runner, shapes: Sequence[tuple[int, int]]) -> floa
 
 
 def padded_batch(encoder, batch_size: int, length: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Returns (ids, mask) int64[batch_size, length]: the first row is half padding, the others have less and less."""
+    """Returns (ids, mask) int64[batch_size, length]: the first row is half padding, the others have less and less.
+
+    Args:
+      encoder: whose tokens are taken.
+      batch_size: sequences.
+      length: tokens a sequence, padding included.
+    """
     import torch
 
     ids = random_ids([encoder], batch_size, length)
@@ -143,7 +163,13 @@ def padded_batch(encoder, batch_size: int, length: int) -> tuple["torch.Tensor",
 
 
 def onnx_calls(files: Mapping[str, Path], threads: int, ids: "torch.Tensor") -> Calls:
-    """Returns {name: runs a batch of `ids` int64[B, L] without padding} on `threads` threads."""
+    """Returns {name: runs a batch without padding}.
+
+    Args:
+      files: {name: ONNX file}.
+      threads: of the CPU, for each.
+      ids: int64[B, L].
+    """
     return {name: run(session(path, threads), ids, ids.new_ones(ids.shape)) for name, path in files.items()}
 
 
@@ -160,7 +186,13 @@ def session(path: Path, threads: int = 1):
 
 
 def run(runner, ids: "torch.Tensor", mask: "torch.Tensor") -> Callable[[], np.ndarray]:
-    """Returns what runs a batch and returns the last hidden state, float32[B, L, H]."""
+    """Returns what runs a batch and returns the last hidden state, float32[B, L, H].
+
+    Args:
+      runner: ONNX Runtime's session.
+      ids: int64[B, L].
+      mask: int64[B, L], 1 where the token is real.
+    """
     known = {entry.name for entry in runner.get_inputs()}
     given = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
     inputs = {name: values for name, values in given.items() if name in known}

@@ -13,7 +13,7 @@ from ctcd_jax.errors import UserError, is_out_of_memory
 from ctcd_jax.jobs.progress import watch
 from ctcd_jax.latency import onnx_runtime, runtimes, table
 from ctcd_jax.latency.encoders import random_ids
-from ctcd_jax.latency.left_out import LeftOut
+from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.settings import Setting
 from ctcd_jax.latency.timing import statistics, time_rounds
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class LatencyMeasurements:
     """What latency.json says of the measurements: `measurements`, `onnx_differences` and `onnx_files`."""
 
     rows: list[Measurement]
@@ -35,16 +35,19 @@ def measure(
     settings: Sequence[Setting],
     rounds: int,
     flops: Mapping[str, Mapping[str, int]],
-    left_out: LeftOut,
+    left_out: LeftOutModels,
     log: Callable[[str], None],
     keep_onnx: Path | None = None,
-) -> Measured:
-    """Times the encoders in each of `settings`; what cannot work here is found out before the first.
+) -> LatencyMeasurements:
+    """Times the encoders in each setting; what cannot work here is found out before the first.
 
     Args:
       encoders: {name: float32, on the CPU}, the first being the reference; they end up on the last device.
+      settings: in the order of measuring.
+      rounds: timed, of each setting.
       flops: {name: {length: FLOPs a token}}.
       left_out: gets the encoders that a runtime cannot run.
+      log: called with each line of progress.
       keep_onnx: a directory for the ONNX files.
 
     Raises:
@@ -56,15 +59,13 @@ def measure(
         runtimes.check_compiler(device)
     shapes = dict.fromkeys((setting.batch_size, setting.length) for setting in settings if setting.runtime == "onnx")
     reference = next(iter(encoders))
-    measured = Measured([], {}, {})
+    measured = LatencyMeasurements([], {}, {})
     with tempfile.TemporaryDirectory() as folder, _threads_restored(), torch.inference_mode():
         files = {}
         if shapes:
             with torch.inference_mode(False):
-                files, differences, kept = onnx_runtime.export_all(
-                    encoders, list(shapes), Path(folder), left_out, log, keep_onnx
-                )
-                measured = Measured([], differences, kept)
+                files, *found = onnx_runtime.export_all(encoders, list(shapes), Path(folder), left_out, log, keep_onnx)
+                measured = LatencyMeasurements([], *found)
         for number, setting in enumerate(settings, start=1):
             device = torch.cuda.get_device_name() if setting.device == "cuda" else setting.device
             label = f"setting {number} of {len(settings)}"
@@ -93,7 +94,7 @@ def _say(log: Callable[[str], None], label: str, text: str) -> None:
 
 
 def _seconds(
-    encoders, files, setting: Setting, rounds: int, left_out: LeftOut, show: Callable, log: Callable[[str], None]
+    encoders, files, setting: Setting, rounds: int, left_out: LeftOutModels, show: Callable, log: Callable[[str], None]
 ) -> dict:
     import torch
 
@@ -116,7 +117,7 @@ def _seconds(
 
 
 def _calls(
-    encoders, files, setting: Setting, ids: "torch.Tensor", left_out: LeftOut, log: Callable[[str], None]
+    encoders, files, setting: Setting, ids: "torch.Tensor", left_out: LeftOutModels, log: Callable[[str], None]
 ) -> runtimes.Calls:
     """Returns a call of every encoder that the setting's runtime can run, each made once already."""
     import torch

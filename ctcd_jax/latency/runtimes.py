@@ -25,9 +25,12 @@ def compiled_calls(
     log: Callable[[str], None],
     unless_it_runs: Callable[[str], AbstractContextManager],
 ) -> Calls:
-    """The same of encoders that `torch.compile` has compiled for the shape of `ids`, which is done on return.
+    """The same of encoders that `torch.compile` has compiled for one shape, which is done on return.
 
     Args:
+      encoders: {name: module}, on the device of `ids`.
+      ids: int64[B, L].
+      log: called with the time that it took.
       unless_it_runs: given an encoder's name, a context that takes the UserError if it cannot be compiled.
     """
     import torch
@@ -36,12 +39,12 @@ def compiled_calls(
     # quietly goes on without compiling.
     torch.compiler.reset()
     calls = eager_calls({name: torch.compile(encoder, dynamic=False) for name, encoder in encoders.items()}, ids)
-    began = time.perf_counter()
+    start = time.perf_counter()
     with torch._dynamo.config.patch(recompile_limit=8 * len(calls), fail_on_recompile_limit_hit=True):
         for name, call in calls.items():
             with unless_it_runs(name):
                 _compile(name, call)
-    log(f"compiled in {time.perf_counter() - began:.1f} s")
+    log(f"compiled in {time.perf_counter() - start:.1f} s")
     return calls
 
 

@@ -43,7 +43,16 @@ def grid(
     lengths: Sequence[int],
     batch_sizes: Sequence[int],
 ) -> list[Setting]:
-    """Returns every combination once, batch sizes changing fastest; ONNX Runtime is measured on the CPU alone."""
+    """Returns every combination once, batch sizes changing fastest; ONNX Runtime is measured on the CPU alone.
+
+    Args:
+      devices: of `DEVICES`.
+      threads: numbers of CPU threads; a GPU has none.
+      runtimes: of `RUNTIMES`.
+      dtype: of `DTYPES`.
+      lengths: tokens a sequence.
+      batch_sizes: sequences a batch.
+    """
     places = [
         (device, count) for device in dict.fromkeys(devices) for count in (threads if device == "cpu" else [None])
     ]
@@ -65,7 +74,7 @@ def check_counts(options: Mapping[str, Sequence[int] | None]) -> None:
 
 
 def check_names(*, runtimes: Sequence[str], devices: Sequence[str], dtype: str) -> None:
-    """Raises UserError where one is not known."""
+    """Raises UserError where one is not known. Arguments as for `grid`."""
     for option, values, known in (
         ("--runtime", runtimes, RUNTIMES),
         ("--device", devices, DEVICES),
@@ -82,6 +91,7 @@ def check_together(
     """Raises UserError where the options do not go together, or not with this machine.
 
     Args:
+      devices, runtimes, dtype: as for `grid`.
       threads: as they were asked for, None if they were not.
       gpu: whether PyTorch sees one.
     """

@@ -31,6 +31,8 @@ def block(title: str, measurements: Sequence[Mapping], flops: Mapping[str, int])
     """Returns the models side by side in one setting.
 
     Args:
+      title: says which setting.
+      measurements: of the models in this setting, as `latency` returns them.
       flops: {model: FLOPs a token} at the setting's length.
     """
     rows = [("model", "MFLOPs/token", "p50 ms", "p95 ms", "sequences/s", "tokens/s", "speed-up")]

@@ -32,10 +32,10 @@ def time_rounds(
     for number in watch(range(WARM_UP_ROUNDS + rounds)):
         for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
             synchronize()
-            began = time.perf_counter()
+            start = time.perf_counter()
             calls[name]()
             synchronize()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - start)
     return {name: np.array(values[WARM_UP_ROUNDS:]) for name, values in seconds.items()}
 
 
@@ -47,6 +47,8 @@ def statistics(
     Args:
       seconds: float[rounds], of the model.
       reference: float[rounds], of the reference in the same rounds; None where it cannot be run.
+      batch_size: sequences a batch.
+      length: tokens a sequence.
     """
     median = float(np.median(seconds))
     return {

@@ -1,4 +1,4 @@
-"""Masked language models in Flax, and the road to and from Hugging Face; the architectures are in `registry`."""
+"""Masked language models in Flax, and conversion to and from Hugging Face; the architectures are in `registry`."""
 
 from ctcd_jax.models.bert import BertConfig, BertForMaskedLM
 

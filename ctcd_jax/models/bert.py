@@ -123,7 +123,12 @@ class BertForMaskedLM(nn.Module):
         return transformed, self.embeddings.word.T, bias
 
     def outputs(self, input_ids, attention_mask, segment_ids, positions=None, *, deterministic=True):
-        """Returns `predict` at `positions` int[B, S] of each row (at all of them if None): one forward of training."""
+        """Returns `predict` at some positions of each row: one forward pass of training.
+
+        Args:
+          input_ids, attention_mask, segment_ids, deterministic: as for `__call__`.
+          positions: int[B, S]; None for all L.
+        """
         hidden = self.encode(input_ids, attention_mask, segment_ids, deterministic=deterministic)
         if positions is not None:
             hidden = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)

@@ -88,6 +88,9 @@ def save_pretrained(directory: str | Path, config: Shape, params: dict, pad_id: 
     """Writes `config.json` and `model.safetensors` for `AutoModelForMaskedLM.from_pretrained(directory)` to load.
 
     Args:
+      directory: made if it is not there.
+      config: the shape.
+      params: nested dicts of arrays of any float dtype; float32 is written.
       pad_id: of the tokenizer. Fine-tuning never changes the embedding of this token; None: it changes all.
     """
     directory = Path(directory)
@@ -112,10 +115,14 @@ def save_pretrained(directory: str | Path, config: Shape, params: dict, pad_id: 
 def parity(directory: str | Path, config: Shape, params: dict, input_ids: np.ndarray, pad_id: int) -> float:
     """Returns max |logit difference| over real tokens between these parameters here and `directory` in PyTorch.
 
-    Both sides run in float32 on the CPU. Rows may be padded with `pad_id`.
+    Both sides run in float32 on the CPU.
 
     Args:
+      directory: as `save_pretrained` wrote it.
+      config: the shape.
+      params: nested dicts of float32.
       input_ids: int[B, L].
+      pad_id: the token that rows are padded with.
     """
     import jax
     import torch

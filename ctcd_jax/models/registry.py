@@ -1,4 +1,4 @@
-"""The architectures that members may have: one file and one entry each. Nobody outside this room names a class of one.
+"""The architectures that members may have: one file and one entry each. Nobody outside `models` names a class of one.
 
 A shape (`Shape`) is a frozen dataclass and says by its type which architecture it is of; in JSON it says so by the key
 `architecture`, without which it is a BERT's.
@@ -82,6 +82,7 @@ def build(shape: Shape, dtype: jnp.dtype = jnp.float32, attention: str = "xla", 
     """Returns the Flax module of a shape.
 
     Args:
+      shape: of one of the `ARCHITECTURES`.
       dtype: of activations and matrix products.
       attention: of `attention.IMPLEMENTATIONS`.
       remat: whether the backward pass computes each layer again from its input instead of keeping what is within.

@@ -63,7 +63,14 @@ def paragraph(text: str, style: str | None = None) -> Html:
 
 
 def figure(title: str, svg: Html, caption: str = "", links: Sequence[Html] = ()) -> Html:
-    """Returns a titled drawing, `svg`, with a legend if it has one of its own."""
+    """Returns a titled drawing.
+
+    Args:
+      title: text.
+      svg: the drawing; its legend, if it has one, is part of it.
+      caption: text.
+      links: to its data.
+    """
     below = element("figcaption", caption) if caption else ""
     return element("figure", heading(title), svg, below, downloads(links))
 
@@ -84,11 +91,14 @@ def table(
     links: Sequence[Html] = (),
     words: Collection[int] = (),
 ) -> Html:
-    """Returns a table of text: the first row heads the columns, the first `names` columns head the rows.
+    """Returns a table of text.
 
     It scrolls sideways where it is too wide, also by keyboard: a region that can be focused, named by the caption.
 
     Args:
+      rows: of equal length; the first heads the columns.
+      caption: text.
+      names: how many of the first columns head the rows.
       links: to its data.
       words: other columns that hold words, not figures.
     """

@@ -16,6 +16,8 @@ def element(tag: str, /, *children: str, **attributes: object) -> Html:
     """Returns an element; children that are no Html, and all values of attributes, are text and are escaped.
 
     Args:
+      tag: name of the element.
+      children: what it holds.
       attributes: in names "_" stands for "-", and one at the end is dropped (`class_`); None leaves one out.
     """
     named = ((name.removesuffix("_").replace("_", "-"), value) for name, value in attributes.items())

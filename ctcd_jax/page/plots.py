@@ -98,11 +98,13 @@ def line_chart(
     skip_start: float = 0.0,
     framed: Sequence[Series] | None = None,
 ) -> Html:
-    """Returns a chart of `series`, which have a number each, as an <svg> element.
+    """Returns a line chart as an <svg> element.
 
     Args:
       name: distinct on the page: an id and the aria label hang on it.
       title: what is drawn, for who cannot see it.
+      series: the curves, of a number each.
+      x_label, y_label: text at the axes.
       skip_start: share of the x axis whose values may leave the frame at the top, so that a steep start does not
         flatten all that follows.
       framed: the curves that the axes are made for, so that charts can be compared; None for `series`.
@@ -125,14 +127,26 @@ def line_chart(
 
 
 def bar_chart(title: str, columns: Sequence[Bin], x_label: str, y_label: str) -> Html:
-    """Returns a histogram as an <svg> element; y starts at 0. `title`: what is drawn, for who cannot see it."""
+    """Returns a histogram as an <svg> element; y starts at 0.
+
+    Args:
+      title: what is drawn, for who cannot see it.
+      columns: the bars, in the order of x.
+      x_label, y_label: text at the axes.
+    """
     highest = max(column.height for column in columns)
     frame = _Frame(columns[0].first - 0.5, columns[-1].last + 0.5, 0.0, 1.05 * highest or 1.0)
     return _svg(title, _axes(frame, x_label, y_label), *(_bar(column, frame) for column in columns))
 
 
 def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> Html:
-    """Returns a chart of labelled points as an <svg> element; x starts at 0."""
+    """Returns a chart of labelled points as an <svg> element; x starts at 0.
+
+    Args:
+      title: what is drawn, for who cannot see it.
+      points: each with its name.
+      x_label, y_label: text at the axes.
+    """
     values = [point.y for point in points]
     frame = _frame(0.0, 1.15 * max(point.x for point in points), min(values), max(values), padding=0.15)
     heights = spread([frame.y(point.y) for point in points], LABEL_GAP, TOP, HEIGHT - BOTTOM)
@@ -145,41 +159,52 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> 
     return _svg(title, _axes(frame, x_label, y_label), *marks)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Returns at most `most` multiples of 1, 2 or 5 x 10^n that lie in [low, high]."""
-    raw = (high - low) / most
+def ticks(minimum: float, maximum: float, limit: int = 6) -> list[float]:
+    """Returns multiples of 1, 2 or 5 x 10^n that lie in [minimum, maximum].
+
+    Args:
+      minimum, maximum: of the axis.
+      limit: on how many.
+    """
+    raw = (maximum - minimum) / limit
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(
         step
         for step in (factor * magnitude for factor in (1, 2, 5, 10, 20))
-        if math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1 <= most
+        if math.floor(maximum / step + 1e-9) - math.ceil(minimum / step - 1e-9) + 1 <= limit
     )
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    first, last = math.ceil(minimum / step - 1e-9), math.floor(maximum / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves labels apart: keeps their order, at least `gap` between neighbours, within [low, high] while they fit."""
+def spread(positions: Sequence[float], gap: float, minimum: float, maximum: float) -> list[float]:
+    """Moves labels so that they do not overlap, keeping their order.
+
+    Args:
+      positions: of the labels along one axis, in pixels.
+      gap: between neighbours, at least.
+      minimum, maximum: that they stay within while they fit.
+    """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     placed = list(positions)
     previous = -math.inf
     for index in order:
-        previous = placed[index] = max(placed[index], previous + gap, low)
-    following = high + gap
+        previous = placed[index] = max(placed[index], previous + gap, minimum)
+    following = maximum + gap
     for index in reversed(order):
         following = placed[index] = min(placed[index], following - gap)
     return placed
 
 
-def thin(points: Sequence[XY], most: int = MOST_POINTS) -> list[XY]:
-    """Returns at most `most` of the points: the first, the last, and the extremes of equal runs of neighbours.
+def thin(points: Sequence[XY], limit: int = MOST_POINTS) -> list[XY]:
+    """Returns at most `limit` of the points: the first, the last, and the extremes of equal runs of neighbours.
 
     Of each run that has one, a gap stays as well.
     """
-    if len(points) <= most:
+    if len(points) <= limit:
         return list(points)
     gaps = any(y is None for _, y in points)
-    size = math.ceil(len(points) / ((most - 2) // (3 if gaps else 2)))
+    size = math.ceil(len(points) / ((limit - 2) // (3 if gaps else 2)))
     kept = {0, len(points) - 1}
     for start in range(0, len(points), size):
         group = range(start, min(start + size, len(points)))

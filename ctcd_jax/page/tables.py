@@ -29,10 +29,13 @@ class Column:
 def data_table(
     file: str, columns: Sequence[Column], rows: Iterable[Sequence], caption: str = "", names: int = 1
 ) -> Html:
-    """Returns a table with a link to its values, unrounded, as `file`.csv.
+    """Returns a table with a link to its values, unrounded, as CSV.
 
     Args:
+      file: name of the CSV file, without the suffix.
+      columns: of the CSV file; those with a heading are shown.
       rows: values in the order of `columns`, numbers as numbers.
+      caption: text.
       names: how many of the columns shown head the rows.
     """
     rows = list(rows)
@@ -49,7 +52,13 @@ def data_table(
 
 
 def download(file: str, head: Sequence[str], rows: Iterable[Sequence]) -> Html:
-    """Returns a link that saves rows as `file`.csv: UTF-8, a header line, "." in numbers, nothing where None is."""
+    """Returns a link that saves rows as CSV: UTF-8, a header line, "." in numbers, nothing where None is.
+
+    Args:
+      file: name of the file, without the suffix.
+      head: names of the columns.
+      rows: values in their order.
+    """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
     return download_text(file, text.getvalue())
@@ -63,7 +72,13 @@ def download_text(file: str, text: str) -> Html:
 
 
 def fixed(digits: int, unit: str = "", scale: float = 1.0) -> Callable[[float], str]:
-    """Returns a function that shows `scale` times a number with so many digits after the point, then the unit."""
+    """Returns a function that formats a number for a table.
+
+    Args:
+      digits: after the point.
+      unit: what follows the number, with a space if there is to be one.
+      scale: what the number is multiplied by first.
+    """
     return lambda value: number_text(scale * value, digits) + unit
 
 

@@ -11,7 +11,7 @@ from ctcd_jax.artifacts.facts import FACTS, read_facts
 from ctcd_jax.artifacts.latency import LATENCY, Latency
 from ctcd_jax.artifacts.reading import Reader
 from ctcd_jax.artifacts.results import RESULTS, Result
-from ctcd_jax.card import Measured, write_card
+from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.report.card_sections import Timing, latency_section, model_index_results, scores_section
 
@@ -25,11 +25,13 @@ def card(
     """Writes the README.md of exported models anew, with the scores and timings that are found of their weights.
 
     The card is a function of `ctcd.json` and of what is found now: give all places at once. What is damaged or of
-    another format is left out, and said by `warn`.
+    another format is left out.
 
     Args:
       models: exported directories.
       places: results.jsonl and latency.json files, or directories to search for them, checkpoints excepted.
+      log: called with a line about each card.
+      warn: called with a line about each file that is left out.
 
     Raises:
       UserError: a directory is no export, its weights have changed since, nothing is found of one, two results
@@ -56,7 +58,7 @@ def card(
     for directory, facts, rows, timings in cards:
         sections = ([scores_section(rows)] if rows else []) + ([latency_section(timings)] if timings else [])
         try:
-            write_card(directory, facts, Measured(tuple(sections), tuple(model_index_results(rows))))
+            write_card(directory, facts, ExportMeasurements(tuple(sections), tuple(model_index_results(rows))))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             raise UserError(f"{directory / FACTS}: damaged ({reason}); export the model again") from error

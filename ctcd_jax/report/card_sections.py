@@ -107,9 +107,10 @@ def _score_notes(rows: Sequence[Result], summary: Summary) -> str:
     spread = ", mean ± sample standard deviation over seeds" if summary.seeds > 1 else ""
     notes = [f"Development sets, in per cent{spread}.", settings_note(rows), *applied_note(rows)]
     chosen = selected(rows)
-    begun = {row["task"]: on for row in chosen if (on := row.get("intermediate"))}
+    intermediates = {row["task"]: on for row in chosen if (on := row.get("intermediate"))}
     notes += [
-        f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}." for task, on in begun.items()
+        f"{task_title(task)} began from the model as fine-tuned on {task_title(on)}."
+        for task, on in intermediates.items()
     ]
     if outside := [column_title(*column) for column in summary.columns if column not in summary.averaged]:
         notes.append(f"In neither average: {', '.join(outside)}.")

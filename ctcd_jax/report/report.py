@@ -45,8 +45,14 @@ def report(
 ) -> Path:
     """Writes a self-contained HTML page on all runs, results, latency files and exports below `directories`.
 
-    What is damaged or foreign is left out, which the page says, and `warn`. The same artifacts give the same bytes:
-    the page bears no date.
+    What is damaged or foreign is left out, which the page says. The same artifacts give the same bytes: the page bears
+    no date.
+
+    Args:
+      directories: looked through at every depth.
+      out: the HTML file.
+      log: called with a line when the page is written.
+      warn: called with a line about each artifact that is left out.
 
     Raises:
       UserError: a directory holds nothing to report, nothing that was found can be used, or `out` is a directory.

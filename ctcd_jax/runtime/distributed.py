@@ -1,7 +1,9 @@
 """The other processes of a run, if there are any: joining them, and being of one mind with them."""
 
 import os
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -38,21 +40,43 @@ def gather(text: str) -> list[str]:
     return [row[:length].tobytes().decode(errors="surrogateescape") for row, length in zip(rows, lengths, strict=True)]
 
 
+def together(action: Callable[[], Result]) -> Result:
+    """Returns `action()` once every process has done its own. All must call it.
+
+    Raises:
+      UserError: that of the first process that had one, on every process.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, refused = None, ""
+    try:
+        result = action()
+    except UserError as error:
+        refused = str(error)
+    if found := list(filter(None, gather(refused))):
+        raise UserError(found[0])
+    return result
+
+
 def led(action: Callable[[], Result]) -> Result | None:
     """Returns `action()` on the leading process and None on the others, once it is done. All must call it.
 
     Raises:
       UserError: that of the leading process, on every process.
     """
-    if jax.process_count() == 1:
-        return action()
-    result, refused = None, ""
-    if jax.process_index() == 0:
-        try:
-            result = action()
-        except UserError as error:
-            refused = str(error)
-    refused = gather(refused)[0]
-    if refused:
-        raise UserError(refused)
-    return result
+    return together(lambda: action() if jax.process_index() == 0 else None)
+
+
+def directory_identity(directory: Path) -> str:
+    """Returns a text that two processes share only if `directory` is the very same to both.
+
+    They must run on one system (the kernel's boot id, and its name, for a machine may be a copy of another) and see one
+    inode. Two hosts never share it, not even over a network file system: what each reads may differ. Where the system
+    has no boot id no two processes share it.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = f"process {jax.process_index()}"
+    place = directory.stat()
+    return f"{boot} {socket.gethostname()} {place.st_dev} {place.st_ino}"

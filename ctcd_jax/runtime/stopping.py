@@ -9,9 +9,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
 
 from ctcd_jax.errors import Stopped
+
+Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
@@ -56,3 +60,32 @@ def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:
+    """Returns `function(watched)`, called in a thread: a signal that comes while it is in native code need not wait.
+
+    Args:
+      function: passes what it iterates over through `watched`, by which it ends soon after it is no longer waited for.
+    """
+    abandoned, result = threading.Event(), Future()
+
+    def watched(items: Iterable) -> Iterator:
+        for item in items:
+            if abandoned.is_set():
+                raise KeyboardInterrupt
+            yield item
+
+    def call() -> None:
+        try:
+            result.set_result(function(watched))
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    try:
+        return result.result()
+    finally:
+        abandoned.set()
+        thread.join(1.0)

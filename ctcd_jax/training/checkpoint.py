@@ -22,7 +22,7 @@ from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
-from ctcd_jax.files import file_sha256
+from ctcd_jax.files import file_sha256, writing_directory
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.training.state import TrainState
@@ -50,7 +50,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, tokens: int) -> None:
-        """Saves the state after `step` updates and the real tokens that the state does not count any more."""
+        """Saves a state, unless its step is saved already.
+
+        Args:
+          step: updates done.
+          state: on the devices.
+          tokens: real tokens seen that the state does not count any more.
+        """
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
@@ -146,6 +152,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     """Returns the shape and the parameters (host float32) of a member of a run, trainable or frozen.
 
     Args:
+      workdir: of the run.
+      member: its name in the cohort.
       step: a saved step; None for the newest.
 
     Raises:
@@ -194,15 +202,23 @@ def saved_step(workdir: Path, step: int | None = None) -> int:
 
 
 def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
-    """Keeps a frozen member with the hash of its weights."""
+    """Keeps a frozen member with the hash of its weights.
+
+    Args:
+      workdir: of the run.
+      name: of the member.
+      config: its shape.
+      params: nested dicts of float32.
+    """
     directory = workdir / FROZEN / name
-    partial = directory.with_name(name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with _disk_errors(directory):
+    # What a run has left that was killed before it saved a step.
+    for torn in directory.parent.glob(f"{glob.escape(name)}.*.tmp"):
+        shutil.rmtree(torn, ignore_errors=True)
+    with _disk_errors(directory), writing_directory(directory) as partial:
         save_pretrained(partial, config, params)
         (partial / "model.sha256").write_text(file_sha256(partial / WEIGHTS) + "\n")
-        shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it saved a step
-        partial.rename(directory)
+        if directory.is_dir():
+            shutil.rmtree(directory)
 
 
 def load_frozen(workdir: Path, name: str) -> dict:

@@ -42,6 +42,7 @@ def export(
       out: the new directory, or an empty one: config.json, model.safetensors, tokenizer files, README.md (model card)
         and ctcd.json (what the card is made of).
       step: a saved step; None for the newest.
+      log: called with each line of progress.
 
     Raises:
       UserError: no such run, member or step; `out` is there already, cannot be written or is part of the run; or

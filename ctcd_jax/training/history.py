@@ -1,4 +1,4 @@
-"""Extending and mending a run: which fields `ctcd train --change` may change, and the history that is kept of it.
+"""Extending and repairing a run: which fields `ctcd train --change` may change, and the history that is kept of it.
 
 config.json   {..., "history": [{"from_step": 2000, "changed": {"train.steps": [2000, 4000]}}]}
 
@@ -28,7 +28,13 @@ Changed = Mapping[str, Sequence]
 
 
 def with_change(history: Sequence[Change], step: int, changed: Changed) -> list[Change]:
-    """Returns a history to which a change from `step` on is added; nothing was learnt between two of the same step."""
+    """Returns a history with one change more; nothing was learnt between two of the same step.
+
+    Args:
+      history: the changes so far, in their order.
+      step: from which on it holds.
+      changed: {field: [before, after]}.
+    """
     return _merged([*history, {"from_step": step, "changed": dict(changed)}])
 
 
@@ -38,7 +44,13 @@ def going_on_from(history: Sequence[Change], step: int) -> list[Change]:
 
 
 def dtype_at(history: Sequence[Change], step: int, now: str) -> str:
-    """Returns the compute dtype of the update that led to `step`, which decides what the saved state is made of."""
+    """Returns the compute dtype of the update that led to `step`, which decides what the saved state is made of.
+
+    Args:
+      history: the run's changes.
+      step: updates done.
+      now: the compute dtype of the newest config.
+    """
     later = (entry["changed"] for entry in history if entry["from_step"] >= step)
     return next((changed["train.dtype"][0] for changed in later if "train.dtype" in changed), now)
 
@@ -85,6 +97,8 @@ def describe_change(old: RunConfig, new: RunConfig, changed: Changed, step: int)
 
     Args:
       old, new: the content of config.json before and after.
+      changed: {field: [before, after]}.
+      step: from which on it holds.
     """
     fields = ", ".join(f"{field} {before} -> {after}" for field, (before, after) in changed.items())
     before, after = _rates(old, step), _rates(new, step)

@@ -33,12 +33,14 @@ from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.members import begin, check_sources, probe, report_probe, warn_of_twins
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
+from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.run import (
     Opened,
     begun_run,
     check_place,
     check_processes,
     known_shapes,
+    open_corpus,
     open_run,
     run_content,
     share,
@@ -62,8 +64,12 @@ def train(
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
     Args:
+      config: as `load_config` returns it.
+      workdir: of the run; made if it is not there.
+      log: called with each line of progress.
       start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or mend the run that is there (`history`).
+      warn: called with a line about what may be wrong.
 
     Raises:
       UserError: something the user can mend, in one line.
@@ -74,7 +80,7 @@ def train(
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)
     check_place(workdir)
-    corpus = Corpus.open(corpus_directory(config))
+    corpus = open_corpus(corpus_directory(config))
     before = begun_run(workdir)
     if change and before is None:
         raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")
@@ -132,6 +138,7 @@ class _Run:
         self.learning_rates = {name: learning_rate(of, steps) for name, of in experiment.optimizers.items()}
         self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
 
+        self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         beginning = resumed = None
         if self.checkpoints.newest is None:
@@ -161,7 +168,7 @@ class _Run:
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
-        self.writers = Writers(workdir, self.step, experiment.wandb_project, opened.content, warn) if primary else None
+        self.writers = led(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 
@@ -195,8 +202,11 @@ class _Run:
                 self.log(started())
                 stop_requested = self.signals.enter_context(_stop_requests())
             else:
-                self.state, result = self.train_step(self.state, self.frozen, batch)
+                paused += self.profiler.before_step(step, self.state)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                    self.state, result = self.train_step(self.state, self.frozen, batch)
             self.step = step + 1
+            paused += self.profiler.after_step(self.step, self.state)
             bar.update()
             if self.step % self.taken_every == 0:
                 self._take_tokens()
@@ -228,12 +238,12 @@ class _Run:
         return last
 
     def close(self) -> None:
-        with self.signals:  # a second signal must not cut a checkpoint short
-            try:
-                if self.writers:
-                    self.writers.close()
-            finally:
-                self.checkpoints.close()
+        # A second signal must not cut a checkpoint short. What is entered last is closed first, whatever fails.
+        with self.signals, contextlib.ExitStack() as closing:
+            closing.callback(self.checkpoints.close)
+            if self.writers:
+                closing.callback(self.writers.close)
+            closing.callback(self.profiler.close)
 
     def _check(self, finite) -> None:
         if bool(finite):

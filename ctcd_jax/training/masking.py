@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.training.keys import named_key, root_key
 
 # Validation masks depend on the row alone, not on the run: every run is measured on the same ones.
 VALIDATION_KEY_SEED = 0
 
 
-class Masked(NamedTuple):
+class MaskedBatch(NamedTuple):
     """A masked batch.
 
     Attributes:
@@ -68,13 +69,13 @@ class Masker:
         """The most tokens that a row of `length` predicts."""
         return math.ceil(round(self.rate * length, 6))
 
-    def __call__(self, keys: jax.Array, input_ids: jax.Array) -> Masked:
+    def __call__(self, keys: jax.Array, input_ids: jax.Array) -> MaskedBatch:
         """Masks int[B, L] rows, one key[B] a row."""
         input_ids = input_ids.astype(jnp.int32)
         masked, positions, labels = jax.vmap(self._mask_row)(keys, input_ids)
+        segments = segment_ids(input_ids, self.special_ids)
         real = input_ids != self.special_ids["pad"]
-        segments = jnp.cumsum(input_ids == self.special_ids["cls"], axis=1) * real
-        return Masked(masked, positions, labels, real, segments.astype(jnp.int32))
+        return MaskedBatch(masked, positions, labels, real, segments.astype(jnp.int32))
 
     def _mask_row(self, key, ids):
         length = ids.shape[0]
@@ -106,7 +107,13 @@ class Masker:
 
 
 def train_keys(key: jax.Array, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns key[B] for rows int[B] of the global batch of a step: a function of (seed, step, row) alone."""
+    """Returns key[B]: a function of (seed, step, row) alone.
+
+    Args:
+      key: of the run, made of its seed.
+      step: int, updates done before.
+      rows: int[B], numbers in the global batch.
+    """
     of_step = jax.random.fold_in(named_key(key, "masking"), step)
     return jax.vmap(lambda row: jax.random.fold_in(of_step, row))(rows)
 

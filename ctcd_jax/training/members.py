@@ -45,6 +45,12 @@ def begin(experiment: Experiment, workdir: Path, primary: bool, warn: Callable[[
     """Loads what the members of a run begin with from where the config says; the leading process keeps the frozen ones.
 
     Raises UserError where that is not to be had, unless the run had been begun and kept its copy.
+
+    Args:
+      experiment: the members and their sources.
+      workdir: of the run.
+      primary: whether this process is the leading one.
+      warn: called with a line about what a source lacks or has too much of.
     """
     frozen, trained, starts = {}, {}, {}
     known = read_provenance(workdir).get("starts", {})
@@ -82,9 +88,11 @@ def source_params(
     """Returns a member's first parameters, as host float32 arrays, from where its `init` says.
 
     Args:
+      experiment: the members and their sources.
+      name: of the member.
       frozen: parameters already loaded, for members that copy their layers.
       step: the saved step of the run that it starts from; None for the newest.
-      warn: is told of rows of the vocabulary that are left out.
+      warn: called with a line about rows of the vocabulary that are left out.
     """
     source = experiment.sources[name]
     if source.kind == "hf":
@@ -117,8 +125,11 @@ def check_sources(
     A source may have moved. One that has gone cannot be compared: the run goes on with what it began with.
 
     Args:
+      experiment: the members and their sources.
+      workdir: of the run.
       opened: the run; where a source that has gone is named otherwise than it was, its `content` keeps the name it had.
       frozen: the run's own copies.
+      warn: called with a line about each source that has gone.
 
     Raises:
       UserError: a member is to start from other weights now.
@@ -162,7 +173,13 @@ def weights_sha256(params: Mapping) -> str:
 
 
 def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], None]) -> None:
-    """Warns of two members that start equal and have nothing, not even dropout, to make them differ."""
+    """Warns of two members that start equal and have nothing, not even dropout, to make them differ.
+
+    Args:
+      experiment: the members' shapes.
+      params: first parameters of the members that do not start from scratch.
+      warn: called with a line about each such pair.
+    """
     for a, b in combinations(params, 2):
         if experiment.models[a] != experiment.models[b]:
             continue
@@ -173,7 +190,15 @@ def warn_of_twins(experiment: Experiment, params: Params, warn: Callable[[str], 
 
 
 def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch: dict) -> tuple[float, float]:
-    """Returns a member's MLM loss, in nats, on one validation batch, and that of knowing nothing, log V."""
+    """Returns a member's MLM loss, in nats, on one validation batch, and that of knowing nothing, log V.
+
+    Args:
+      experiment: which the member is part of.
+      masker: of the corpus.
+      name: of the member.
+      params: its parameters.
+      batch: of validation, {"input_ids": int32[B, L], ...}.
+    """
     alone = replace(experiment, cohort=Cohort({name: Member()}))
     evaluate = jax.jit(partial(evaluation_step, alone, masker, fused_losses(alone, jax.devices()[:1])))
     total, weight = evaluate({name: params}, batch).hard[name]
@@ -183,7 +208,15 @@ def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch
 def report_probe(
     name: str, loss: float, uniform: float, log: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
-    """Prints what a frozen teacher knows; a silent random teacher is the classic failure of distillation."""
+    """Prints what a frozen teacher knows; a silent random teacher is the classic failure of distillation.
+
+    Args:
+      name: of the member.
+      loss: its MLM loss, nats.
+      uniform: that of knowing nothing, nats.
+      log: called with both.
+      warn: called with a line about a member that knows hardly more than nothing.
+    """
     log(f"frozen member '{name}': MLM loss {loss:.3f} on validation rows (knowing nothing: {uniform:.3f})")
     if loss > 0.9 * uniform:
         warn(f"frozen member '{name}' predicts hardly better than chance ({loss:.3f} of {uniform:.3f}): wrong weights?")

@@ -1,22 +1,20 @@
-"""What a run says: `metrics.jsonl` (the same bytes however often it was interrupted), `timing.jsonl`, TensorBoard, and
-a line for people."""
+"""What a run says: `metrics.jsonl` (the same bytes however often it was interrupted), `timing.jsonl`, and a line for
+people."""
 
 import contextlib
 import json
 import math
-import secrets
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ctcd_jax.artifacts.runs import METRICS, TENSORBOARD, TIMING, MetricLine, TimingLine
+from ctcd_jax.artifacts.runs import METRICS, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
 from ctcd_jax.distill.objective import Mean, Terms
-from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.files import read_json_lines, write_whole
+from ctcd_jax.errors import warn
+from ctcd_jax.files import disk_errors, read_json_lines, write_whole
 from ctcd_jax.jobs.duration import duration
+from ctcd_jax.training.trackers import Figures, Tracker, start_trackers
 
 
 def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> MetricLine:
@@ -91,101 +89,57 @@ class Writers:
         self,
         workdir: Path,
         start: int,
-        wandb_project: str | None,
+        projects: Mapping[str, str],
         config: Mapping[str, Any],
         warn: Callable[[str], None] = warn,
     ):
+        """Takes `start`, `projects` and `config` as `start_trackers` does. Raises UserError as it does, too."""
         self._files = {name: workdir / name for name in (METRICS, TIMING)}
         for path in self._files.values():
-            with _disk_errors(path):
+            with disk_errors(path):
                 cut_after(path, start, warn)
-        self._wandb = _start_wandb(wandb_project, workdir, config) if wandb_project else None
-        self._curves = _Curves(workdir / TENSORBOARD, start + 1)
+        self._trackers: list[Tracker] = []
+        with contextlib.ExitStack() as started:
+            for tracker in start_trackers(workdir, start, projects, config, self._written()):
+                started.callback(tracker.close)
+                self._trackers.append(tracker)
+            self._started = started.pop_all()
 
     def metrics(self, line: MetricLine) -> None:
-        """Appends a record, and its figures to TensorBoard and Weights & Biases as `kind/group/name`."""
         self._append(METRICS, line)
-        figures = {f"{line['kind']}/{name}": value for name, value in flatten(line)}
-        self._curves.add(line["step"], figures)
-        if self._wandb:
-            self._wandb.log(figures, step=line["step"])
 
     def timing(self, line: TimingLine) -> None:
         self._append(TIMING, line)
 
     def close(self) -> None:
-        self._curves.close()
-        if self._wandb:
-            self._wandb.finish()
+        self._started.close()
 
     def _append(self, name: str, line: Mapping) -> None:
-        with _disk_errors(self._files[name]), self._files[name].open("a") as file:
+        with disk_errors(self._files[name]), self._files[name].open("a") as file:
             file.write(json.dumps(line) + "\n")
+        for tracker in self._trackers:
+            tracker.log(line["step"], figures(line))
+
+    def _written(self) -> Iterator[tuple[int, Figures]]:
+        for path in self._files.values():
+            yield from ((line["step"], figures(line)) for line in read_lines(path))
 
 
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; make room and start again") from error
+def figures(line: dict) -> dict[str, float]:
+    """Returns the numbers of a line but its step, by what trackers call them.
 
-
-class _Curves:
-    """TensorBoard's file of events, written where the caller is.
-
-    tensorboardX's own SummaryWriter hands the events to a thread. Where the disk is full that thread dies with a
-    traceback, and whoever hands it more waits for ever.
+    {"train/members/student/hard": 6.9}, and of a line of `timing.jsonl` {"timing/tokens_per_second": 51000.0}.
     """
+    found: dict[str, float] = {}
 
-    def __init__(self, directory: Path, purge_step: int):
-        tensorboard = _tensorboard()
-        self._event, self._scalar = tensorboard.proto.event_pb2.Event, tensorboard.summary.scalar
-        self._directory, self._failed = directory, False
-        session = tensorboard.proto.event_pb2.SessionLog
-        with self._writing():
-            directory.mkdir(exist_ok=True)
-            self._file = tensorboard.event_file_writer.EventsWriter(str(directory / "events"))
-            self._write(step=purge_step, file_version="brain.Event:2")
-            # What an interrupted session drew after the step that this one goes on from is hidden.
-            self._write(step=purge_step, session_log=session(status=session.START))
+    def walk(path: str, values: Mapping) -> None:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                walk(f"{path}/{key}", value)
+            elif isinstance(value, int | float) and key != "step":
+                found[f"{path}/{key}"] = value
 
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        with self._writing():
-            for name, value in figures.items():
-                self._write(step=step, summary=self._scalar(name, value))
-            self._file.flush()
-
-    def close(self) -> None:
-        if not self._failed:  # else it would fail again, on the way out of the first failure
-            with self._writing():
-                self._file.close()
-
-    def _write(self, **content) -> None:
-        self._file.write_event(self._event(wall_time=time.time(), **content))
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with _disk_errors(self._directory):
-                yield
-        except UserError:
-            self._failed = True
-            raise
-
-
-def flatten(line: MetricLine) -> list[tuple[str, float]]:
-    """Returns the figures of a record that are there, with their paths, e.g. ("members/student/hard", 6.9)."""
-
-    def walk(path: str, value, give: Callable):
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{path}/{key}" if path else key, inner, give)
-        elif (path.count("/") or path == "loss") and value is not None:
-            give((path, value))
-
-    found: list[tuple[str, float]] = []
-    walk("", line, found.append)
+    walk(line.get("kind", "timing"), line)
     return found
 
 
@@ -229,40 +183,3 @@ def _whole(line: dict, of_metrics: bool) -> bool:
     members = line.get("members")
     figures = isinstance(members, dict) and all(isinstance(values, dict) for values in members.values())
     return figures and isinstance(line.get("kind"), str) and isinstance(line.get("tokens"), int)
-
-
-def _tensorboard() -> Any:
-    """Returns tensorboardX, imported without PyTorch.
-
-    It imports that where it is installed, which takes two seconds, to take tensors that it is never given.
-    """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = cast("Any", None)  # to the import system: not there
-    try:
-        import tensorboardX
-        import tensorboardX.event_file_writer
-        import tensorboardX.proto.event_pb2
-        import tensorboardX.summary
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-    return tensorboardX
-
-
-def _start_wandb(project: str, workdir: Path, config: Mapping[str, Any]):
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError("wandb.project is set, but wandb is not installed: pip install 'ctcd-jax[wandb]'") from error
-    # The run's id is kept, so that a resumed run continues its curves. WANDB_MODE=offline is wandb's own switch.
-    path = workdir / "wandb.id"
-    if not path.is_file():
-        path.write_text(secrets.token_hex(4))
-    try:
-        return wandb.init(project=project, id=path.read_text(), resume="allow", dir=str(workdir), config=dict(config))
-    except wandb.Error as error:
-        raise UserError(
-            f"wandb.project: Weights & Biases does not start ({first_line(error)}); set WANDB_API_KEY, or "
-            "WANDB_MODE=offline to keep the curves here"
-        ) from error

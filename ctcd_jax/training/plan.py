@@ -31,6 +31,8 @@ def plan(
     take random weights, which cost the same. Nothing is written.
 
     Args:
+      config: as `load_config` returns it.
+      log: called with each line.
       workdir, change: as for `train`: of a run that is there what is left to do is said, too.
 
     Raises:
@@ -92,8 +94,8 @@ def _time(step, state, frozen, rows) -> float:
     """Returns the fastest of a few steps, in seconds."""
     times = []
     for _ in range(TIMED_STEPS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         state, result = step(state, frozen, rows)
         jax.block_until_ready(result)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return min(times)

@@ -58,7 +58,9 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init])
     """Writes a run's `provenance.json`.
 
     Args:
-      sources: where each member starts; {} where that can no longer be told, for what they started from may have moved.
+      workdir: of the run.
+      corpus: that it is trained on.
+      sources: where each member starts; {} where that is no longer known, for what they started from may have moved.
     """
     base_models = {name: base for name in sources if (base := _base_model(sources, name))}
     content: Provenance = {"format": PROVENANCE_FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}
@@ -103,13 +105,17 @@ def start_facts(sources: Mapping[str, Init], name: str) -> MemberStart:
 
 
 def recorded_start(run: RunConfig, workdir: Path, member: str) -> MemberStart:
-    """Returns `start_facts` as the run recorded them, or as its sources still tell them."""
+    """Returns `start_facts` as the run recorded them, or as its sources still tell them.
+
+    Args:
+      run: its config.json.
+      workdir: of the run.
+      member: its name in the cohort.
+    """
     recorded = read_provenance(workdir).get("starts", {})
     if member in recorded:
         return recorded[member]
-    sources = {
-        name: parse_init(name, run["members"][name]["init"] or "scratch", run["members"]) for name in run["members"]
-    }
+    sources = {name: parse_init(name, run["members"][name]["init"], run["members"]) for name in run["members"]}
     try:
         return start_facts(sources, member)
     except UserError:  # a run of an earlier version, whose source has gone
@@ -123,7 +129,10 @@ def card_facts(
 
     Args:
       run: its config.json.
+      workdir: of the run.
+      member: its name in the cohort.
       step: updates done; None for a frozen member, which this run did not train.
+      warn: called with a line about each line of metrics.jsonl that is damaged.
 
     Raises:
       UserError: config.json or provenance.json is damaged.
@@ -212,7 +221,7 @@ def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
 
 def _member(run: RunConfig, name: str, base_model: str | None, recorded: Mapping[str, Any]) -> FactsMember:
     settings, shape = run["members"][name], run["resolved"]["models"][name]
-    source = parse_init(name, settings["init"] or "scratch", run["members"])
+    source = parse_init(name, settings["init"], run["members"])
     member: FactsMember = {
         "layers": shape["layers"],
         "hidden": shape["hidden"],

@@ -20,27 +20,29 @@ from ctcd_jax.artifacts.runs import (
     METRICS,
     PROVENANCE,
     RUN_FORMAT,
-    TENSORBOARD,
     TIMING,
     RunConfig,
     ShapeFields,
 )
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.config.file import recorded_config
-from ctcd_jax.config.init_spec import read_run, reading
+from ctcd_jax.config.init_spec import read_run, reading, split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
-from ctcd_jax.runtime.distributed import gather
+from ctcd_jax.runtime.distributed import directory_identity, gather, together
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
+from ctcd_jax.training.profiling import PROFILE
 from ctcd_jax.training.provenance import write_provenance
+from ctcd_jax.training.trackers import TRACKER_FILES
 
 # What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
 # is compared by its hash, and `auto` dtype counts as what it resolved to.
 MAY_CHANGE = (
     "mesh.",
     "wandb.",
+    "trackio.",
     "data.corpus",
     "train.log_every",
     "train.eval_every",
@@ -50,6 +52,7 @@ MAY_CHANGE = (
     "train.remat",
     "train.attention",
     "train.loss_chunk",
+    "train.profile_steps",
 )
 
 # What a run that was killed while it began has left behind, and what others put into a new directory: a log that the
@@ -73,8 +76,31 @@ class Opened:
     changed: Changed = field(default_factory=dict)
 
 
+def open_corpus(directory: str | Path) -> Corpus:
+    """Opens the corpus of a run on every process, and verifies it. All must call it.
+
+    The files are read once a host: processes that see one directory share them out. Another host may have a copy of its
+    own, and reads all of it.
+
+    Raises:
+      UserError: as `Corpus.open` on any process, on every process.
+    """
+    corpus = together(lambda: Corpus.open(directory, verify=False))
+    identities = gather(directory_identity(corpus.directory))
+    own = jax.process_index()
+    sharing = [process for process, identity in enumerate(identities) if identity == identities[own]]
+    together(lambda: corpus.verify(sharing.index(own), len(sharing)))
+    return corpus
+
+
 def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> RunConfig:
-    """Returns what `config.json` says of a run that begins."""
+    """Returns the content of a new run's `config.json`.
+
+    Args:
+      config: the finished config.
+      experiment: what it resolves to.
+      corpus: that it names.
+    """
     asked = json.loads(config.to_json_best_effort())
     return cast("RunConfig", {"format": RUN_FORMAT} | asked | {"resolved": resolved(experiment, corpus)})
 
@@ -97,6 +123,11 @@ def known_shapes(before: RunConfig | None, config: ConfigDict, workdir: Path) ->
     """Returns the shapes of the members, {name: fields of its shape}, that need no longer be asked of their source.
 
     Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
+
+    Args:
+      before: the content of its config.json; None if there is no run.
+      config: of now.
+      workdir: of the run.
     """
     if before is None:
         return {}
@@ -124,14 +155,14 @@ def check_place(workdir: Path) -> None:
     for entry in sorted(path.name for path in workdir.iterdir()):
         harmless = entry in HARMLESS_NAMES or entry.endswith(HARMLESS_ENDS) or entry.startswith(".")
         # Also what a run that was to begin afresh had written before, when the disk gave out in between.
-        earlier = entry in (CHECKPOINTS, FROZEN, METRICS, TIMING, TENSORBOARD) and not saved_steps(workdir)
+        earlier = entry in (CHECKPOINTS, FROZEN, METRICS, TIMING, PROFILE, *TRACKER_FILES) and not saved_steps(workdir)
         if not (harmless or earlier or entry.startswith(RUN_FILES)):
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 
 def check_processes(content: RunConfig, change: bool) -> None:
     """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
-    own = _flat(content, ("wandb.", "data.corpus")) | {"--change": change}
+    own = _flat(content, ("wandb.", "trackio.", "data.corpus")) | {"--change": change}
     first, *others = map(json.loads, gather(json.dumps(own)))
     for number, other in enumerate(others, start=1):
         if different := _differing(first, other):
@@ -144,6 +175,12 @@ def check_processes(content: RunConfig, change: bool) -> None:
 
 def changes(before: RunConfig, content: RunConfig, workdir: Path, change: bool) -> Changed:
     """Returns what a config changes in a run of which a step is saved, {field: [before, after]}.
+
+    Args:
+      before: the content of the run's config.json.
+      content: the same, made of the config of now.
+      workdir: of the run.
+      change: whether `--change` was given.
 
     Raises:
       UserError: it may not, or was not asked to (`--change`); the line names the first field.
@@ -179,6 +216,14 @@ def open_run(
     Of a run that has saved no step nothing is lost: it begins afresh with what the config says now. Of another nothing
     is written here: its `config.json` follows when it has been restored.
 
+    Args:
+      content: of config.json, made of the config of now; its history is filled in.
+      corpus: that the run is trained on.
+      experiment: what the config resolves to.
+      workdir: of the run; made if it is not there.
+      change: whether `--change` was given.
+      log: called with each line about what is resumed or changed.
+
     Raises:
       UserError: the directory holds another run (the first differing field is named), or cannot be written.
     """
@@ -207,8 +252,8 @@ def open_run(
             write_provenance(workdir, corpus, experiment.sources)
         write_json(workdir / CONFIG, content)
     except OSError as error:
-        mend = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {mend}") from error
+        fix = "make room and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "use another --workdir"
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); {fix}") from error
     return Opened(content, before, changed)
 
 
@@ -230,10 +275,10 @@ def _differing(old: Mapping, new: Mapping) -> list[str]:
     return [name for name in fields if old.get(name) != new.get(name)]
 
 
-def _without_place(init: str) -> str:
+def _without_place(init: str | None) -> str:
     """Drops the directory of an `init`: it may move. What lies there is compared by its weights (`members`)."""
-    kind, _, rest = init.partition(":")
-    return init if kind == "layers" else f"{kind}#{rest.partition('#')[2]}"
+    kind, _, detail = split_init(init)
+    return f"{kind}#{detail}" if kind in ("hf", "run") else init or kind
 
 
 def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
@@ -251,7 +296,7 @@ def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, p
             if isinstance(inner, dict | list):
                 walk(name, inner)
             elif not places and name.startswith("members.") and name.endswith(".init"):
-                flat[name] = _without_place(inner or "")
+                flat[name] = _without_place(inner)
             elif not name.startswith(leave_out):
                 flat[name] = inner
 

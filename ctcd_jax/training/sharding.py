@@ -22,9 +22,14 @@ RULES = (
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
-    """Returns a mesh of shape (data, fsdp) over all devices; data = -1 takes what fsdp leaves.
+    """Returns a mesh of shape (data, fsdp) over all devices.
 
     Raises ValueError if the product is not the number of devices.
+
+    Args:
+      data: devices along which batches are split; -1 for what fsdp leaves.
+      fsdp: devices along which parameters are split, too.
+      devices: to use; None for all.
     """
     devices = jax.devices() if devices is None else devices
     if data == -1:

@@ -86,6 +86,8 @@ def init_state(experiment: Experiment, mesh: Mesh, params: Params | None = None)
     """Returns the state before the first step, sharded over the mesh.
 
     Args:
+      experiment: the members and their optimizers.
+      mesh: of devices.
       params: initial parameters of the members that do not start from scratch; the whole arrays, on every process.
     """
     given = params or {}

@@ -20,7 +20,7 @@ from ctcd_jax.distill.objective import Losses, Mean, Terms, add_parts, denominat
 from ctcd_jax.distill.signals import Rows
 from ctcd_jax.models.registry import build, sown_features
 from ctcd_jax.training.keys import named_key
-from ctcd_jax.training.masking import Masked, Masker, train_keys, validation_keys
+from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
 from ctcd_jax.training.sharding import batch_sharding, replicated
 from ctcd_jax.training.state import LearnerState, LossScale, Params, TrainState, abstract_state
@@ -38,7 +38,7 @@ def train_step(
     Args:
       experiment: the cohort, the models and the optimizers.
       masker: of the corpus.
-      losses: `fused.cohort_losses`, told how to divide the tokens, or `objective.cohort_losses`.
+      losses: `fused.cohort_losses`, with chunk and groups bound, or `objective.cohort_losses`.
       shardings: of the learners' parameters while computing, and of their gradients: (whole, {learner: tree}).
       state: before the step.
       frozen: parameters of the frozen members.
@@ -57,7 +57,7 @@ def train_step(
     totals = batch_denominators(cohort, masked)
     scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
 
-    def micro_step(params: Params, part: Masked, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
+    def micro_step(params: Params, part: MaskedBatch, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
         frozen_outputs = {name: member_outputs(experiment, name, frozen[name], part) for name in cohort.frozen}
 
         def loss_fn(params):
@@ -100,9 +100,17 @@ def train_step(
 
 
 def member_outputs(
-    experiment: Experiment, name: str, params: dict, part: Masked, key: jax.Array | None = None
+    experiment: Experiment, name: str, params: dict, part: MaskedBatch, key: jax.Array | None = None
 ) -> Outputs:
-    """One member's forward pass: what the cohort needs of it, where it needs it; with dropout if there is a key."""
+    """One member's forward pass: what the cohort needs of it, where it needs it.
+
+    Args:
+      experiment: which the member is part of.
+      name: of the member.
+      params: its parameters.
+      part: the batch, or a micro-batch of it.
+      key: of dropout; None for none.
+    """
     settings, shape = experiment.train, experiment.models[name]
     model = build(shape, jnp.dtype(settings.dtype), settings.attention, settings.remat)
     needed = needed_features(experiment.cohort, name, shape)
@@ -121,7 +129,7 @@ def member_outputs(
 
 
 def objective(
-    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: Masked, totals: Mapping, params: Params
+    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: MaskedBatch, totals: Mapping, params: Params
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises on a part of a batch, and every term.
 
@@ -136,7 +144,7 @@ def objective(
     return add_parts((predictions, feature_losses(cohort, outputs, signal_rows(part), totals, params)))
 
 
-def targets(cohort: Cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
+def targets(cohort: Cohort, part: MaskedBatch) -> tuple[jax.Array, jax.Array]:
     """Returns (labels int[N], weights float32[N]) of the tokens that `member_outputs` gives, in its order."""
     labels, real = part.row_labels, part.attention_mask
     if cohort.positions == "masked":
@@ -144,24 +152,37 @@ def targets(cohort: Cohort, part: Masked) -> tuple[jax.Array, jax.Array]:
     return labels.reshape(-1), real.reshape(-1).astype(jnp.float32)
 
 
-def signal_rows(part: Masked) -> Rows:
+def signal_rows(part: MaskedBatch) -> Rows:
     """Returns what edges of other signals than logits know of a part of a batch."""
     return Rows(part.attention_mask, part.segment_ids)
 
 
-def batch_denominators(cohort: Cohort, masked: Masked) -> dict[str, jax.Array]:
+def batch_denominators(cohort: Cohort, masked: MaskedBatch) -> dict[str, jax.Array]:
     """Returns what the means of a whole batch divide by: `denominators` and `feature_denominators`."""
     return denominators(*targets(cohort, masked)) | feature_denominators(cohort, signal_rows(masked))
 
 
 def dropout_key(state: TrainState, name: str, micro_batch: jax.Array) -> jax.Array:
-    """A function of (seed, member, step, micro-batch): another member more or less changes nobody's dropout."""
+    """A function of (seed, member, step, micro-batch): another member more or less changes nobody's dropout.
+
+    Args:
+      state: gives seed and step.
+      name: of the member.
+      micro_batch: int, its number in the step.
+    """
     of_step = jax.random.fold_in(named_key(state.key, f"dropout/{name}"), state.step)
     return jax.random.fold_in(of_step, micro_batch)
 
 
-def accumulate(micro_step, params: Params, masked: Masked, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
-    """Returns gradients, losses and terms summed over `parts` micro-batches, each of which all devices share."""
+def accumulate(micro_step, params: Params, masked: MaskedBatch, parts: int) -> tuple[dict, tuple[Losses, Terms]]:
+    """Returns gradients, losses and terms summed over micro-batches, each of which all devices share.
+
+    Args:
+      micro_step: (params, micro-batch, its number) -> (gradients, (losses, terms)).
+      params: what gradients are taken of.
+      masked: the batch.
+      parts: micro-batches; divides the rows.
+    """
     if parts == 1:
         return micro_step(params, masked, jnp.zeros((), jnp.int32))
     # Every micro-batch takes each parts-th row: contiguous ones would lie on a few devices only.
@@ -183,7 +204,7 @@ def update(
     """Returns the learner after one update, the norm of its gradient before clipping, and whether the update is sound.
 
     With a loss scale, an overflow skips this learner's update (and nobody else's) and is sound, unless the scale is 1.
-    Parameters that float16 cannot hold are not sound: every pass through them would overflow, which no scale mends.
+    Parameters that float16 cannot hold are not sound: every pass through them would overflow, whatever the scale.
 
     Args:
       learner: before it.
@@ -229,8 +250,8 @@ def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Para
 def fused_losses(experiment: Experiment, devices: Sequence[jax.Device]):
     """Returns `fused.cohort_losses` for tokens shared by `devices`, with a bounded size of logits on each."""
     vocabulary = next(iter(experiment.models.values())).vocab_size
-    most = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
-    fits = most // (4 * vocabulary * len(experiment.models))
+    limit = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
+    fits = limit // (4 * vocabulary * len(experiment.models))
     return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=len(devices))
 
 
@@ -238,6 +259,9 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
     """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated.
 
     Args:
+      experiment: what is trained.
+      masker: of the corpus.
+      mesh: of devices.
       losses: another function with the meaning of `fused.cohort_losses`, e.g. `objective.cohort_losses`.
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
@@ -256,6 +280,11 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
 
     The sum is taken inside the program, so that each batch waits for the one before: many programs at once, each with
     its own collectives, can starve one another on a machine with more devices than cores.
+
+    Args:
+      experiment: what is evaluated.
+      masker: of the corpus.
+      mesh: of devices.
     """
     step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.devices.flatten())))
 

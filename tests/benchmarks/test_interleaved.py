@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ctcd_jax.benchmarks.interleaved import Measured, interleave, python_module, ratio, serve
+from ctcd_jax.benchmarks.interleaved import WorkerMeasurements, interleave, python_module, ratio, serve
 from ctcd_jax.benchmarks.workload import Case
 from ctcd_jax.runtime.cores import available_cores
 
@@ -41,7 +41,7 @@ def test_serve_compiles_before_it_reports():
     assert facts["compile_seconds"] >= 0
     assert (len(calls), len(seconds)) == (3, 2)
     assert all(float(value) >= 0 for value in seconds)
-    with pytest.raises(ValueError, match="told 'go', not 'stop"):
+    with pytest.raises(ValueError, match="requests are 'go', not 'stop"):
         serve(lambda: None, dict, ["stop\n"], answers)
 
 
@@ -101,7 +101,11 @@ def test_a_worker_that_ends_in_the_middle_is_named():
 
 
 def test_ratios_are_taken_within_a_round():
-    measured = {"x": Measured({}, [3.0, 8.0, 30.0]), "y": Measured({}, [1.0, 1.0, 10.0]), "z": Measured({}, [1, 3, 5])}
+    measured = {
+        "x": WorkerMeasurements({}, [3.0, 8.0, 30.0]),
+        "y": WorkerMeasurements({}, [1.0, 1.0, 10.0]),
+        "z": WorkerMeasurements({}, [1, 3, 5]),
+    }
     # 3/2, 8/4, 30/15: the third round was slow for all, and its ratio is like the others.
     assert ratio(measured, ("x",), ("y", "z")) == {"rounds": [1.5, 2.0, 2.0], "median": 2.0, "min": 1.5, "max": 2.0}
     assert ratio(measured, ("y", "z"), ("x",))["rounds"] == pytest.approx([2 / 3, 0.5, 0.5])

@@ -175,7 +175,9 @@ def test_what_the_shell_says_of_threads_is_kept_noted_and_written(quick, monkeyp
 
 
 def test_other_tokens_are_another_objective():
-    ours, theirs = (blocks.Measured({"tokens": 900, "predicted": n, "dtype": "float32"}, [1.0]) for n in (130, 131))
+    ours, theirs = (
+        blocks.WorkerMeasurements({"tokens": 900, "predicted": n, "dtype": "float32"}, [1.0]) for n in (130, 131)
+    )
     block = cpu.small()
     compared = next(asked for asked in block.ratios if asked.above == ("torch-eager",))
     for each, same in ((ours, True), (theirs, False)):
@@ -357,7 +359,7 @@ def test_the_command_line(monkeypatch):
     assert seen == [("cpu", False, None), ("gpu", True, Path("there"))]
 
 
-def test_what_the_user_can_mend(tmp_path):
+def test_user_errors(tmp_path):
     with pytest.raises(UserError, match=r"no suite 'cpus' \(did you mean 'cpu'\?\)"):
         bench("cpus")
     (tmp_path / "file").write_text("")

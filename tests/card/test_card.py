@@ -3,7 +3,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from ctcd_jax.artifacts.facts import read_facts, write_facts
-from ctcd_jax.card import Measured, write_card
+from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
 from tests.card.facts import corpus, edge, facts, member
@@ -13,7 +13,7 @@ RTE = {
     "dataset": {"type": "nyu-mll/glue", "name": "GLUE RTE", "config": "rte", "split": "validation"},
     "metrics": [{"type": "accuracy", "value": 0.5271}],
 }
-MEASURED = Measured(("### Fine-tuned\n\nRTE 52.71",), (RTE,))
+MEASURED = ExportMeasurements(("### Fine-tuned\n\nRTE 52.71",), (RTE,))
 
 
 def written(directory, known=None, measured=MEASURED):
@@ -81,7 +81,7 @@ def test_the_same_facts_give_the_same_bytes(tmp_path):
 
 
 def test_what_people_wrote_around_it_stays(tmp_path):
-    written(tmp_path, measured=Measured())
+    written(tmp_path, measured=ExportMeasurements())
     edit(tmp_path, "library_name:", "license: mit  # ours\nlibrary_name:")
     edit(tmp_path, "<!-- ctcd card: ", "![logo](logo.png)\n\n<!-- ctcd card: ")
     path = tmp_path / "README.md"
@@ -105,7 +105,7 @@ def test_only_the_models_own_results_are_replaced(tmp_path):
         "    - type: accuracy\n      value: 0.5271\nlicense: mit\n",
     )
     assert "name: theirs" in written(tmp_path)
-    text = written(tmp_path, measured=Measured())
+    text = written(tmp_path, measured=ExportMeasurements())
     assert "theirs" in text
     assert "license: mit\n" in text
     assert "RTE" not in text
@@ -127,7 +127,7 @@ def test_a_card_without_metadata_gets_only_its_results(tmp_path):
     ],
 )
 def test_a_card_that_cannot_be_updated_is_left_alone(old, new, message, tmp_path):
-    written(tmp_path, facts(edges=[], members={"student": member()}), Measured())
+    written(tmp_path, facts(edges=[], members={"student": member()}), ExportMeasurements())
     edit(tmp_path, old, new)
     before = (tmp_path / "README.md").read_bytes()
     with pytest.raises(UserError, match=message):
@@ -141,7 +141,7 @@ NOT_BY_LINES = "not written so that model-index can be replaced"
 @pytest.mark.parametrize(
     ("front", "said"),
     [
-        ("license: mit\ntags: [a\n", r"README\.md:4: its metadata is not what the hub reads \(.*; mend it$"),
+        ("license: mit\ntags: [a\n", r"README\.md:4: its metadata is not what the hub reads \(.*; correct it$"),
         ("license: mit\n\ttags: a\n", r"README\.md:3: its metadata is not"),
         ("{license: mit}\n", rf"README\.md:2: .*{NOT_BY_LINES}"),
         ("license: mit\nmodel-index: [\n{name: a, results: []}\n]\n", rf"README\.md:3: .*{NOT_BY_LINES}"),

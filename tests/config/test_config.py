@@ -1,6 +1,7 @@
 """Every mistake in a config is one line that names the field; every shipped config resolves at every preset."""
 
 import itertools
+import json
 import math
 import re
 from pathlib import Path
@@ -9,9 +10,10 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from ctcd_jax.config import PRESETS, OptimizerSettings, edge, experiment, member, resolve
+from ctcd_jax.config import PRESETS, OptimizerSettings, base_config, edge, member, resolve
 from ctcd_jax.config.check import RANGES
-from ctcd_jax.config.file import find_config, load_config
+from ctcd_jax.config.file import find_config, load_config, recorded_config
+from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from tests.small import config, ctcd, make_corpus
@@ -224,6 +226,7 @@ def test_steps_on_the_command_line_replace_epochs_and_the_other_way_round(preset
     [
         ("def get_config(:", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
+        ("from ctcd_jax.config import experiment", "'experiment' is now 'base_config'; import and call that instead"),
         ("def get_config(preset=''):\n    return {}['techer']", "'techer'"),
         ("def get_config(preset=''):\n    pass", "get_config returned None; it must return the ConfigDict"),
         ("def get_config(preset=''):\n    return {'seed': 1}", "get_config returned a dict; it must return the Config"),
@@ -305,7 +308,7 @@ def test_an_unknown_preset_of_a_file():
 
 def test_unknown_presets_and_fields_of_builders():
     with pytest.raises(UserError, match=r"no preset 'tinny' \(did you mean 'tiny'\?\)"):
-        experiment("tinny")
+        base_config("tinny")
     with pytest.raises(UserError, match=r"no size 'techer' in a preset \(did you mean 'teacher'\?\)"):
         member("tiny", "techer")
     with pytest.raises(UserError, match=r"member: no field 'layer' \(did you mean 'layers'\?\)"):
@@ -341,14 +344,18 @@ def numbers_of(section, kind=""):
 
 
 def test_every_number_of_the_schema_has_a_range():
-    found = {*numbers_of(experiment("smoke")), *numbers_of(member(), "members."), *numbers_of(edge("a", "b"), "edges.")}
+    found = {
+        *numbers_of(base_config("smoke")),
+        *numbers_of(member(), "members."),
+        *numbers_of(edge("a", "b"), "edges."),
+    }
     assert len(found) > 30
     assert found == set(RANGES)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_default_is_within_its_range(preset):
-    sections = [(experiment(preset), ""), (member(preset), "members."), (edge("a", "b"), "edges.")]
+    sections = [(base_config(preset), ""), (member(preset), "members."), (edge("a", "b"), "edges.")]
     values = {kind + key: section[key] for section, kind in sections for key in section if kind + key in RANGES}
     values |= {f"{part}.{key}": v for part in ("data", "train", "masking", "mesh", "optimizer")
                for key, v in sections[0][0][part].items() if f"{part}.{key}" in RANGES}  # fmt: skip
@@ -450,10 +457,10 @@ def delete(path):
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (delete("masking"), r"masking is missing; start from experiment\(preset\)"),
-        (delete("members"), r"members is missing; start from experiment\(preset\)"),
-        (delete("edges"), r"edges is missing; start from experiment\(preset\)"),
-        (delete("train.dtype"), r"train.dtype is missing; start from experiment\(preset\)"),
+        (delete("masking"), r"masking is missing; start from base_config\(preset\)"),
+        (delete("members"), r"members is missing; start from base_config\(preset\)"),
+        (delete("edges"), r"edges is missing; start from base_config\(preset\)"),
+        (delete("train.dtype"), r"train.dtype is missing; start from base_config\(preset\)"),
         (delete("members.student.dropout"), r"members.student.dropout is missing; make the member with member\(preset"),
         (change("masking", None), "masking is None; change its fields, not the section"),
         (change("members", None), "members is None; change its fields, not the section"),
@@ -498,3 +505,35 @@ def test_a_member_that_would_learn_nothing(weight, corpus, opened):
         made.edges[1].weight = weight
     with pytest.raises(UserError, match=r"members.teacher.hard_weight is 0 and no edge teaches 'teacher'"):
         resolve(made, opened)
+
+
+@pytest.mark.parametrize("asked", ["0,5", "5,5", "6,5", "5,21", "-1,5", "5", "5,6,7", "1.5,3", "a,b", "True,5"])
+def test_steps_that_cannot_be_traced(asked, config_file, corpus, opened):
+    made = load_config(str(config_file), [f"--config.data.corpus={corpus}", f"--config.train.profile_steps={asked}"])
+    message = "must be START,STOP, whole numbers with 0 < START < STOP <= 20 (the run's steps), or None for no trace"
+    with pytest.raises(UserError, match=rf"^train.profile_steps is \(.*\); it {re.escape(message)}$"):
+        resolve(made, opened)
+
+
+def test_steps_to_trace_are_what_they_were_when_they_are_read_back(config_file, corpus, opened):
+    made = load_config(str(config_file), [f"--config.data.corpus={corpus}", "--config.train.profile_steps=5,20"])
+    read_back = recorded_config(json.loads(made.to_json_best_effort()))
+    for one in (made, read_back):
+        assert resolve(one, opened).train.profile_steps == (5, 20)
+    with pytest.raises(UserError, match=r"<= 18 "):
+        resolve(recorded_config(json.loads(made.to_json_best_effort()), ["--config.train.steps=18"]), opened)
+
+
+@pytest.mark.parametrize(
+    ("init", "parts"),
+    [
+        (None, ("scratch", "", "")),
+        ("scratch", ("scratch", "", "")),
+        ("hf:models/#1", ("hf", "models/#1", "")),
+        ("run:runs/a#b#student", ("run", "runs/a#b", "student")),
+        ("run:c:/runs", ("run", "c:/runs", "")),
+        ("layers:teacher#0,2", ("layers", "teacher", "0,2")),
+    ],
+)
+def test_an_init_has_a_kind_a_location_and_a_detail(init, parts):
+    assert split_init(init) == parts

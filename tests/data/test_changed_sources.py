@@ -84,7 +84,7 @@ def test_files_with_another_time_only_are_no_obstacle_for_long(ask, shelf, tmp_p
     manifest, said, _ = ask(f"text:{shelf}/*.txt")
     assert manifest == first
     assert said == [
-        f"{tmp_path}/out: it has no sources.json, so whether its sources have changed since cannot be told",
+        f"{tmp_path}/out: it has no sources.json, so whether its sources have changed since is unknown",
         f"{tmp_path}/out: already prepared",
     ]
 
@@ -108,8 +108,8 @@ def test_a_source_or_tokenizer_that_is_no_longer_there_is_said(ask, shelf, tmp_p
     shutil.rmtree(shelf)
     _, said, warned = ask(f"text:{shelf}/*.txt", tokenizer=str(own))
     assert said == [f"{tmp_path}/out: already prepared"]
-    assert "whether its tokenizer has changed since cannot be told: tokenizer" in warned[0]
-    assert "whether this has changed since cannot be told: source" in warned[1]
+    assert "whether its tokenizer has changed since is unknown: tokenizer" in warned[0]
+    assert "whether this has changed since is unknown: source" in warned[1]
     assert len(warned) == 2
 
 

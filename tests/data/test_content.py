@@ -1,4 +1,4 @@
-"""What a file is, is told by its bytes: text is read whatever it is called, and nothing else is taken for text."""
+"""A file's kind is recognised by its bytes: text is read whatever its name, and nothing else is taken for text."""
 
 import bz2
 import gzip

@@ -1,16 +1,17 @@
 from collections import Counter
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctcd_jax.data.packing import PACKERS, pack_full, pack_packed, pack_sentence, row_lengths
+from ctcd_jax.data.packing import PACKERS, pack_full, pack_packed, pack_sentence, row_lengths, segment_ids
 
 CLS, SEP = 1, 2
 
 
 @pytest.fixture
 def documents():
-    """Twenty documents of sentences of 1 to 40 tokens; every token is different, so what became of it can be told."""
+    """Twenty documents of sentences of 1 to 40 tokens; every token is different, so each can be traced."""
     random = np.random.default_rng(0)
     tokens = iter(range(10, 1_000_000))
     return [
@@ -105,3 +106,11 @@ def test_only_rows_of_single_sentences_come_in_several_lengths():
     assert row_lengths("sentence", 128) == [32, 64, 96, 128]
     assert row_lengths("sentence", 48) == [32, 48]
     assert row_lengths("packed", 128) == row_lengths("full", 128) == [128]
+
+
+def test_segments_begin_with_cls_and_padding_is_in_none():
+    pad, cls, sep = 0, 2, 3
+    rows = [[cls, 7, sep, cls, 8, 9, sep, pad], [cls, 7, 7, 7, 7, 7, 7, sep]]
+    expected = [[1, 1, 1, 2, 2, 2, 2, 0], [1] * 8]
+    for array in (np.array(rows, np.uint16), jnp.array(rows)):
+        assert segment_ids(array, {"pad": pad, "cls": cls}).tolist() == expected

@@ -1,4 +1,4 @@
-"""The same corpus, byte for byte, by any number of processes and after any number of deaths."""
+"""The same corpus, byte for byte, by any number of processes and after any number of interruptions."""
 
 import contextlib
 import os
@@ -153,9 +153,9 @@ def start(script: Path, *arguments) -> subprocess.Popen:
 def test_killed_at_any_moment_it_goes_on_where_it_was(shelf, vocabulary, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    began = time.monotonic()
+    start_time = time.monotonic()
     assert start(script, shelf, vocabulary, tmp_path / "alone").wait() == 0
-    whole = time.monotonic() - began
+    whole = time.monotonic() - start_time
     out, rng = tmp_path / "out", random.Random(0)
     for _ in range(12):
         before = {path.name: path.stat().st_ino for path in (tmp_path / "out.partial").glob("r*-" + "?" * 16)}

@@ -314,7 +314,7 @@ def test_a_tokenizer_is_trained_on_an_even_sample_of_many_sentences(make, librar
 
     monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "train_wordpiece", spy)  # the name is a function's, too
     make(vocab_size=200)
-    monkeypatch.setattr("ctcd_jax.data.whole.TOKENIZER_SENTENCES", 100)
+    monkeypatch.setattr("ctcd_jax.data.totals.TOKENIZER_SENTENCES", 100)
     make(vocab_size=200)
     every, sample = seen
     assert Counter(map(str.lower, every)) == Counter(written(library, Sampling(0, 1, 0.2), held_out=False))

@@ -356,9 +356,9 @@ def test_reading_is_quiet(root, capfd):
 def test_an_unreachable_hub_is_known_at_once(monkeypatch, offline, reason):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    began = time.monotonic()
+    start = time.monotonic()
     found = message("hf:somebody/books,name=en")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
     assert found.startswith("source 'hf:somebody/books,name=en': no such directory, and the hub cannot be reached (")
     assert reason in found
     assert found.endswith("give hf:DIRECTORY, parquet:GLOB or text:GLOB")

@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from ctcd_jax.data import prepare
+from ctcd_jax.data.tasks import run_tasks
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import locked
-from ctcd_jax.jobs.workers import interruptible, run_tasks
+from ctcd_jax.runtime.stopping import interruptible
 from tests.data.conftest import documents
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,7 @@ def make(library, vocabulary, tmp_path):
     return make
 
 
-def test_two_at_one_place_are_told_apart(make, tmp_path):
+def test_two_at_one_place_are_distinguished(make, tmp_path):
     (tmp_path / "out.partial").mkdir()
     own = rf"process {os.getpid()} on \S+"
     with locked(tmp_path / "out.partial/lock", "another"):
@@ -94,18 +96,25 @@ def test_a_recipe_that_cannot_be_keeps_the_text_that_was_read(make, tmp_path):
     make(finalize=True, tokenizer=None, vocab_size=200)
 
 
-def no_semaphore(*arguments, **options):
+def no_room(*arguments, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_without_shared_memory_several_processes_are_refused_and_one_works(make, monkeypatch):
-    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", no_semaphore)
+def test_several_processes_need_no_shared_memory(make, monkeypatch):
+    """Semaphores are files in /dev/shm, which a container may lack."""
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", no_room)
+    monkeypatch.setattr("ctcd_jax.data.parts.PART_BYTES", 1)
+    assert make("two", workers=2) == make("one", workers=1)
+
+
+def test_processes_that_cannot_be_started_are_one_line_and_one_works(make, monkeypatch):
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", no_room)
     monkeypatch.setattr("ctcd_jax.data.parts.PART_BYTES", 1)
     with pytest.raises(UserError) as caught:
         make(workers=2)
     assert str(caught.value) == (
-        "--workers 2: several processes cannot be started (No space left on device; they share memory in /dev/shm,"
-        " which must be writable and have room); mend that, or give --workers 1"
+        "--workers 2: a process cannot be started (No space left on device); run the same command again, with fewer"
+        " workers"
     )
     make(workers=1)
 
@@ -115,7 +124,7 @@ def test_a_file_elsewhere_that_fails_is_not_blamed_on_out(make, monkeypatch):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/elsewhere/a.txt")
 
     monkeypatch.setattr("ctcd_jax.data.parts.document_sentences", gone)
-    with pytest.raises(UserError, match=r"^/elsewhere/a\.txt \(No such file or directory\); mend that"):
+    with pytest.raises(UserError, match=r"^/elsewhere/a\.txt \(No such file or directory\); correct that"):
         make()
 
 
@@ -149,6 +158,37 @@ def slow(task, progress):
     time.sleep(60)
 
 
+def mistaken(task, progress):
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise {"user": UserError("no such thing"), "bug": KeyError("x"), "odd": Odd(1, 2)}[task]
+
+
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_task_raises_is_raised_here(workers):
+    """With the traceback it had in its process, if it is no user's error; one that cannot be sent is told in words."""
+    for task, kind, text in (("user", UserError, "^no such thing"), ("bug", KeyError, "x"), ("odd", Exception, "1")):
+        with pytest.raises(kind, match=text) as caught:
+            run_tasks(mistaken, [task, task], workers, label="x", units=lambda task: 1.0, log=print)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "in mistaken" in told
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_is_killed_ends_all_with_one_line():
+    with pytest.raises(UserError) as caught:
+        run_tasks(mistaken, ["die", "die"], 2, label="x", units=lambda task: 1.0, log=print)
+    assert str(caught.value) == (
+        "--workers 2: a job failed: its process was killed by SIGKILL, as the system does when memory runs out; run the"
+        " same command again, with fewer workers"
+    )
+
+
 def test_workers_are_deaf_to_signals_and_end_with_an_error():
     """A signal to all processes of a job is their parent's business alone."""
     workers = []
@@ -163,10 +203,10 @@ def test_workers_are_deaf_to_signals_and_end_with_an_error():
         raise InterruptedError("stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctcd_jax.jobs.workers._LINE_EVERY", 0.0)
+        patch.setattr("ctcd_jax.data.tasks._LINE_EVERY", 0.0)
         patch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
         with pytest.raises(InterruptedError):
-            run_tasks(slow, [1, 2], 2, label="x", units=2, log=say)
+            run_tasks(slow, [1, 2], 2, label="x", units=float, log=say)
     assert len(workers) == 2
     assert not any(worker.is_alive() for worker in workers)
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from ctcd_jax.evaluation.scores import score
-from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
+from ctcd_jax.evaluation.scores import weighted_scores
+from ctcd_jax.evaluation.tables.bootstrap import resampled_scores
+from tests.evaluation import libraries
 
 # A resample may hold one class only; the scores are compared there too.
 pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
@@ -16,7 +17,7 @@ def assert_equal_to_the_libraries(metrics, labels, predictions, counts):
     found = weighted_scores(metrics, labels, predictions, counts)
     for run, guesses in enumerate(predictions):
         for index, times in enumerate(counts):
-            expected = score(metrics, np.repeat(labels, times), np.repeat(guesses, times))
+            expected = libraries.scores(metrics, np.repeat(labels, times), np.repeat(guesses, times))
             got = {metric: found[metric][run, index] for metric in metrics}
             assert got == pytest.approx(expected, abs=1e-12)
 

@@ -11,12 +11,10 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.classifier import (
     Applied,
     Computation,
-    applied_length,
-    encode,
     fine_tune,
     load_classifier,
-    load_tokenizer,
 )
+from ctcd_jax.evaluation.encoding import applied_length, encode, load_tokenizer
 from ctcd_jax.evaluation.matrix import FIXED
 from ctcd_jax.evaluation.tasks.data import TaskData
 from ctcd_jax.evaluation.tasks.files import Split
@@ -138,7 +136,7 @@ def test_special_tokens_in_a_text_are_text(models):
     assert ids[-1] == sep
     assert [ids.count(one) for one in (pad, cls, sep, mask)] == [0, 1, 2, 0]
     first, second = "the [ SEP ] cat [ MASK ]", "[ PAD ] dog [ CLS ]"
-    assert encode(models[0], Split(([first], [second]), [1]), 32) == [row]
+    assert list(encode(models[0], Split(([first], [second]), [1]), 32)) == [row]
     assert unknown in ids  # the brackets are not in the vocabulary
 
 

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.cell import score_splits
-from ctcd_jax.evaluation.classifier import Computation, encode, fine_tune
+from ctcd_jax.evaluation.classifier import Computation, fine_tune
+from ctcd_jax.evaluation.encoding import encode
 from ctcd_jax.evaluation.finetune import Options, glue
 from ctcd_jax.evaluation.matrix import FIXED, share
 from ctcd_jax.evaluation.scores import score

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
+from ctcd_jax.evaluation.scores import weighted_scores
+from ctcd_jax.evaluation.tables.bootstrap import resampled_scores
 from ctcd_jax.evaluation.tables.intervals import (
     EXAMPLES,
     FINETUNING,

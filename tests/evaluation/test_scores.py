@@ -1,11 +1,18 @@
 import math
 
+import numpy as np
 import pytest
 
 from ctcd_jax.evaluation.scores import majority, majority_share, score
+from tests.evaluation import libraries
 
 LABELS = [1, 1, 1, 0, 0, 1, 0, 0]
 GUESSES = [1, 1, 0, 0, 1, 1, 0, 1]
+
+
+def assert_equal_to_the_libraries(metrics, labels, predictions):
+    expected = libraries.scores(metrics, labels, predictions)
+    assert score(metrics, labels, predictions) == pytest.approx(expected, abs=1e-12)
 
 
 def test_classification_metrics_against_the_confusion_matrix():
@@ -26,6 +33,46 @@ def test_correlations_against_their_definitions():
     assert values["pearson"] == pytest.approx(covariance / norm)
     # Two neighbours swapped: 1 - 6 (1 + 1) / (4 (16 - 1)).
     assert values["spearman"] == pytest.approx(1 - 12 / 60)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [
+        (LABELS, GUESSES),
+        (LABELS, LABELS),
+        (LABELS, [0] * 8),  # constant
+        (LABELS, [1] * 8),
+        ([1] * 8, GUESSES),  # one class
+        ([0] * 8, [0] * 8),  # the class of F1 is empty
+        ([0, 0, 1, 1], [1, 1, 0, 0]),
+        ([1], [1]),
+    ],
+)
+def test_classes_score_as_in_scikit_learn(labels, predictions):
+    metrics = ("accuracy", "f1", "matthews")
+    assert score(metrics, labels, predictions) == pytest.approx(
+        libraries.scores(metrics, labels, predictions), abs=1e-12
+    )
+
+
+def test_three_classes_one_of_them_never_seen_score_as_in_scikit_learn():
+    labels, predictions = [0, 0, 1, 1, 0, 1], [0, 2, 1, 2, 0, 0]
+    metrics = ("accuracy", "matthews")
+    assert score(metrics, labels, predictions) == pytest.approx(
+        libraries.scores(metrics, labels, predictions), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3, 1500])
+def test_float32_outputs_correlate_as_in_scipy(size):
+    rng = np.random.default_rng(size)
+    labels = (5 * rng.random(size)).round(1)
+    predictions = (labels + rng.normal(size=size)).astype(np.float32)
+    metrics = ("pearson", "spearman")
+    assert score(metrics, labels, predictions) == pytest.approx(
+        libraries.scores(metrics, labels, predictions), abs=1e-12
+    )
 
 
 def test_a_constant_prediction_scores_zero_and_not_nan():

@@ -177,7 +177,7 @@ def test_the_masks_are_those_of_validation(corpus):
     for batch in (batches[index] for index in range(len(batches))):
         masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
         for number, ids, seen, labels in zip(
-            batch["rows"].tolist(), batch["input_ids"], masked.input_ids, masked.labels, strict=True
+            batch["rows"].tolist(), batch["input_ids"], masked.input_ids, masked.row_labels, strict=True
         ):
             if number not in shown:  # it fills up the batch
                 continue

@@ -33,7 +33,7 @@ def sleep(job, progress):
 
 
 def run(tmp_path, jobs, environments):
-    outcomes = run_jobs(double, jobs, lambda job: tmp_path / f"{job}.txt", environments, lambda done: None)
+    outcomes = run_jobs(double, jobs, environments, lambda told: None, log_of=lambda job: tmp_path / f"{job}.txt")
     return {outcome.job: outcome for outcome in outcomes}
 
 
@@ -70,7 +70,7 @@ def test_a_signal_to_the_whole_group_is_the_parents_to_answer(tmp_path):
 def test_a_parent_that_is_killed_takes_its_processes_along(tmp_path):
     script = (
         "from test_pool import run_jobs, sleep; from pathlib import Path\n"
-        f"list(run_jobs(sleep, [1], lambda job: Path({str(tmp_path)!r}) / 'log', [{{}}], lambda done: None))"
+        f"list(run_jobs(sleep, [1], [{{}}], lambda told: None, log_of=lambda job: Path({str(tmp_path)!r}) / 'log'))"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths})
@@ -102,7 +102,7 @@ def _runs(pid):
 
 def test_without_processes_the_jobs_run_here(tmp_path, capsys):
     seen = []
-    outcomes = run_jobs(double, [1, "raise", 2], lambda job: tmp_path, [], seen.append)
+    outcomes = run_jobs(double, [1, "raise", 2], [], seen.append)
     assert [(job, result and result[1], error) for job, result, error in outcomes] == [
         (1, os.getpid(), None),
         ("raise", None, "ValueError: no such thing"),
@@ -122,7 +122,7 @@ def test_whoever_stops_leaves_no_process_behind(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run_jobs(sleep, [1, 2], lambda job: tmp_path / f"{job}", [{}, {}], stop))
+        list(run_jobs(sleep, [1, 2], [{}, {}], stop, log_of=lambda job: tmp_path / f"{job}"))
     assert multiprocessing.active_children() == []
 
 
@@ -136,7 +136,7 @@ def chatter(job, progress):
 def test_a_log_that_cannot_be_written_loses_no_result_and_no_reason(tmp_path, capfd):
     """/dev/full takes nothing, as a full disk does; a log in a folder that is not there cannot be opened."""
     places = {1: Path("/dev/full"), "fail": Path("/dev/full"), 2: tmp_path / "none" / "log", 3: tmp_path / "log"}
-    outcomes = run_jobs(chatter, list(places), places.get, [{}], lambda done: None)
+    outcomes = run_jobs(chatter, list(places), [{}], lambda told: None, log_of=places.get)
     found = {job: (result, error) for job, result, error in outcomes}
     assert found[3] == (6, None)
     assert found[1] in [(2, None), (None, "OSError: [Errno 28] No space left on device")]
@@ -155,7 +155,7 @@ from ctcd_jax.runtime.stopping import raises_stopped
 try:
     with raises_stopped("stopped"):
         print("ready", flush=True)
-        list(run_jobs(sleep, [1, 2], lambda job: Path(sys.argv[1]) / str(job), [{}, {}], lambda done: None))
+        list(run_jobs(sleep, [1, 2], [{}, {}], lambda told: None, log_of=lambda job: Path(sys.argv[1]) / str(job)))
 except Stopped as stopped:
     print(stopped)
 """

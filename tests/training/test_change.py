@@ -1,4 +1,4 @@
-"""Extending a run, and mending one: what `--change` allows, keeps and says, and that it can be done again."""
+"""Extending a run, and repairing one: what `--change` allows, keeps and says, and that it can be done again."""
 
 import json
 import subprocess

@@ -203,7 +203,7 @@ def test_a_padded_vocabulary_is_taken_without_its_padding(padded, exported, odd_
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_a_tokenizer_with_more_tokens_than_rows_is_told_how_to_get_more(exported, odd_corpus, tmp_path):
+def test_a_tokenizer_with_more_tokens_than_rows_is_an_error_with_the_fix(exported, odd_corpus, tmp_path):
     from ctcd_jax.config import resolve
     from ctcd_jax.data import Corpus
 

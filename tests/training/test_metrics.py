@@ -1,21 +1,21 @@
 """Records where nothing was predicted: no figure, rather than a loss of 0."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member
-from ctcd_jax.training.metrics import Writers, describe, flatten, record, with_optimizers
+from ctcd_jax.distill.objective import Mean, Terms
+from ctcd_jax.training.metrics import Writers, describe, figures, record, with_optimizers
 
 COHORT = Cohort({"teacher": Member(hard_weight=2.0), "student": Member()}, (Edge("teacher", "student", weight=4.0),))
-TERMS = {
-    "hard/student": (0.0, 0.0),
-    "accuracy/student": (0.0, 0.0),
-    "hard/teacher": (6.0, 2.0),
-    "accuracy/teacher": (1.0, 2.0),
-    "soft/teacher->student": (0.0, 0.0),
-    "agreement/student~teacher": (0.0, 0.0),
-}
+TERMS = Terms(
+    hard={"student": Mean(0.0, 0.0), "teacher": Mean(6.0, 2.0)},
+    accuracy={"student": Mean(0.0, 0.0), "teacher": Mean(1.0, 2.0)},
+    soft={"teacher->student": Mean(0.0, 0.0)},
+    agreement={"student~teacher": Mean(0.0, 0.0)},
+)
 
 
 def test_a_term_of_weight_zero_is_none_and_not_zero():
@@ -29,11 +29,12 @@ def test_a_term_of_weight_zero_is_none_and_not_zero():
 
 
 def test_the_loss_is_that_of_the_cohort():
-    terms = TERMS | {"hard/student": (4.0, 2.0), "soft/teacher->student": (1.0, 2.0)}
+    hard = TERMS.hard | {"student": Mean(4.0, 2.0)}
+    terms = replace(TERMS, hard=hard, soft={"teacher->student": Mean(1.0, 2.0)})
     assert record("train", 5, 100, TERMS, COHORT)["loss"] is None
     line = record("train", 5, 100, terms, COHORT)
     assert line["loss"] == pytest.approx(2 * 3.0 + 2.0 + 4 * 0.5)
-    assert ("loss", line["loss"]) in flatten(line)
+    assert figures(line)["train/loss"] == line["loss"]
 
 
 def test_a_gradient_that_overflowed_has_no_norm():
@@ -46,8 +47,12 @@ def test_a_gradient_that_overflowed_has_no_norm():
 def test_people_read_a_dash_and_curves_have_no_point(tmp_path):
     line = record("train", 5, 100, TERMS, COHORT)
     assert describe(line) == "hard student - teacher 3.0000 | soft teacher->student - | agree student~teacher -"
-    assert flatten(line) == [("members/teacher/hard", 3.0), ("members/teacher/accuracy", 0.5)]
-    writers = Writers(tmp_path, 0, None, {})
+    assert figures(line) == {
+        "train/tokens": 100,
+        "train/members/teacher/hard": 3.0,
+        "train/members/teacher/accuracy": 0.5,
+    }
+    writers = Writers(tmp_path, 0, {}, {})
     writers.metrics(line)
     writers.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == line

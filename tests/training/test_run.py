@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import locked
-from ctcd_jax.training import metrics, train
+from ctcd_jax.files import file_sha256, locked
+from ctcd_jax.runtime.distributed import directory_identity
+from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member, saved_steps
-from ctcd_jax.training.metrics import Writers, cut_after, last_seconds
-from ctcd_jax.training.run import check_place
+from ctcd_jax.training.metrics import cut_after, last_seconds
+from ctcd_jax.training.run import check_place, config_of_run, open_corpus
 from tests.small import config
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +80,7 @@ def test_logs_and_what_the_file_system_puts_there_are_no_content(tmp_path):
 # One at a time.
 
 
-def test_a_second_process_is_told_who_is_at_work(corpus, copy):
+def test_the_error_of_a_second_process_names_the_first(corpus, copy):
     code = "import pathlib, sys\nfrom ctcd_jax.files import locked\n"
     code += "with locked(pathlib.Path(sys.argv[1]), 'x'): print(flush=True); input()"
     command = [sys.executable, "-c", code, str(copy / "lock")]
@@ -168,63 +170,88 @@ def test_the_reason_of_a_damaged_checkpoint_is_a_line_and_nothing_else_is_said(c
     assert saved_steps(copy)[-1] == 4
 
 
-# Disks and keys.
+# Runs of earlier versions.
 
 
-def test_a_full_disk_under_the_curves_is_one_error_and_no_thread_waits(tmp_path):
-    line = {"kind": "train", "step": 1, "tokens": 1, "members": {"student": {"hard": 1.0}}}
-    writers = Writers(tmp_path, 0, None, {})
-
-    class Full:
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-        flush = close = write
-
-    writers._curves._file._py_recordio_writer._writer = Full()
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"tensorboard: No space left on device; make room and start again"):
-            writers.metrics(line)
-    writers.close()
-
-
-def test_wandb_without_a_key_names_both_ways_out(tmp_path, monkeypatch):
-    import wandb
-
-    def init(**_):
-        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.\nmore")
-
-    monkeypatch.setattr(wandb, "init", init)
-    with pytest.raises(
-        UserError, match=r"wandb\.project: .*No API key configured.*WANDB_API_KEY, or WANDB_MODE=offline"
-    ):
-        metrics.Writers(tmp_path, 0, "mine", {})
+def test_a_run_from_before_a_field_that_may_change_was_there_goes_on(corpus, copy):
+    content = json.loads((copy / "config.json").read_text())
+    del content["trackio"], content["train"]["profile_steps"]
+    (copy / "config.json").write_text(json.dumps(content))
+    said = []
+    train(small(corpus), copy, log=said.append)
+    train(config_of_run(copy, []), copy, log=said.append)
+    assert said.count("resumed at step 4 of 4") == 2
 
 
 # Several processes.
 
 
-def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):
-    second = "--config.optimizer.learning_rate=1e-3"
-    message = "optimizer.learning_rate is 0.0005 on process 0, but 0.001 on process 1"
+def refusals(workdir, config_file, corpus, *own):
+    """Returns what two processes say on stderr that end with code 2; `own` are more arguments of each."""
     from launch.local import environment, free_port
 
-    workdir, address = tmp_path / "run", f"localhost:{free_port()}"
+    address = f"localhost:{free_port()}"
     command = [sys.executable, "-m", "ctcd_jax", "train", "--config", f"{config_file}:student", "--workdir",
                str(workdir), f"--config.data.corpus={corpus}"]  # fmt: skip
     started = [
         subprocess.Popen(
-            [*command, *([second] if index else [])],
+            [*command, *more],
             cwd=ROOT,
             env=environment(address, 2, index, []) | {"JAX_NUM_CPU_DEVICES": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index, more in enumerate(own)
     ]
-    for process in started:
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == 2, said
+    said = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2], said
+    return said
+
+
+def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):
+    second = "--config.optimizer.learning_rate=1e-3"
+    message = "optimizer.learning_rate is 0.0005 on process 0, but 0.001 on process 1"
+    for said in refusals(tmp_path / "run", config_file, corpus, [], [second]):
         assert f"ctcd train: {message}; start every process of a run with the same command\n" in said
-    assert not workdir.exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_shard_that_one_process_finds_ends_all(corpus, config_file, tmp_path):
+    damaged = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    file = list(damaged.glob("validation-*.npy"))[-1]
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    for said in refusals(tmp_path / "run", config_file, damaged, [], []):
+        assert f"ctcd train: {file}: its checksum is not the one in corpus.json; prepare the corpus again\n" in said
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shares"),
+    [("a", [(0, 1)]), ("aaa", [(0, 3), (1, 3), (2, 3)]), ("abab", [(0, 2), (0, 2), (1, 2), (1, 2)])],
+)
+def test_every_shard_is_read_once_a_host(corpus, monkeypatch, hosts, shares):
+    found = []
+    monkeypatch.setattr(Corpus, "verify", lambda self, index, count: found.append((index, count)))
+    monkeypatch.setattr("ctcd_jax.training.run.gather", lambda text: list(hosts))
+    for process in range(len(hosts)):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        open_corpus(corpus)
+    assert found == shares
+
+
+def test_shares_of_a_corpus_are_all_of_it(corpus, monkeypatch):
+    read = []
+    monkeypatch.setattr("ctcd_jax.data.corpus.file_sha256", lambda path: read.append(path.name) or file_sha256(path))
+    opened = Corpus.open(corpus, verify=False)
+    assert read == []
+    for index in range(3):
+        opened.verify(index, 3)
+    assert sorted(read) == sorted(path.name for path in Path(corpus).glob("*.npy"))
+
+
+def test_only_one_and_the_same_directory_is_known_as_such(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "b").mkdir()
+    assert directory_identity(tmp_path / "a") == directory_identity(tmp_path / "link")
+    assert directory_identity(tmp_path / "a") != directory_identity(tmp_path / "b")

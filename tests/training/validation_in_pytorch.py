@@ -2,8 +2,8 @@
 
     python -m tests.training.validation_in_pytorch EXPORT CORPUS
 
-It must equal the `hard` figure of the last validation line of the run it came from: the whole road in one number. The
-masks are the run's; sentences of a packed row are kept apart by a four-dimensional mask and positions that restart.
+It must equal the `hard` figure of the last validation line of the run it came from: the whole pipeline in one number.
+The masks are the run's; sentences of a packed row are kept apart by a four-dimensional mask and positions that restart.
 """
 
 import sys
@@ -25,7 +25,7 @@ def validation_loss(export, corpus) -> float:
     for index in range(len(batches)):
         batch = batches[index]
         masked = masker(validation_keys(batch["rows"]), batch["input_ids"])
-        ids, labels, segments = (np.asarray(x) for x in (masked.input_ids, masked.labels, masked.segment_ids))
+        ids, labels, segments = (np.asarray(x) for x in (masked.input_ids, masked.row_labels, masked.segment_ids))
         starts = np.array([[np.argmax(row == segment) for segment in row] for row in segments])
         apart = torch.from_numpy(segments[:, None, :, None] == segments[:, None, None, :])
         with torch.no_grad():

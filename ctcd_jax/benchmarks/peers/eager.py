@@ -14,7 +14,7 @@ from ctcd_jax.config import Experiment
 from ctcd_jax.models.bert import BertConfig as OurConfig
 from ctcd_jax.models.bert import segment_starts
 from ctcd_jax.models.bert_checkpoint import FIELDS
-from ctcd_jax.training.masking import Masked
+from ctcd_jax.training.masking import MaskedBatch
 
 Batch = dict[str, torch.Tensor]
 
@@ -95,7 +95,13 @@ class EagerCTCD:
         return batch["segment_ids"] > 0 if self.attended else batch["labels"] >= 0
 
     def distillation(self, source: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Returns tau^2 KL(source | target), a weighted mean, of logits float[N, V]; the source is a constant."""
+        """Returns tau^2 KL(source | target), a weighted mean.
+
+        Args:
+          source: logits float[N, V], a constant.
+          target: logits float[N, V].
+          weights: float[N].
+        """
         tau = self.temperature
         fixed = F.log_softmax(source.detach() / tau, dim=-1)
         learnt = F.log_softmax(target / tau, dim=-1)
@@ -116,10 +122,10 @@ def model(config: OurConfig) -> BertForMaskedLM:
     return BertForMaskedLM(BertConfig(**{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}))
 
 
-def as_tensors(masked: Masked) -> Batch:
+def as_tensors(masked: MaskedBatch) -> Batch:
     """Returns a masked batch as int64 tensors on the host, [B, L] and positions [B, S].
 
-    `position_ids` restart with each segment; `positions` are those of `Masked`.
+    `position_ids` restart with each segment; `positions` are those of `MaskedBatch`.
     """
     length = masked.input_ids.shape[1]
     arrays = {

@@ -35,7 +35,7 @@ _LINES = ("paragraphs", "sentences")
 
 
 def open_source(spec: str, log: Log = print) -> Source:
-    """Opens `KIND[:LOCATION][,key=value ...]`; what takes long tells `log` about it.
+    """Opens `KIND[:LOCATION][,key=value ...]`; `log` is called with a line about what takes long.
 
     Raises:
       UserError: for an unknown kind or key, a value that does not do, or when nothing is at the location.

@@ -50,7 +50,7 @@ class Reading:
         if "\0" in text:
             raise UserError(
                 f"{place()}: a NUL byte, which no text has; if it is UTF-16, convert it with `iconv -f UTF-16LE -t"
-                " UTF-8`, if it is damaged, mend it or leave it out"
+                " UTF-8`, if it is damaged, repair it or leave it out"
             )
         text = text.removeprefix("\ufeff").strip()
         self.lines += bool(text)
@@ -63,7 +63,7 @@ class Reading:
           UserError: for a NUL character and, if strict, for such a half.
         """
         if "\0" in text:
-            raise UserError(f"{place()}: a NUL character, which no text has; mend it or leave it out")
+            raise UserError(f"{place()}: a NUL character, which no text has; repair it or leave it out")
         try:
             text.encode()
         except UnicodeEncodeError:

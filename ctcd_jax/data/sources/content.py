@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: a name may promise anything."""
+"""What a file is, recognised by its first bytes: a name may promise anything."""
 
 import re
 from pathlib import Path

@@ -53,10 +53,16 @@ def line_files(
     documents: Callable[[LineReader, str], Iterator[Document]],
     log: Callable[[str], None],
 ) -> list[InputFile]:
-    """Returns the input files of text that is read by lines; `documents(lines, name)` makes documents of them.
+    """Returns the input files of text that is read by lines.
 
     A plain file of more than `RANGE_BYTES` becomes several, NAME@0, NAME@1, ...: a line belongs to the one in which it
     begins.
+
+    Args:
+      spec: the source.
+      example: a location that would do, for the error.
+      documents: (lines, name of the input file) -> its documents.
+      log: called with a line about files whose suffix says nothing of their compression.
 
     Raises:
       UserError: no file matches, or one holds something else than text; the line says what.

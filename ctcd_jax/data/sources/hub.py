@@ -14,8 +14,8 @@ from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.hub_access import check_reachable
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
 from ctcd_jax.data.sources.files import expanded, stamp
-from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, one_line, texts
-from ctcd_jax.errors import UserError
+from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, texts
+from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.files import is_lfs_pointer
 
 if TYPE_CHECKING:

@@ -19,6 +19,11 @@ def open_jsonl(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile],
 def jsonl_documents(lines: LineReader, name: str, field: str) -> Iterator[Document]:
     """Yields the documents of a file, numbered by record: a null or blank one counts and is left out.
 
+    Args:
+      lines: of the file.
+      name: of the input file.
+      field: whose string is the text.
+
     Raises:
       UserError: for a line that is not an object with a string or null in `field`.
     """

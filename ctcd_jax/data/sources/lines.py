@@ -89,16 +89,16 @@ class LineReader:
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yields lines with their ends, which are "\\n", "\\r\\n" or "\\r", wherever the chunks are cut."""
-    begun: list[bytes] = []  # the line that the next chunk may go on with; "\r" at its end may be half of "\r\n"
+    unfinished: list[bytes] = []  # the line that the next chunk may go on with; "\r" at its end may be half of "\r\n"
     for chunk in chunks:
-        if begun and not begun[-1].endswith(b"\r") and b"\n" not in chunk and b"\r" not in chunk:
-            begun.append(chunk)
+        if unfinished and not unfinished[-1].endswith(b"\r") and b"\n" not in chunk and b"\r" not in chunk:
+            unfinished.append(chunk)
             continue
-        lines = b"".join((*begun, chunk)).splitlines(keepends=True)
-        begun = [] if not lines or lines[-1].endswith(b"\n") else [lines.pop()]
+        lines = b"".join((*unfinished, chunk)).splitlines(keepends=True)
+        unfinished = [] if not lines or lines[-1].endswith(b"\n") else [lines.pop()]
         yield from lines
-    if begun:
-        yield b"".join(begun)
+    if unfinished:
+        yield b"".join(unfinished)
 
 
 def _until(lines: Iterable[bytes], position: int, stop: int) -> Iterator[bytes]:

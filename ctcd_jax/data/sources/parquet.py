@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
 from ctcd_jax.data.sources.content import compression, head_of, no_text
 from ctcd_jax.data.sources.files import matching, stamp
-from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, one_line, texts
-from ctcd_jax.errors import UserError
+from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, texts
+from ctcd_jax.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile

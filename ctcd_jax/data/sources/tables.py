@@ -1,7 +1,6 @@
 """What the sources of tables share (parquet, hf, tfds): the check of the column, and its values as documents."""
 
 import importlib
-import textwrap
 from collections.abc import Iterable, Iterator
 from functools import partial
 from types import ModuleType
@@ -25,12 +24,25 @@ def library(spec: Spec, name: str) -> ModuleType:
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:
-    """Returns the message for a split or a field that does not exist."""
+    """Returns the message for a split or a field that does not exist.
+
+    Args:
+      what: "split" or "field".
+      name: that was asked for.
+      known: those that there are.
+    """
     return f"no {what} '{name}'; there are: {', '.join(map(str, known))}"
 
 
 def check_type(spec: Spec, field: str, type_: "pyarrow.DataType", file: str = "") -> None:
-    """Raises UserError, which names `file`, if a column of this type does not hold strings (or nothing but nulls)."""
+    """Raises UserError if a column does not hold strings (or nothing but nulls).
+
+    Args:
+      spec: the source.
+      field: name of the column.
+      type_: of the column.
+      file: which the error names; "" for none.
+    """
     if not _is_text(type_):
         raise spec.error(f"{file}{': ' if file else ''}field '{field}' holds {type_}, not strings")
 
@@ -45,7 +57,13 @@ def texts(column: "pyarrow.ChunkedArray | pyarrow.Array", place: str) -> Iterato
 
 
 def documents(name: str, values: Iterable[bytes | str | None], place: str, reading: Reading) -> Iterator[Document]:
-    """Yields a document for each of the rows that has text in it, numbered by row; `place` is what errors name.
+    """Yields a document for each of the rows that has text in it, numbered by row.
+
+    Args:
+      name: of the input file.
+      values: of the column, a row each.
+      place: what errors name, before the row's number.
+      reading: decodes and checks the text.
 
     Raises:
       UserError: as `Reading.text`.
@@ -55,12 +73,6 @@ def documents(name: str, values: Iterable[bytes | str | None], place: str, readi
         kept = paragraphs(reading.text(stored, partial("{}, row {}".format, place, number)))
         if kept:
             yield Document(name, number, kept)
-
-
-def one_line(error: Exception) -> str:
-    """Returns the gist of a library's message: some go on for pages, with examples of code."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return textwrap.shorten(" ".join(lines[:2]), 300, placeholder=" ...") or type(error).__name__
 
 
 def _is_text(type_: "pyarrow.DataType") -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
 from ctcd_jax.data.sources.files import expanded, stamp
-from ctcd_jax.data.sources.tables import BATCH_ROWS, documents, library, no_such, one_line
-from ctcd_jax.errors import UserError
+from ctcd_jax.data.sources.tables import BATCH_ROWS, documents, library, no_such
+from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.files import is_lfs_pointer
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from ctcd_jax import errors
 from ctcd_jax.artifacts.predictions import SECOND_SET, read_predictions
 from ctcd_jax.artifacts.results import Result
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.tables.bootstrap import resampled_scores, weighted_scores
+from ctcd_jax.evaluation.scores import weighted_scores
+from ctcd_jax.evaluation.tables.bootstrap import resampled_scores
 from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.prediction_tables import PredictionTable, as_kept, read_table, table_path, table_text
 from ctcd_jax.files import write_whole

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +43,14 @@ class TaskData:
     def metrics(self) -> tuple[str, ...]:
         """The task's, and that of a second dev split."""
         return self.task.metrics + (("accuracy_mismatched",) if len(self.dev) > 1 else ())
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 (hex) of the texts and labels of all splits."""
+        found = hashlib.sha256()
+        for split in (self.train, *self.dev):
+            found.update(json.dumps([split.sentences, split.labels], ensure_ascii=False).encode())
+        return found.hexdigest()
 
 
 def open_source(data: str, own: Task | None = None) -> TaskSource:
@@ -81,14 +90,6 @@ def load(source: TaskSource, task: Task) -> TaskData:
     """Reads all splits of a task."""
     train, *dev = (source.read(task, split) for split in task.splits)
     return TaskData(task, train, tuple(dev))
-
-
-def digest(data: TaskData) -> str:
-    """Returns the SHA-256 (hex) of the texts and labels of all splits."""
-    found = hashlib.sha256()
-    for split in (data.train, *data.dev):
-        found.update(json.dumps([split.sentences, split.labels], ensure_ascii=False).encode())
-    return found.hexdigest()
 
 
 def classes_line(data: TaskData) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any
 from huggingface_hub import is_offline_mode
 
 from ctcd_jax.data.hub_access import check_reachable
-from ctcd_jax.data.sources.tables import BATCH_ROWS, one_line
-from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.data.sources.tables import BATCH_ROWS
+from ctcd_jax.errors import UserError, did_you_mean, one_line
 from ctcd_jax.evaluation.tasks.files import Split, label_of
 from ctcd_jax.evaluation.tasks.tasks import DEFAULT_TASKS, TASKS, Task, plain
 

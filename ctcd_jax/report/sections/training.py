@@ -95,26 +95,27 @@ def curves(artifacts: Artifacts) -> list[Html]:
     several = len(runs) > COLOURS
     if several:
         note += f" A panel of more than {COLOURS} runs is several charts on the same axes."
-    most = _most_points(runs)
-    if any(len(run.lines(kind)) > most for run in runs.values() for kind in ("train", "validation")):
+    limit = _point_limit(runs)
+    if any(len(run.lines(kind)) > limit for run in runs.values() for kind in ("train", "validation")):
         note += (
-            f" Of a curve of more than {most} lines the charts and their CSV hold {most} at most: the first, the last, "
-            "and the highest and the lowest of equal runs of neighbours; every line is in the run's metrics.jsonl."
+            f" Of a curve of more than {limit} lines the charts and their CSV hold {limit} at most: the first, the "
+            "last, and the highest and the lowest of equal runs of neighbours; every line is in the run's "
+            "metrics.jsonl."
         )
     legend = Html() if several else page.legend([(swatch(index), name) for index, name in enumerate(runs)])
     return [page.paragraph(note, "note"), legend, page.grid(figures)]
 
 
-def _most_points(runs: Mapping[str, Run]) -> int:
+def _point_limit(runs: Mapping[str, Run]) -> int:
     return max(_LEAST_POINTS, min(MOST_POINTS, COLOURS * MOST_POINTS // len(runs)))
 
 
 def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) -> Iterator[Html]:
-    """Yields a figure for every eight runs: more curves in one chart cannot be told apart."""
-    title, most = family.title(runs, key), _most_points(runs)
+    """Yields a figure for every eight runs: more curves in one chart cannot be distinguished."""
+    title, limit = family.title(runs, key), _point_limit(runs)
     groups: dict[int, dict[str, list[Series]]] = {}
     for number, (name, run) in enumerate(runs.items()):
-        points = {kind: thin(list(_points(run, kind, family, key)), most) for kind in ("train", "validation")}
+        points = {kind: thin(list(_points(run, kind, family, key)), limit) for kind in ("train", "validation")}
         drawn = [kind for kind, found in points.items() if any(value is not None for _, value in found)]
         for kind in drawn:
             bold = kind == "validation"

@@ -1,7 +1,7 @@
 """A run, resolved and typed: what the rest of the code sees. Nothing below this module knows a ConfigDict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ctcd_jax.config.check import OPTIMIZER_RANGES
 from ctcd_jax.config.init_spec import Init
@@ -44,6 +44,7 @@ class TrainSettings:
 
     Attributes:
       attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
+      profile_steps: how many steps are done where the trace begins and where it ends; None for no trace.
     """
 
     steps: int
@@ -56,11 +57,16 @@ class TrainSettings:
     remat: bool = False
     attention: str = "xla"
     loss_chunk: int | None = None
+    profile_steps: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run, resolved and checked. Dicts are by member name."""
+    """A run, resolved and checked. Dicts are by member name.
+
+    Attributes:
+      projects: of the trackers that are asked for, by "wandb" and "trackio" (`training.trackers`).
+    """
 
     seed: int
     cohort: Cohort
@@ -72,4 +78,4 @@ class Experiment:
     masking_rate: float = 0.15
     masking_smoothing: float = 0.0
     mesh: tuple[int, int] = (-1, 1)
-    wandb_project: str | None = None
+    projects: Mapping[str, str] = field(default_factory=dict)

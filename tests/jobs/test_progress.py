@@ -1,14 +1,14 @@
 import pytest
 
-from ctcd_jax.jobs import display as cells_display
-from ctcd_jax.jobs.display import Display
+from ctcd_jax.jobs import progress
+from ctcd_jax.jobs.progress import Display
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that is put forward by hand."""
     now = [0.0]
-    monkeypatch.setattr(cells_display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -17,10 +17,10 @@ def test_the_time_left_goes_by_cost_and_counts_what_runs(clock):
     with Display(3, 100.0, said.append) as display:
         clock[0] = 60.0
         display.look(10.0)
-        display.ended("a", 20.0)  # a fifth in a minute
+        display.ended(20.0, "a")  # a fifth in a minute
         clock[0] = 120.0
         display.look(40.0)
-        display.ended("b", 40.0)  # three fifths in two
+        display.ended(40.0, "b")  # three fifths in two
     assert said == ["a  [1/3, 4m00s left]", "b  [2/3, 1m20s left]"]
 
 
@@ -36,5 +36,5 @@ def test_a_long_cell_is_heard_of_every_five_minutes(clock):
 def test_nothing_done_is_no_estimate(clock):
     said = []
     with Display(1, 0.0, said.append) as display:
-        display.ended("failed", 0.0)
+        display.ended(0.0, "failed")
     assert said == ["failed  [1/1, ? left]"]

@@ -43,6 +43,11 @@ class PartTotals:
 def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartTotals:
     """Adds up what the parts say, and chooses the held-out documents.
 
+    Args:
+      reads: what was kept of each part.
+      recipe: how much is to be held out.
+      source_count: sources of the recipe.
+
     Raises:
       UserError: a source without text, or nothing kept, to hold out or left to train on.
     """
@@ -95,6 +100,13 @@ def check_utf8(
 ) -> None:
     """Says of each source how many of its lines were no UTF-8.
 
+    Args:
+      recipe: which names the sources.
+      reads: what was found in each part.
+      sources: counts of each source, "lines" and "invalid_lines" among them.
+      strict: whether one such line is an error.
+      warn: called with a line about each source that has some.
+
     Raises:
       UserError: more than `MAX_INVALID` of a source's lines are; if strict, any is.
     """
@@ -103,10 +115,10 @@ def check_utf8(
         if not found:
             continue
         invalid, share = counts["invalid_lines"], counts["invalid_lines"] / max(1, counts["lines"])
-        name, most, first = max(found, key=lambda file: file[1])
+        name, count, first = max(found, key=lambda file: file[1])
         what = (
             f"source '{spec}': {invalid:,} of {counts['lines']:,} lines ({share:.2%}) are not UTF-8; most of them,"
-            f" {most:,}, are in {name} (the first is {first})"
+            f" {count:,}, are in {name} (the first is {first})"
         )
         convert = "convert it with `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW`, or from whatever it is"
         if strict or share > MAX_INVALID:
