@@ -104,7 +104,7 @@ class Recipe:
         """Whether a part's rows can be written before every other part is read."""
         return self.tokenizer is not None and not self.deduplicate
 
-    def recorded(self) -> dict[str, object]:
+    def recorded(self) -> dict[str, Any]:
         """Returns what the manifest holds: the same whatever locale the paths in it were spelt by."""
         values: dict[str, Any] = asdict(self) | {"sources": [portable(source) for source in self.sources]}
         return values | {"tokenizer": self.tokenizer and portable(self.tokenizer)}

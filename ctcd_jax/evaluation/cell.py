@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -53,8 +54,8 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
     dev = data.dev[0]
     labels = [np.asarray(split.labels) for split in data.dev]
     write_predictions(cell.folder / PREDICTIONS, list(zip(labels, answers, strict=False)))
-    cuda = torch.cuda.is_available()
-    return {
+    classes, cuda = cell.task.classes, torch.cuda.is_available()
+    line = {
         "format": FORMAT,
         "model": cell.model,
         "weights": cell.weights,
@@ -64,9 +65,9 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
         "metric": cell.task.headline,
         "value": metrics[cell.task.headline],
         "metrics": metrics,
-        "majority_share": majority_share(dev.labels) if cell.task.classes else None,
+        "majority_share": majority_share(dev.labels) if classes else None,
         "majority": majority_scores(data),
-        "positive": cell.task.classes[1] if "f1" in cell.task.metrics else None,
+        "positive": classes[1] if classes and "f1" in cell.task.metrics else None,
         "hyperparameters": settings,
         "max_length_used": applied[0].max_length,
         **{f"cut_{name}": count for name, count in zip(CUT_SPLITS, applied[0].cut, strict=False)},
@@ -81,6 +82,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
         "compiled": computation.compiled,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
+    return cast("Result", line)
 
 
 @functools.lru_cache(maxsize=1)  # the seeds of a task follow one another

@@ -174,8 +174,8 @@ def _require_same_task(place: str, row: Result, data: TaskData, examples: str) -
     name, task = row["task"], data.task
     if tuple(row["metrics"]) != data.metrics:
         raise UserError(f"{place}: {name} had other metrics then; use another --out")
-    then, classes = row.get("positive"), task.classes or ()
-    if then in classes and then != classes[-1]:
+    then, classes = row.get("positive"), task.classes
+    if classes and then in classes and then != classes[-1]:
         raise UserError(f"{place}: F1 of {name} was that of {then} then; give --positive {then}, or use another --out")
     if row.get("data", examples) != examples:
         raise UserError(f"{place}: {name} had other examples then; use another --out")

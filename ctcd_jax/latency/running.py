@@ -64,8 +64,10 @@ def measure(
         files = {}
         if shapes:
             with torch.inference_mode(False):
-                files, *found = onnx_runtime.export_all(encoders, list(shapes), Path(folder), left_out, log, keep_onnx)
-                measured = LatencyMeasurements([], *found)
+                files, differences, kept = onnx_runtime.export_all(
+                    encoders, list(shapes), Path(folder), left_out, log, keep_onnx
+                )
+                measured = LatencyMeasurements([], differences, kept)
         for number, setting in enumerate(settings, start=1):
             device = torch.cuda.get_device_name() if setting.device == "cuda" else setting.device
             label = f"setting {number} of {len(settings)}"

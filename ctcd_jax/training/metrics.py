@@ -114,7 +114,7 @@ class Writers:
     def close(self) -> None:
         self._started.close()
 
-    def _append(self, name: str, line: Mapping) -> None:
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with disk_errors(self._files[name]), self._files[name].open("a") as file:
             file.write(json.dumps(line) + "\n")
         for tracker in self._trackers:
@@ -125,7 +125,7 @@ class Writers:
             yield from ((line["step"], figures(line)) for line in read_lines(path))
 
 
-def figures(line: dict) -> dict[str, float]:
+def figures(line: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of a line but its step, by what trackers call them.
 
     {"train/members/student/hard": 6.9}, and of a line of `timing.jsonl` {"timing/tokens_per_second": 51000.0}.

@@ -111,8 +111,8 @@ class _Shard:
             shard = dataset.shard(num_shards=dataset.num_shards, index=self.index).select_columns([self.field])
             done, whole = 0, self.rows or self.size or 1
             # In Arrow, which is tens of times faster than by row.
-            tables: Iterator[Any] = shard.with_format("arrow").iter(batch_size=BATCH_ROWS)
-            for table in tables:
+            tables = shard.with_format("arrow").iter(batch_size=BATCH_ROWS)
+            for table in cast("Iterator[Any]", tables):
                 yield from texts(table.column(0), self.place)
                 done += table.num_rows if self.rows else table.nbytes
                 reading.share = min(done / whole, 1.0)

@@ -62,7 +62,7 @@ def resample(task: str, models: Mapping[str, Mapping[int, Result]], folder: Path
                     runs[model, number] = guesses
             except _UnusableError as error:
                 found.missing[model, task] = str(error)
-        if runs:
+        if labels is not None and runs:
             rng = np.random.default_rng([seed, len(suffix), *task.encode()])
             for metric, values in resampled_scores(plain, labels, np.stack(list(runs.values())), rng).items():
                 found.examples[task, metric + suffix] = len(labels)
@@ -99,8 +99,8 @@ def _gathered(kept: "_Kept", lines: Sequence[Result]) -> PredictionTable | None:
         except _UnusableError:  # the differences say so
             continue
         labels = own if labels is None else labels
-        if np.array_equal(own, labels):
-            predictions[line["predictions"]] = guesses
+        if (place := line.get("predictions")) and np.array_equal(own, labels):
+            predictions[place] = guesses
     return None if labels is None else PredictionTable(labels, predictions)
 
 
@@ -136,32 +136,35 @@ class _Kept:
           _UnusableError: neither has them.
         """
         reasons = []
-        for source in (self._of_the_cell, self._of_the_table) if line.get("predictions") else ():
+        place = line.get("predictions")
+        for source in (self._of_the_cell, self._of_the_table):
             try:
-                if (found := source(line)) is not None:
+                if place and (found := source(line["model"], place)) is not None:
                     self._check(line, *found)
                     return found
             except _UnusableError as error:
                 reasons.append(str(error))
         raise _UnusableError(reasons[0] if reasons else f"predictions of {line['model']} are missing")
 
-    def _of_the_cell(self, line: Result) -> tuple[np.ndarray, np.ndarray] | None:
-        path = self._folder / line["predictions"]
+    def _of_the_cell(self, model: str, place: str) -> tuple[np.ndarray, np.ndarray] | None:
+        path = self._folder / place
         if not path.is_file():
             return None
         try:
             labels, guesses = read_predictions(path, self._suffix)
         except Exception:  # a damaged archive raises whatever its parts do
-            raise _UnusableError(f"predictions of {line['model']} cannot be read") from None
+            raise _UnusableError(f"predictions of {model} cannot be read") from None
         if labels.ndim != 1 or labels.shape != guesses.shape or not labels.size:
-            raise _UnusableError(f"predictions of {line['model']} cannot be read")
+            raise _UnusableError(f"predictions of {model} cannot be read")
         return labels, as_kept(guesses)
 
-    def _of_the_table(self, line: Result) -> tuple[np.ndarray, np.ndarray] | None:
+    def _of_the_table(self, model: str, place: str) -> tuple[np.ndarray, np.ndarray] | None:
+        del model
         if self.damage:
             raise _UnusableError(f"{self._place} is damaged")
-        guesses = self._table and self._table.predictions.get(line["predictions"])
-        return None if guesses is None else (self._table.labels, guesses)
+        if self._table is None or place not in self._table.predictions:
+            return None
+        return self._table.labels, self._table.predictions[place]
 
     def _check(self, line: Result, labels: np.ndarray, guesses: np.ndarray) -> None:
         metrics, once = dict(_sets([line])).get(self._suffix, []), np.ones((1, len(labels)))
