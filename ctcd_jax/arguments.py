@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ctcd_jax.errors import did_you_mean
 from ctcd_jax.files import expand_home
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         defaults = self._stage_defaults()
         for action in self._actions:
-            if "{default}" in (action.help or ""):
+            if action.help and "{default}" in action.help:
                 action.help = action.help.format(default=_shown(defaults[action.dest]))
         return super().format_help()
 
@@ -44,10 +44,10 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def number(allowed: Range) -> Callable[[str], float]:
+def number(allowed: Range) -> Callable[[str], Any]:
     """Returns the type of a number in a range."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> float | None:
         try:
             value = int(text) if allowed.whole else float(text)
         except ValueError:

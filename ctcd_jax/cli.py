@@ -5,6 +5,7 @@
 
 import errno
 import functools
+import io
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, warn
 from ctcd_jax.options import make_parser
@@ -38,7 +40,9 @@ def command() -> int:
     Not where the tokenizer's threads work: they would wait for one another's allocations, at a third of their speed.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a name or a bar that the locale cannot spell ends no work
+        cast("io.TextIOWrapper", stream).reconfigure(
+            errors="backslashreplace"
+        )  # a name or a bar that the locale cannot spell ends no work
     if sys.argv[1:2] and sys.argv[1] in RESUMABLE:
         end_at_once(sys.argv[1])
     if sys.argv[1:2] not in (["prepare"], ["bench"]):

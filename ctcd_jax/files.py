@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctcd_jax.errors import UserError, warn
 
@@ -19,8 +20,9 @@ def expand_home(text: str) -> str:
 
     A shell does so only at the start of a word, not after `=`. What names no home directory stays as it is.
     """
-    kind, path = re.fullmatch(r"((?:[a-z]+:)?)(.*)", text, re.DOTALL).groups()
-    return kind + os.path.expanduser(path)
+    kind = re.match("[a-z]+:", text)
+    start = kind.end() if kind else 0
+    return text[:start] + os.path.expanduser(text[start:])
 
 
 def read_json(path: Path, otherwise: str) -> dict:
@@ -123,7 +125,7 @@ def writing_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_json(path: Path, content: dict, indent: int | None = 2) -> None:
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
     """Writes a JSON object as `write_whole` does, in ASCII: a path that is no valid UTF-8 can be in it, too.
 
     Args:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from ctcd_jax.ranges import Range
 
@@ -66,7 +67,8 @@ def mismatch(value: object, kind: object, name: str = "") -> str:
         return "" if value is None else _is_not(value, "null", name)
     if isinstance(kind, type):
         return "" if isinstance(value, kind) else _is_not(value, _NAMES.get(kind, kind.__name__), name)
-    return "" if kind.holds(value) else _is_not(value, str(kind), name)
+    checked: Any = kind  # a Range, a Figure or Digits
+    return "" if checked.holds(value) else _is_not(value, str(kind), name)
 
 
 _NAMES = {str: "text", bool: "true or false", dict: "an object"}

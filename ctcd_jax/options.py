@@ -7,6 +7,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import Any
 
 from ctcd_jax import __version__
 from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
@@ -270,7 +271,7 @@ def _prepare_arguments(verbs):
     work.add_argument("--strict", action="store_true", help="stop at invalid UTF-8 instead of replacing it")
 
 
-def _recipe_defaults() -> dict[str, object]:
+def _recipe_defaults() -> dict[str, Any]:
     from ctcd_jax.data.recipe import VOCAB_SIZE, Recipe
 
     return {field.name: field.default for field in fields(Recipe)} | {"vocab_size": VOCAB_SIZE}
@@ -282,7 +283,7 @@ def _matrix_defaults() -> dict[str, object]:
     return {field.name: field.default for field in fields(GlueOptions)}
 
 
-def _latency_defaults() -> dict[str, object]:
+def _latency_defaults() -> dict[str, Any]:
     from ctcd_jax.latency import latency
     from ctcd_jax.latency.encoders import DEFAULT_LENGTH
 

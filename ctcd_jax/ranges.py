@@ -4,6 +4,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ctcd_jax.errors import UserError
 
@@ -42,8 +43,9 @@ class Range:
         # A whole number may be too large to become a float.
         if not isinstance(value, numbers.Integral) and not math.isfinite(value):
             return False
-        low = value > self.low if self.above else value >= self.low
-        return low and (value < self.high if self.below else value <= self.high)
+        number: Any = value  # to type checkers, numbers.Real cannot be compared with floats
+        low = number > self.low if self.above else number >= self.low
+        return low and (number < self.high if self.below else number <= self.high)
 
     def __str__(self):
         parts = []

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from tests.exports import export_model, models  # noqa: F401  fixtures for every test
 from tests.small import config_file, corpus  # noqa: F401
+from tests.smoke import smoke  # noqa: F401
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Orbax would cut each of a state's small arrays into eight, one for every device to write: a quarter of a run's time.

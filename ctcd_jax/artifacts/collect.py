@@ -5,14 +5,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctcd_jax.artifacts.exports import WEIGHTS, distinct_names
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS, distinct_names
+from ctcd_jax.artifacts.latency import LATENCY, Latency
 from ctcd_jax.artifacts.reading import Export, LeftOut, Reader, Run
-from ctcd_jax.artifacts.results import CELLS, RESULTS, failed_cells, in_order
-from ctcd_jax.errors import UserError, warn
+from ctcd_jax.artifacts.results import (
+    CELLS,
+    COMPARISON,
+    RESULTS,
+    ComparisonLine,
+    Result,
+    failed_cells,
+    in_order,
+)
+from ctcd_jax.artifacts.runs import CHECKPOINTS, CONFIG, FROZEN, METRICS
+from ctcd_jax.errors import UserError, first_line, warn
 
-LATENCY = "latency.json"
 # Large, and holding nothing that the files beside them do not say.
-SKIPPED = {"checkpoints", "frozen", CELLS}
+SKIPPED = {CHECKPOINTS, FROZEN, CELLS}
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,8 @@ class Results:
       failed: why each cell without a result failed, by its folder, e.g. "student/mrpc/seed-0".
     """
 
-    rows: list[dict]
-    comparison: list[dict[str, str]]
+    rows: list[Result]
+    comparison: list[ComparisonLine]
     failed: dict[str, str]
 
 
@@ -40,7 +49,7 @@ class Artifacts:
 
     runs: dict[str, Run]
     results: dict[str, Results]
-    latencies: dict[str, dict]
+    latencies: dict[str, Latency]
     exports: dict[str, Export]
     left_out: list[LeftOut]
 
@@ -89,14 +98,14 @@ def walk(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
     """
 
     def refused(error: OSError) -> None:
-        reader.leave_out(Path(error.filename), error.strerror)
+        reader.leave_out(Path(error.filename), error.strerror or first_line(error))
 
     for parent, children, files in os.walk(directory, onerror=refused):
         children[:] = sorted(child for child in children if not is_skipped(child))
         yield Path(parent), set(files)
 
 
-_RUN, _EXPORT = {"config.json", "metrics.jsonl"}, {"config.json", WEIGHTS}
+_RUN, _EXPORT = {CONFIG, METRICS}, {MODEL_CONFIG, WEIGHTS}
 
 
 def _search(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
@@ -113,7 +122,7 @@ def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
     )
     return Artifacts(
         {name: run for name, path in runs.items() if (run := reader.run(path)) is not None},
-        {name: found for name, path in results.items() if (found := _results(path, reader)).rows or found.failed},
+        {name: own for name, path in results.items() if (own := _results(path, reader)).rows or own.failed},
         {name: made for name, path in latencies.items() if (made := reader.latency(path / LATENCY)) is not None},
         {name: made for name, path in exports.items() if (made := reader.export(path)) is not None},
         reader.left_out,
@@ -121,7 +130,7 @@ def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
 
 
 def _results(path: Path, reader: Reader) -> Results:
-    comparison = reader.comparison(path / "comparison.csv")
+    comparison = reader.comparison(path / COMPARISON)
     models = dict.fromkeys(line[end] for end in ("first", "second") for line in comparison)
     rows = in_order(reader.results(path / RESULTS), list(models))
     return Results(rows, comparison, reader.attempt(path, failed_cells) or {})

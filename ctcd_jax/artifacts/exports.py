@@ -12,7 +12,7 @@ from pathlib import Path
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, is_lfs_pointer, read_json
 
-WEIGHTS = "model.safetensors"
+MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # In the order in which `transformers` looks for them; an index names the shards of a model in several files.
 _WEIGHTS = (WEIGHTS, f"{WEIGHTS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = (
@@ -41,7 +41,7 @@ def named_exports(models: Sequence[Path]) -> dict[str, Path]:
       UserError: a directory is given twice or is no export.
     """
     for directory in models:
-        if not (directory / "config.json").is_file():
+        if not (directory / MODEL_CONFIG).is_file():
             raise UserError(f"--model {directory}: no config.json; give a directory written by `ctcd export`")
         weight_files(directory)
     return distinct_names(models)
@@ -129,7 +129,7 @@ def companions(directory: Path) -> dict[str, str]:
     """Returns SHA-256s (hex) of what makes another model of equal weights: its "tokenizer" and its "config"."""
     files = [directory / name for name in (*TOKENIZERS, "tokenizer_config.json", "added_tokens.json")]
     tokenizer = "\n".join(f"{file.name} {file_sha256(file)}" for file in files if file.is_file())
-    config = read_json(directory / "config.json", "export the model again")
+    config = read_json(directory / MODEL_CONFIG, "export the model again")
     said = {name: value for name, value in config.items() if name not in _OF_THE_FILE}
     texts = {"tokenizer": tokenizer, "config": json.dumps(said, sort_keys=True)}
     return {name: hashlib.sha256(content.encode()).hexdigest() for name, content in texts.items()}

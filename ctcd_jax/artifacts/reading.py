@@ -9,11 +9,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from ctcd_jax.artifacts.exports import WEIGHTS, stored_parameters, weight_files
-from ctcd_jax.artifacts.latency import as_latest
-from ctcd_jax.artifacts.results import name_by_weights, result_fault
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS, stored_parameters, weight_files
+from ctcd_jax.artifacts.latency import READABLE, Latency, as_latest
+from ctcd_jax.artifacts.results import ComparisonLine, Result, name_by_weights, result_fault
+from ctcd_jax.artifacts.runs import CONFIG, METRICS, RUN_FORMAT, TIMING, MetricLine, RunConfig, TimingLine
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
@@ -21,12 +22,11 @@ from ctcd_jax.ranges import COUNT, Range
 
 Read = TypeVar("Read")
 
-RUN_FORMATS, LATENCY_FORMATS = (1,), (1, 2)
 _NAMED_LINES = 3
 
 _NUMBER, _POSITIVE = Range(), Range(0, above=True)
 _SHAPE = ("vocab_size", "layers", "hidden", "heads", "intermediate", "max_positions", "token_types")
-RUN = {
+_RUN = {
     "members": Each({"layers?": (COUNT, None), "hidden?": (COUNT, None), "trainable?": bool, "hard_weight?": _NUMBER}),
     "edges?": (
         [
@@ -41,13 +41,13 @@ RUN = {
     "seed?": WHOLE,
 }
 _VALUES = Each(Each((FIGURE, None)))
-METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
-METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None))}
-TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
-TIMING |= {"device?": str, "devices?": (COUNT, None)}
+_METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
+_METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None))}
+_TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
+_TIMING |= {"device?": str, "devices?": (COUNT, None)}
 _SIZES = {"path?": str, "parameters": COUNT, "stored_parameters?": COUNT, "bytes?": COUNT}
 _GENERAL = {"torch": str, "rounds": COUNT, "reference": str}
-LATENCY = {
+_LATENCY = {
     1: _GENERAL
     | {"device": str, "threads": (COUNT, None), "batch_size": COUNT, "length": COUNT}
     | {
@@ -77,11 +77,11 @@ _COMPARISON = ("first", "second", "column", "difference", "low", "high")
 class Run:
     """A training run: its config and the lines of metrics.jsonl and timing.jsonl."""
 
-    config: dict
-    metrics: list[dict]
-    timing: list[dict]
+    config: RunConfig
+    metrics: list[MetricLine]
+    timing: list[TimingLine]
 
-    def lines(self, kind: str) -> list[dict]:
+    def lines(self, kind: str) -> list[MetricLine]:
         """Returns the metric lines of a kind, "train" or "validation"."""
         return [line for line in self.metrics if line["kind"] == kind]
 
@@ -90,7 +90,7 @@ class Run:
 class Export:
     """An exported Hugging Face directory: its config.json and the size of its weights."""
 
-    config: dict
+    config: dict[str, Any]
     parameters: int
     bytes: int
 
@@ -125,7 +125,7 @@ class Reader:
             self.leave_out(Path(error.filename or path), error.strerror or first_line(error))
         except (UserError, csv.Error, ValueError) as error:
             place, reason = path, first_line(error)
-            for file in (*(path / name for name in ("config.json", WEIGHTS)), path):
+            for file in (*(path / name for name in (MODEL_CONFIG, WEIGHTS)), path):
                 if reason.startswith(f"{file}: "):
                     place, reason = file, reason.removeprefix(f"{file}: ")
             self.leave_out(place, reason)
@@ -133,27 +133,24 @@ class Reader:
 
     def run(self, directory: Path) -> Run | None:
         """Returns a training run; its config must be whole, of the other files the good lines count."""
-        config = self.attempt(directory / "config.json", run_config)
+        config = self.attempt(directory / CONFIG, run_config)
         if config is None:
             return None
-        timing = directory / "timing.jsonl"
-        return Run(
-            config,
-            self._lines(directory / "metrics.jsonl", lambda line: mismatch(line, METRIC)),
-            self._lines(timing, lambda line: mismatch(line, TIMING)),
-        )
+        metrics = self._lines(directory / METRICS, lambda line: mismatch(line, _METRIC))
+        timing = self._lines(directory / TIMING, lambda line: mismatch(line, _TIMING))
+        return Run(config, cast("list[MetricLine]", metrics), cast("list[TimingLine]", timing))
 
-    def results(self, path: Path) -> list[dict]:
+    def results(self, path: Path) -> list[Result]:
         """Returns the good lines of a results.jsonl; a model is called by the first name of its weights."""
-        rows = self._lines(path, result_fault)
+        rows = cast("list[Result]", self._lines(path, result_fault))
         name_by_weights(rows)
         return rows
 
-    def latency(self, path: Path) -> dict | None:
+    def latency(self, path: Path) -> Latency | None:
         """Returns the content of a latency.json, in its latest format."""
         return self.attempt(path, _latency)
 
-    def comparison(self, path: Path) -> list[dict[str, str]]:
+    def comparison(self, path: Path) -> list[ComparisonLine]:
         """Returns the lines of a comparison.csv; none where there is no such file."""
         return (self.attempt(path, _comparison) or []) if path.is_file() else []
 
@@ -177,11 +174,11 @@ class Reader:
         return [line for number, line in lines if number not in faults]
 
 
-def run_config(path: Path) -> dict:
+def run_config(path: Path) -> RunConfig:
     """Returns a run's config.json. Raises UserError if it is damaged, or not of `ctcd train`."""
     config = read_json(path, "restore the file")
-    _check_format(path, config, RUN_FORMATS)
-    fault = mismatch(config, RUN) or ("" if config["members"] else "members is empty")
+    _check_format(path, config, (RUN_FORMAT,))
+    fault = mismatch(config, _RUN) or ("" if config["members"] else "members is empty")
     names = config.get("members")
     for edge in [] if fault else config.get("edges") or []:
         for end in ("source", "target"):
@@ -191,7 +188,7 @@ def run_config(path: Path) -> dict:
             fault = f"an edge from '{edge['source']}' to itself"
     if fault:
         raise UserError(f"{path}: not the config of a run of `ctcd train`: {fault}")
-    return config
+    return cast("RunConfig", config)
 
 
 def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
@@ -201,12 +198,12 @@ def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
         raise UserError(f"{path}: format {found!r}, this version reads {known}")
 
 
-def _latency(path: Path) -> dict:
-    content = read_json(path, "run `ctcd latency --out` again")
-    _check_format(path, content, LATENCY_FORMATS)
-    if fault := mismatch(content, LATENCY[content["format"]]):
+def _latency(path: Path) -> Latency:
+    found = read_json(path, "run `ctcd latency --out` again")
+    _check_format(path, found, READABLE)
+    if fault := mismatch(found, _LATENCY[found["format"]]):
         raise UserError(f"{path}: {fault}; run `ctcd latency --out` again")
-    content = as_latest(content)
+    content = as_latest(found)
     names = {model["name"] for model in content["models"]}
     keys = [key for model in content["models"] for key in model["flops_per_token"]]
     fault = next(filter(None, (mismatch(key, Digits(), "a key of flops_per_token") for key in keys)), "")
@@ -220,7 +217,7 @@ def _latency(path: Path) -> dict:
     return content
 
 
-def _comparison(path: Path) -> list[dict[str, str]]:
+def _comparison(path: Path) -> list[ComparisonLine]:
     reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
     lines = []
     for line in reader:
@@ -236,9 +233,9 @@ def _comparison(path: Path) -> list[dict[str, str]]:
                 except ValueError:
                     raise UserError(f"{where}: {name} is {line[name]!r}, not a number; run `ctcd glue` again") from None
         lines.append(line)
-    return lines
+    return cast("list[ComparisonLine]", lines)
 
 
 def _export(directory: Path) -> Export:
-    config = read_json(directory / "config.json", "export the model again")
+    config = read_json(directory / MODEL_CONFIG, "export the model again")
     return Export(config, stored_parameters(directory), sum(file.stat().st_size for file in weight_files(directory)))

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NotRequired, TypedDict, cast
 
 from ctcd_jax import files
 from ctcd_jax.errors import UserError, warn
@@ -15,7 +15,7 @@ from ctcd_jax.ranges import COUNT, SHARE, Range
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 lacks what says how a cell was computed, and its predictions
-RESULTS, LOCK = "results.jsonl", "lock"
+RESULTS, COMPARISON, LOCK = "results.jsonl", "comparison.csv", "lock"
 # What a line may hold, and what people call it.
 METRICS = {
     "accuracy": "acc",
@@ -27,6 +27,56 @@ METRICS = {
 }
 # Below its folder: cells/MODEL/TASK/seed-N/. `failed` is one line, there while the cell has no result.
 CELLS, PREDICTIONS, LOG, FAILED = "cells", "predictions.npz", "log.txt", "failed"
+
+
+class Result(TypedDict):
+    """A line of results.jsonl. One of format 1, or of an earlier version, lacks what `RESULT` marks with a "?"."""
+
+    format: int
+    model: str  # its name in this folder; known by `weights`
+    weights: str  # SHA-256 (hex), as have the two below: of the weight files
+    tokenizer: str  # of the tokenizer's files
+    config: str  # of what config.json says of the model
+    task: str
+    seed: int
+    metric: str  # the task's headline
+    value: float  # of the headline, in [-1, 1]
+    metrics: dict[str, float]  # by a name of `METRICS`, in [-1, 1]
+    majority_share: float | None  # of the most frequent development class; None for a regression
+    majority: dict[str, float]  # what always answering with it scores, by metric
+    positive: str | None  # class that F1 is of; None without F1
+    hyperparameters: dict[str, float]  # as asked for
+    max_length_used: int  # tokens
+    cut_train: int  # examples that were longer, as below
+    cut_dev: int
+    cut_dev_mismatched: NotRequired[int]  # of a second development set
+    intermediate: str | None  # task whose fine-tuned encoder it started from
+    train_rows: int
+    dev_rows: int
+    data: str  # SHA-256 (hex) of the examples
+    seconds: float  # of the whole cell
+    device: str  # "cpu", or the GPU's name
+    precision: str  # "float32", "bfloat16" or "float16"
+    threads: int | None  # on the CPU
+    compiled: bool  # whether by torch.compile
+    versions: dict[str, str]  # of torch and transformers
+    predictions: NotRequired[str]  # path of `PREDICTIONS` below the folder, once they are kept
+
+
+class ComparisonLine(TypedDict):
+    """A line of comparison.csv: `first` minus `second`. Earlier versions lack the last two columns."""
+
+    first: str  # model
+    second: str  # model
+    column: str  # TASK_METRIC, or an average
+    difference: str  # points of per cent
+    low: str  # end of the 95 % interval, in points; empty without one
+    high: str
+    seeds: str  # that both models have
+    covers: str  # sources of chance that the interval takes into account, by "; "
+    missing: str  # why it does not take in more
+
+
 _NUMBER = Range()
 RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
 RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
@@ -38,7 +88,7 @@ RESULT["majority?"] = (Each((_NUMBER, None)), None)
 _SAID = 5  # of the lines that are left out, one by one
 
 
-def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
+def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[Result]:
     """Returns the lines of a `results.jsonl`, or none if the file is not there.
 
     A torn last line is left out. So is a line that is damaged or of a format that this version does not read, and
@@ -47,7 +97,7 @@ def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[dict]:
     return [row for _, row in numbered_results(path, warn)]
 
 
-def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tuple[int, dict]]:
+def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tuple[int, Result]]:
     """Returns what `read_results` does, each line with its number in the file, from 1."""
     good, damaged = files.read_json_lines(path)
     faults = dict.fromkeys(damaged, "not a line of JSON")
@@ -58,12 +108,12 @@ def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tup
         warn(f"{path}:{number}: {faults[number]}; left out")
     if len(faults) > _SAID:
         warn(f"{path}: {len(faults) - _SAID:,} more lines like these; left out")
-    rows = [(number, row) for number, row in good if number not in faults]
+    rows = [(number, cast("Result", row)) for number, row in good if number not in faults]
     name_by_weights([row for _, row in rows])
     return rows
 
 
-def name_by_weights(rows: Sequence[dict]) -> None:
+def name_by_weights(rows: Sequence[Result]) -> None:
     """Gives lines of equal weights the name of the first: files of two folders may know a model by two names."""
     names: dict[str, str] = {}
     for row in rows:
@@ -82,7 +132,7 @@ def result_fault(row: dict) -> str:
     return "" if row["metrics"] else "metrics is empty"
 
 
-def in_order(rows: Sequence[dict], models: Sequence[str]) -> list[dict]:
+def in_order(rows: Sequence[Result], models: Sequence[str]) -> list[Result]:
     """Returns the lines of `models` in their order, then the others as they are: lines stand as cells were finished."""
     places = {model: place for place, model in enumerate(models)}
     return sorted(rows, key=lambda row: places.get(row["model"], len(places)))
@@ -99,7 +149,7 @@ def failed_cells(folder: Path) -> dict[str, str]:
     }
 
 
-def append_result(path: Path, row: dict) -> None:
+def append_result(path: Path, row: Result) -> None:
     """Adds one line, whole: under the lock, for the jobs of an array share the file; in place of a torn last line."""
     with locked(path) as file:
         size = file.seek(0, os.SEEK_END)

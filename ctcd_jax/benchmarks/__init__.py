@@ -47,7 +47,7 @@ def bench(suite: str, full: bool = False, out: Path | None = None, log: Callable
     if out is not None:
         _make(out)  # before the minutes of measuring, not after
     load = os.getloadavg()[0]
-    if load > BUSY * os.cpu_count():
+    if load > BUSY * (os.cpu_count() or 1):
         log(f"note: load {load:.1f} on {os.cpu_count()} cores before the start; other work blurs every figure below")
     result = {
         "format": FORMAT,

@@ -61,7 +61,7 @@ def measure(documents: Sequence[Sequence[str]], directory: Path, rounds: int) ->
     """
     cores = available_cores()
     size = sum(len(paragraph) for document in documents for paragraph in document)
-    documents = documents * -(-cores * PART_BYTES // size)  # so that each core has a part of its own
+    documents = list(documents) * -(-cores * PART_BYTES // size)  # so that each core has a part of its own
     paragraphs = [paragraph for document in documents for paragraph in document]
     source = directory / "text"
     source.mkdir()
@@ -121,7 +121,7 @@ def text(result: dict) -> str:
         f"{shapes['paragraphs']:,} paragraphs, {megabytes:.2f} MB -> {shapes['corpus_rows']:,} rows of "
         f"{shapes['length']} tokens, packed; {shapes['cores']} cores, {shapes['rounds']} rounds"
     )
-    table = [("work", "median s", "min", "max", "rate")]
+    table: list[tuple[str, ...]] = [("work", "median s", "min", "max", "rate")]
     for name, label, amount, unit in (
         ("load", f"loader, {shapes['batches']} batches of {shapes['batch']} rows, warm", rows, "rows/s"),
         ("tokenize", "tokenizers' encode_batch_fast alone", megabytes, "MB/s"),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
-from typing import TextIO
+from typing import IO, Any, TextIO, cast
 
 from ctcd_jax.errors import first_line
 
@@ -109,7 +109,7 @@ def interleave(
         def start(names: Iterable[str]) -> None:
             for name in names:
                 worker = running.enter_context(ExitStack())
-                variables = ENVIRONMENT | environments.get(name, {})
+                variables = {**ENVIRONMENT, **environments.get(name, {})}
                 go, answer = worker.enter_context(_worker(name, commands[name], variables))
                 try:
                     said = json.loads(answer())
@@ -149,7 +149,7 @@ def _take_turns(workers: Mapping[str, _Running], warm_up: int, rounds: int) -> d
     """Returns the seconds of each worker's steps in rounds that go forwards and backwards, without the warm-up."""
     times = {name: [] for name in workers}
     for number in range(warm_up + rounds):
-        for name in list(workers) if number % 2 == 0 else reversed(workers):
+        for name in list(workers) if number % 2 == 0 else reversed(list(workers)):
             workers[name].go()
             times[name].append(float(workers[name].answer()))
     return {name: taken[warm_up:] for name, taken in times.items()}
@@ -157,7 +157,7 @@ def _take_turns(workers: Mapping[str, _Running], warm_up: int, rounds: int) -> d
 
 def ratio(
     measured: Mapping[str, WorkerMeasurements], numerator: Sequence[str], denominator: Sequence[str]
-) -> dict[str, float | list[float]]:
+) -> dict[str, Any]:
     """Returns {"rounds", "median", "min", "max"} of the quotient of two sums of seconds, taken round by round.
 
     Args:
@@ -185,13 +185,14 @@ def _worker(
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=os.environ | environment
     ) as process:
+        questions, answers = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
 
         def go() -> None:
             with suppress(BrokenPipeError):  # it has ended, as its missing answer will say
-                process.stdin.write("go\n")
+                questions.write("go\n")
 
         def answer() -> str:
-            line = process.stdout.readline()
+            line = answers.readline()
             if not line:
                 raise RuntimeError(f"the worker '{name}' ended with code {process.wait()}; see above")
             return line
@@ -201,7 +202,7 @@ def _worker(
         finally:
             process.kill()  # it has nothing to save, and may be in the middle of compiling
             with suppress(BrokenPipeError):  # of a "go" that it did not live to read
-                process.stdin.close()
+                questions.close()
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

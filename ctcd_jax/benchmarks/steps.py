@@ -99,7 +99,7 @@ def steps_text(block: Block, made: dict) -> str:
 
 def ratios_text(ratios: dict[str, dict]) -> str:
     """Returns the table of all ratios."""
-    table = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper", "objective")]
+    table: list[tuple[str, ...]] = [("ratio, round by round", "median", "min", "max", "by FLOPs", "paper", "objective")]
     for name, made in ratios.items():
         numbers = (_number(made[key], ".3f") for key in ("median", "min", "max", "flops"))
         objective = {True: "same", False: "other", None: "-"}[made["same_objective"]]

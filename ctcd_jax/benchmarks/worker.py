@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +154,7 @@ def in_torch(who: str, case: Case) -> Worker:
         raise UserError("PyTorch sees no GPU; install its CUDA build to compare with it")
     experiment, batch = workload.experiment(case), workload.batch(case)
     tensors = as_tensors(workload.masked(experiment, batch["input_ids"]))
-    models = {name: model(config) for name, config in experiment.models.items()}
+    models = {name: model(cast("Any", config)) for name, config in experiment.models.items()}
     made = {
         "torch-eager-full": partial(EagerCTCD, full=True),
         "torch-eager": EagerCTCD,

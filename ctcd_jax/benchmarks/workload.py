@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ class Case:
 
 def experiment(case: Case) -> Experiment:
     """Returns the run whose step the case is; constant learning rate."""
-    layers = dict(zip(("teacher", "student"), PRESETS[case.preset]["layers"], strict=True))
+    layers: dict[str, int] = dict(zip(("teacher", "student"), PRESETS[case.preset]["layers"], strict=True))
     width = PRESETS[case.preset]["width"]
     cohort = COHORTS[case.cohort]
     cohort = replace(cohort, edges=tuple(replace(edge, positions=case.positions) for edge in cohort.edges))
@@ -148,7 +149,7 @@ class RowsInMemory:
 
 def loader(case: Case) -> TrainBatches:
     """Returns the loader of `ctcd train`, over rows in memory."""
-    return TrainBatches(RowsInMemory(case), case.rows, seed=0)
+    return TrainBatches(cast("Any", RowsInMemory(case)), case.rows, seed=0)
 
 
 def masked(experiment: Experiment, input_ids: np.ndarray, step: int = 0) -> MaskedBatch:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
@@ -36,7 +37,7 @@ class ExportMeasurements:
     results: tuple[dict, ...] = ()
 
 
-def write_card(directory: Path, facts: dict, measured: ExportMeasurements = ExportMeasurements()) -> None:
+def write_card(directory: Path, facts: Facts, measured: ExportMeasurements = ExportMeasurements()) -> None:
     """Writes `README.md`, at once or not at all; of one that is there, only what is generated is replaced.
 
     Args:
@@ -56,7 +57,7 @@ def write_card(directory: Path, facts: dict, measured: ExportMeasurements = Expo
     write_whole(path, updated(present, path, facts, measured))
 
 
-def updated(present: str | None, path: Path, facts: dict, measured: ExportMeasurements) -> str:
+def updated(present: str | None, path: Path, facts: Facts, measured: ExportMeasurements) -> str:
     """Returns the new text of a card.
 
     Args:

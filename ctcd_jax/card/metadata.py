@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.errors import UserError, first_line
 
 _INDEX = "model-index"
@@ -15,7 +16,7 @@ _INDEX_BLOCK = re.compile(rf"^(['\"]?){_INDEX}\1[ \t]*:.*\n(?:(?:[ \t-].*)?\n)*"
 _FIRST_LINE = 2
 
 
-def front(facts: dict, results: Sequence[dict]) -> str:
+def front(facts: Facts, results: Sequence[dict]) -> str:
     """Returns the metadata of a new card. What is not known is not there: often the language, always the licence."""
     known = {
         "library_name": "transformers",
@@ -29,7 +30,7 @@ def front(facts: dict, results: Sequence[dict]) -> str:
     return _dump({key: value for key, value in known.items() if value})
 
 
-def with_results(present: str, facts: dict, results: Sequence[dict], path: Path) -> str:
+def with_results(present: str, facts: Facts, results: Sequence[dict], path: Path) -> str:
     """Returns YAML with these results; everything else in it, comments and other models' results included, stays.
 
     Args:
@@ -79,11 +80,11 @@ def _index_line(present: str) -> int:
     return _FIRST_LINE + next((number for number, line in enumerate(lines) if _INDEX in line), 0)
 
 
-def _index(facts: dict, results: Sequence[dict]) -> list[dict]:
+def _index(facts: Facts, results: Sequence[dict]) -> list[dict]:
     return [{"name": facts["name"], "results": list(results)}] if results else []
 
 
-def _language(facts: dict) -> str | None:
+def _language(facts: Facts) -> str | None:
     """The language where it is known: what somebody chose, or English docstrings; the default `en` says nothing."""
     corpus = facts["corpus"]
     chosen = corpus.get("language", "en")

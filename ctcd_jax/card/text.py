@@ -1,7 +1,10 @@
 """What a model card says, as Markdown. A fact that is not known has no line."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
+from ctcd_jax.artifacts.runs import EdgeConfig
 from ctcd_jax.text_tables import markdown
 
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
@@ -19,7 +22,7 @@ _PACKING = {
 }
 
 
-def body(facts: dict, measured: Sequence[str] = ()) -> str:
+def body(facts: Facts, measured: Sequence[str] = ()) -> str:
     """Returns the card without its metadata.
 
     Args:
@@ -36,7 +39,7 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _head(facts: dict) -> str:
+def _head(facts: Facts) -> str:
     model = facts["model"]
     shape = (
         _count(model["layers"], "layer"),
@@ -54,7 +57,7 @@ def _head(facts: dict) -> str:
     )
 
 
-def _use(facts: dict) -> str:
+def _use(facts: Facts) -> str:
     return f"""## Use
 
 ```python
@@ -69,7 +72,7 @@ does not generate text.
 {_bullets(_limits(facts))}"""
 
 
-def _limits(facts: dict) -> Iterator[str]:
+def _limits(facts: Facts) -> Iterator[str]:
     corpus, positions = facts["corpus"], facts["model"]["max_positions"]
     earlier_rows = facts.get("earlier_rows", 0)  # of runs that its weights come from
     if facts["from_scratch"] and not earlier_rows:
@@ -87,7 +90,7 @@ def _limits(facts: dict) -> Iterator[str]:
             yield f"Not trained: the positions after the first {longest}, the length of the corpus's rows."
 
 
-def _training(facts: dict) -> str:
+def _training(facts: Facts) -> str:
     members, training = facts["members"], facts["training"]
     shown = [["member", "started from", "in this run", "layers", "hidden size"]]
     for name, member in members.items():
@@ -97,7 +100,7 @@ def _training(facts: dict) -> str:
         shown.append([f"`{name}`{this}", _start(member["start"]), kind, *sizes])
     lines = [_edge(edge) for edge in facts["edges"]]
     if training:
-        lines += _run(facts)
+        lines += _run(facts, training)
     else:
         lines.append("This model was frozen: it taught, and its weights are those it started from.")
     return f"""## Training
@@ -109,7 +112,7 @@ def _training(facts: dict) -> str:
 {_bullets(lines)}"""
 
 
-def _method(facts: dict) -> str:
+def _method(facts: Facts) -> str:
     members = facts["members"]
     pairs = {(edge["source"], edge["target"]) for edge in facts["edges"]}
     mutual = any((target, source) in pairs for source, target in pairs)
@@ -126,20 +129,20 @@ def _method(facts: dict) -> str:
     return "Co-training with one-way distillation: the teacher learns, too, but not from its student"
 
 
-def _start(start: dict) -> str:
-    match start["kind"]:
-        case "hf":
-            return f"`{start['model']}`"
-        case "run":
-            unfinished = start.get("step", 0) < start.get("steps", 0)
-            where = f" at step {start['step']:,} of {start['steps']:,}" if unfinished else ""
-            return f"member `{start['member']}` of run `{start['run']}`{where}"
-        case "layers":
-            return f"layers {', '.join(map(str, start['layers']))} of `{start['member']}`"
+def _start(start: Start) -> str:
+    if start["kind"] == "hf":
+        return f"`{start['model']}`"
+    if start["kind"] == "run":
+        where = ""
+        if "step" in start and "steps" in start and start["step"] < start["steps"]:
+            where = f" at step {start['step']:,} of {start['steps']:,}"
+        return f"member `{start['member']}` of run `{start['run']}`{where}"
+    if start["kind"] == "layers":
+        return f"layers {', '.join(map(str, start['layers']))} of `{start['member']}`"
     return "random weights"
 
 
-def _edge(edge: dict) -> str:
+def _edge(edge: EdgeConfig) -> str:
     tau = f"temperature {edge['temperature']:g}"
     if edge["tau_squared"] and edge["temperature"] != 1:
         tau += " (loss times its square)"
@@ -150,8 +153,8 @@ def _edge(edge: dict) -> str:
     )
 
 
-def _run(facts: dict) -> Iterator[str]:
-    model, training, corpus = facts["model"], facts["training"], facts["corpus"]
+def _run(facts: Facts, training: FactsTraining) -> Iterator[str]:
+    model, corpus = facts["model"], facts["corpus"]
     own, optimizer, masking = facts["members"][facts["member"]], training["optimizer"], training["masking"]
     rows = training["step"] * training["batch_size"]
     steps = f"{training['steps']:,}" if training["step"] == training["steps"] else (
@@ -185,7 +188,8 @@ def _run(facts: dict) -> Iterator[str]:
         yield f"Corpus: that with the manifest {_manifest(corpus)}"
 
 
-def _corpus(corpus: dict) -> str:
+def _corpus(corpus: Mapping[str, Any]) -> str:
+    """Of a `FactsCorpus` that has all its keys."""
     shown = [["source", "documents", "sentences", "kept"]]
     shown += [
         [_source(source), *(f"{source[count]:,}" for count in ("documents", "sentences", "kept"))]
@@ -208,17 +212,18 @@ def _corpus(corpus: dict) -> str:
     return f"## Corpus\n\n{markdown(shown)}\n\n{_bullets(lines)}"
 
 
-def _manifest(corpus: dict) -> str:
+def _manifest(corpus: Mapping[str, Any]) -> str:
     return f"SHA-256 `{corpus['hash'][:12]}`"
 
 
-def _case(tokenizer: dict) -> str:
+def _case(tokenizer: FactsTokenizer) -> str:
     if tokenizer["cased"]:
         return "cased"
     return "lower case, accents kept" if tokenizer.get("keep_accents") else "lower case"
 
 
-def _source(source: dict) -> str:
+def _source(source: Mapping[str, Any]) -> str:
+    """Of a `FactsSource`, whose kind decides which keys it has."""
     options = "".join(f", {key}={value}" for key, value in source["options"].items())
     if source["kind"] == "docstrings":
         return f"English docstrings of Python code{options}"
@@ -227,7 +232,7 @@ def _source(source: dict) -> str:
     return f"{source['kind']}: `{source['name']}`{options}"
 
 
-def _measurements(facts: dict) -> str:
+def _measurements(facts: Facts) -> str:
     lines = []
     held_out = facts.get("held_out")
     if held_out and held_out["loss"] is not None and held_out["accuracy"] is not None:

@@ -4,6 +4,7 @@ The schema itself, every field with its default, is in `config`; here is its che
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -76,7 +77,8 @@ def check_fields(config: ConfigDict, schema: ConfigDict, member: ConfigDict, edg
     if not isinstance(config, ConfigDict):
         raise UserError(f"config is {_kind(config)}; get_config must return what base_config(preset) made")
     _check_section(config, schema, "", "")
-    members, edges = config.members, config.edges
+    members: Any = config.members
+    edges: Any = config.edges
     if not members:
         raise UserError("members: there are none; add one, e.g. config.members.student = member(preset)")
     for name, settings in members.items():

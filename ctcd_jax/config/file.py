@@ -6,10 +6,12 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ctcd_jax.artifacts.runs import CONFIG
 from ctcd_jax.config import base_config, edge, member
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
@@ -80,7 +82,7 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
         recorded = _recorded(content)
         config_flags.DEFINE_config_dict("config", recorded, lock_config=True, flag_values=values, sys_argv=arguments)
 
-    return _overridden(define, "config.json", _recorded(content), overrides, warn)
+    return _overridden(define, CONFIG, _recorded(content), overrides, warn)
 
 
 def _recorded(content: Mapping) -> ConfigDict:
@@ -94,8 +96,8 @@ def _recorded(content: Mapping) -> ConfigDict:
 def _fill(config: ConfigDict, values: Mapping) -> ConfigDict:
     for name in config:
         if name in values:
-            if isinstance(config[name], ConfigDict):
-                _fill(config[name], values[name])
+            if isinstance(section := config[name], ConfigDict):
+                _fill(section, values[name])
             else:
                 with config.ignore_type():  # it is what the run was begun with
                     config[name] = values[name]
@@ -180,7 +182,8 @@ def _check_field(config: ConfigDict, override: str) -> None:
     if not re.fullmatch(r"--(?:no)?config\.([^=\s]+)(=.*)?", override, re.DOTALL):
         raise UserError(f"unknown argument {override}; a field is set with --config.NAME=VALUE")
     flag, equals, _ = override.partition("=")
-    name, value = flag.partition("config.")[2], config
+    name = flag.partition("config.")[2]
+    value: Any = config
     for part in _parts(flag):
         if isinstance(value, tuple):
             if not part.isdigit() or int(part) >= len(value):
@@ -201,9 +204,10 @@ def _parts(flag: str) -> list[str]:
 
 def _set_none(config: ConfigDict, parts: Sequence[str]) -> None:
     *sections, last = parts
+    place: Any = config
     for part in sections:
-        config = config[int(part)] if isinstance(config, tuple) else config[part]
-    config[last] = None
+        place = place[int(part)] if isinstance(place, tuple) else place[part]
+    place[last] = None
 
 
 def _expand_homes(config: ConfigDict) -> None:

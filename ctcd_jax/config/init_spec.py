@@ -4,7 +4,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+from ctcd_jax.artifacts.corpora import TOKENIZER
+from ctcd_jax.artifacts.exports import MODEL_CONFIG
+from ctcd_jax.artifacts.runs import CONFIG, RUN_FORMAT, RunConfig
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError, did_you_mean, first_line
@@ -95,9 +99,9 @@ def source_config(source: Init, models: Mapping[str, Shape], corpus: Corpus) -> 
         return replace(base, layers=len(source.layers))
     if source.kind == "hf":
         directory = find_pretrained(source.location)
-        config, tokenizer = read_config(directory / "config.json"), directory
+        config, tokenizer = read_config(directory / MODEL_CONFIG), directory
     else:
-        config, tokenizer = run_member_config(source.location, source.member), Path(source.location) / "tokenizer"
+        config, tokenizer = run_member_config(source.location, source.member), Path(source.location) / TOKENIZER
     theirs = tokenizer_hash(tokenizer)
     if theirs != corpus.tokenizer_hash:
         raise UserError(
@@ -107,12 +111,14 @@ def source_config(source: Init, models: Mapping[str, Shape], corpus: Corpus) -> 
     return replace(config, vocab_size=min(config.vocab_size, corpus.vocab_size))
 
 
-def read_run(workdir: str | Path) -> dict:
+def read_run(workdir: str | Path) -> RunConfig:
     """Returns a run's `config.json`. Raises UserError if there is none, its format is unknown, or it is damaged."""
-    path = Path(workdir) / "config.json"
+    path = Path(workdir) / CONFIG
     run = read_json(path, "name the --workdir of a `ctcd train` run")
-    if run.get("format") != 1:
-        raise UserError(f"{path}: format {run.get('format')} is unknown to this version, which reads format 1")
+    if run.get("format") != RUN_FORMAT:
+        raise UserError(
+            f"{path}: format {run.get('format')} is unknown to this version, which reads format {RUN_FORMAT}"
+        )
     with reading(path):
         if "models" not in run.get("resolved", {}):
             raise UserError(f"{path}: not the config of a run; name the --workdir of a `ctcd train` run")
@@ -126,7 +132,7 @@ def read_run(workdir: str | Path) -> dict:
             edge["weight"], edge["source"], edge["target"]
         for entry in run.get("history", []):
             int(entry["from_step"]), entry["changed"].items()
-    return run
+    return cast("RunConfig", run)
 
 
 @contextlib.contextmanager
@@ -144,10 +150,10 @@ def run_member_config(workdir: str | Path, member: str) -> Shape:
     models = read_run(workdir)["resolved"]["models"]
     if member not in models:
         raise UserError(f"{workdir}: the run has no member '{member}'{did_you_mean(member, models)}")
-    return recorded_shape(f"{Path(workdir) / 'config.json'}: resolved.models.{member}", models[member])
+    return recorded_shape(f"{Path(workdir) / CONFIG}: resolved.models.{member}", models[member])
 
 
-def recorded_shape(place: str, fields: dict) -> Shape:
+def recorded_shape(place: str, fields: Mapping) -> Shape:
     """Returns the shape that a run's `config.json` holds at `place`. Raises UserError if it is none."""
     try:
         return shape_from_dict(fields)

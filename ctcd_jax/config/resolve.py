@@ -3,15 +3,16 @@
 What a field may hold, and the range of every number, is in `check`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.runs import Resolved, ShapeFields
 from ctcd_jax.config.builders import SIZES, base_config, edge, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
 from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config, split_init
@@ -23,17 +24,20 @@ from ctcd_jax.files import expand_home
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
 from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
 from ctcd_jax.ranges import COUNT
-from ctcd_jax.runtime.hardware import default_dtype
+from ctcd_jax.runtime.hardware import Devices, default_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
 
+# A ConfigDict, whose own annotations make of every field a union of all that one may be.
+Config = Any
+
 
 def resolve(
-    config: ConfigDict,
+    config: Config,
     corpus: Corpus,
-    devices: Sequence[jax.Device] | None = None,
-    recorded: Mapping[str, dict] = MappingProxyType({}),
+    devices: Devices | None = None,
+    recorded: Mapping[str, Mapping] = MappingProxyType({}),
 ) -> Experiment:
     """Checks a config against the corpus and the devices it is for, and fills in what follows from them.
 
@@ -75,7 +79,7 @@ def resolve(
     )
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
     """Raises UserError for a field that is unknown, missing, of the wrong kind or out of its range."""
     check_fields(config, base_config("smoke"), member(), edge("a", "b"))
     check_names(config.members)
@@ -138,7 +142,7 @@ def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, 
     return model
 
 
-def _cohort(config: ConfigDict, members: dict) -> Cohort:
+def _cohort(config: Config, members: dict) -> Cohort:
     _check_that_all_learn(config, members)
     try:
         return Cohort(
@@ -149,7 +153,7 @@ def _cohort(config: ConfigDict, members: dict) -> Cohort:
         raise UserError(f"edges: {error}") from error
 
 
-def _check_that_all_learn(config: ConfigDict, members: dict) -> None:
+def _check_that_all_learn(config: Config, members: dict) -> None:
     taught = {edge.target for edge in config.edges if edge.weight > 0}
     for name, settings in members.items():
         if settings["trainable"] and settings["hard_weight"] == 0 and name not in taught:
@@ -159,7 +163,7 @@ def _check_that_all_learn(config: ConfigDict, members: dict) -> None:
             )
 
 
-def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
+def _optimizer(config: Config, name: str) -> OptimizerSettings:
     own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
     settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
     if settings.schedule not in SCHEDULES:
@@ -168,7 +172,7 @@ def _optimizer(config: ConfigDict, name: str) -> OptimizerSettings:
     return settings
 
 
-def _train(config: ConfigDict, corpus: Corpus, platform: str) -> TrainSettings:
+def _train(config: Config, corpus: Corpus, platform: str) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
         raise UserError("train: set exactly one of train.steps and train.epochs")
@@ -214,7 +218,7 @@ def _check_cudnn(models: Mapping[str, Shape], members: dict, dtype: str, corpus:
                 raise UserError(f"train.attention: cuDNN's {obstacle} (members.{name}); or use train.attention=auto")
 
 
-def _check_mesh(config: ConfigDict, models: Mapping[str, Shape], devices: int) -> None:
+def _check_mesh(config: Config, models: Mapping[str, Shape], devices: int) -> None:
     data, fsdp = config.mesh.data, config.mesh.fsdp
     if devices % fsdp or (data != -1 and data * fsdp != devices):
         raise UserError(f"mesh: data x fsdp is {data} x {fsdp}, but there are {devices} devices; set mesh.data=-1 and "
@@ -233,18 +237,18 @@ def _check_mesh(config: ConfigDict, models: Mapping[str, Shape], devices: int) -
                 )
 
 
-def resolved(experiment: Experiment, corpus: Corpus) -> dict:
+def resolved(experiment: Experiment, corpus: Corpus) -> Resolved:
     """What `config.json` keeps beside the config: enough to read the run's checkpoints without the corpus."""
     return {
         "steps": experiment.train.steps,
         "dtype": experiment.train.dtype,
         "corpus_hash": corpus.hash,
         "tokenizer_hash": corpus.tokenizer_hash,
-        "models": {name: shape_to_dict(model) for name, model in experiment.models.items()},
+        "models": {name: cast("ShapeFields", shape_to_dict(model)) for name, model in experiment.models.items()},
     }
 
 
-def corpus_directory(config: ConfigDict) -> Path:
+def corpus_directory(config: Config) -> Path:
     """Returns `data.corpus`, after a look at all fields. Raises UserError if it is not set or a field is wrong."""
     check(config)  # before a corpus of gigabytes is read
     if not config.data.corpus:

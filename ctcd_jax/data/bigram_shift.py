@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -104,7 +105,7 @@ def _held_out_sentences(corpus: Corpus) -> Iterator[tuple[str, ...]]:
 def _words(ids: np.ndarray, tokenizer: Tokenizer) -> tuple[str, ...]:
     """Returns the words and marks of a sentence, its word pieces joined."""
     words: list[str] = []
-    for token in map(tokenizer.id_to_token, ids.tolist()):
+    for token in (cast("str", tokenizer.id_to_token(number)) for number in ids.tolist()):  # ids that it gave
         if token.startswith("##") and words:
             words[-1] += token[2:]
         else:

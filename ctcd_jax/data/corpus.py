@@ -5,17 +5,16 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from ctcd_jax.artifacts.corpora import FORMAT, MANIFEST, TOKENIZER, Manifest, Shard
 from ctcd_jax.data.packing import PACKERS
 from ctcd_jax.data.shape import Optional, problem
 from ctcd_jax.data.tokenizer import SPECIAL_TOKENS, tokenizer_hash
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import file_sha256, read_json
-
-FORMAT = 1
-MANIFEST = "corpus.json"
 
 _SHARD = {"file": str, "rows": int, "length": int}
 _ROWS = {
@@ -52,7 +51,7 @@ _WHOLE = {
 """What all commands together read of it."""
 
 
-def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> dict:
+def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> Manifest:
     """Reads `corpus.json`, of which `shape` is needed.
 
     Raises:
@@ -69,7 +68,7 @@ def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> dict:
     size, ids = manifest["tokenizer"]["vocab_size"], manifest["tokenizer"]["special_ids"]
     if len(manifest["token_frequencies"]) != size or max(ids.values()) >= size:
         raise UserError(f"{path}: damaged (its vocabulary has not {size} tokens everywhere); prepare the corpus again")
-    return manifest
+    return cast("Manifest", manifest)
 
 
 def _check_shape(manifest: Mapping, shape: Mapping, path: Path) -> None:
@@ -140,7 +139,7 @@ class Corpus:
     @property
     def tokenizer_directory(self) -> Path:
         """What `transformers.AutoTokenizer.from_pretrained` reads."""
-        return self.directory / "tokenizer"
+        return self.directory / TOKENIZER
 
     @property
     def tokenizer_hash(self) -> str:
@@ -196,5 +195,5 @@ class Corpus:
             self._maps[file] = rows
         return self._maps[file]
 
-    def _all_shards(self) -> list[dict]:
+    def _all_shards(self) -> list[Shard]:
         return [shard for shards in self.manifest["shards"].values() for shard in shards]

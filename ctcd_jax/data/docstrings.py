@@ -105,7 +105,7 @@ def _docstrings(path: Path) -> list[str] | None:
             gc.enable()
 
 
-def _documented(node: ast.AST) -> Iterator[ast.AST]:
+def _documented(node: ast.AST) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yields the module, classes and functions in `node`, outer before inner; expressions are not entered."""
     if isinstance(node, _DOCUMENTED):
         yield node

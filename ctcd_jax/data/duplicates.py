@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> int:
     The hashes are taken range by range, so that memory does not grow with their number.
     """
     total = sum(map(len, hashes))
-    duplicate = np.lib.format.open_memmap(out, "w+", bool, (total,)) if total else np.empty(0, bool)
+    duplicate: Any = np.lib.format.open_memmap(out, "w+", bool, (total,)) if total else np.empty(0, bool)
     if total:
         with open(out, "r+b") as file:  # on a full disk a map of a hole would end the process by SIGBUS
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)

@@ -1,9 +1,10 @@
 """A corpus that is there: whether it is what was asked for, and what there is to say of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from ctcd_jax.data.corpus import MANIFEST, read_manifest
+from ctcd_jax.artifacts.corpora import MANIFEST, TOKENIZER, Manifest
+from ctcd_jax.data.corpus import read_manifest
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.stamps import check_unchanged
 from ctcd_jax.data.tokenizer import tokenizer_hash
@@ -16,7 +17,7 @@ MAX_UNKNOWN = 0.01
 """Of the training tokens: WordPiece vocabularies of a text leave far less than this, so it is said."""
 
 
-def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Log) -> dict:
+def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Log) -> Manifest:
     """Returns the manifest of the corpus in `out`, if it is what would be made now.
 
     Args:
@@ -38,9 +39,9 @@ def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Lo
             f"--out {out}: was prepared with {name} = {there}, not {here}; choose another directory or delete it"
         )
     for source in manifest["sources"]:
-        if strict and source.get("invalid_lines"):
+        if strict and (invalid := source.get("invalid_lines")):
             raise UserError(
-                f"--strict: {out} was prepared without it, and {source['invalid_lines']:,} lines of"
+                f"--strict: {out} was prepared without it, and {invalid:,} lines of"
                 f" {source['source']} were not UTF-8; delete it and prepare it again, or omit --strict"
             )
     if recipe.tokenizer and not _is_tokenizer_of(out, recipe.tokenizer, warn):
@@ -54,7 +55,7 @@ def already_prepared(out: Path, recipe: Recipe, strict: bool, log: Log, warn: Lo
 
 
 def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
-    there = tokenizer_hash(out / "tokenizer")
+    there = tokenizer_hash(out / TOKENIZER)
     try:
         return tokenizer_hash(tokenizer) == there
     except UserError as error:
@@ -62,7 +63,7 @@ def _is_tokenizer_of(out: Path, tokenizer: str, warn: Log) -> bool:
         return True
 
 
-def say_what_came_out(manifest: Mapping, log: Log, warn: Log) -> None:
+def say_what_came_out(manifest: Manifest, log: Log, warn: Log) -> None:
     """Says how large the splits are and what was left out, by reason.
 
     Args:

@@ -5,10 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from ctcd_jax.data.corpus import FORMAT
+from ctcd_jax.artifacts.corpora import FORMAT, Manifest, ManifestSummary, Shard, SourceCounts
 from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.data.shards import SplitFiles
@@ -23,9 +24,9 @@ def make_manifest(
     sources: Sequence[tuple[Source, Counter[str]]],
     tokenizer: Path,
     splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
-    shards: Mapping[str, Sequence[dict]],
+    shards: dict[str, list[Shard]],
     dropped: Counter[str],
-) -> dict:
+) -> Manifest:
     """Returns the content of `corpus.json`.
 
     Args:
@@ -43,8 +44,8 @@ def make_manifest(
         "format": FORMAT,
         "recipe": recipe.recorded(),
         "sources": [
-            {"source": portable(source.spec), "files": len(source.files), **counts, **source.details}
-            for source, counts in sources
+            cast("SourceCounts", {"source": portable(s.spec), "files": len(s.files), **counts, **s.details})
+            for s, counts in sources
         ],
         "splits": {
             split: {
@@ -80,12 +81,13 @@ def unknown_share(frequencies: np.ndarray, special_ids: Mapping[str, int]) -> fl
     return int(frequencies[special_ids["unk"]]) / max(1, tokens)
 
 
-def summary(manifest: Mapping) -> dict:
+def summary(manifest: Manifest) -> ManifestSummary:
     """Returns a manifest without what is long: the list of its files, and the counts by length and token."""
-    return {name: value for name, value in manifest.items() if name not in ("shards", *_LONG)}
+    short = {name: value for name, value in manifest.items() if name not in ("shards", *_LONG)}
+    return cast("ManifestSummary", short)
 
 
-def manifest_json(manifest: dict) -> str:
+def manifest_json(manifest: Manifest) -> str:
     """Indented, but the long lists of numbers on one line each."""
     text = json.dumps(manifest | {name: f"@{name}@" for name in _LONG}, indent=2)
     for name in _LONG:

@@ -334,9 +334,9 @@ def write_rows(
       tokenizer: its directory.
       count: called with numbers of sentences that are done.
     """
-    tokenizer = _tokenizer(tokenizer)
-    specials = special_ids(tokenizer)
-    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(tokenizer), specials)
+    loaded = _tokenizer(tokenizer)
+    specials = special_ids(loaded)
+    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(loaded), specials)
     kept, dropped = Counter(documents=0, sentences=0), Counter()
 
     def counted(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
@@ -345,7 +345,7 @@ def write_rows(
             yield sentences
 
     for documents in files:
-        ids = tokenize(counted(documents), tokenizer, recipe.max_unknown, dropped, count)
+        ids = tokenize(counted(documents), loaded, recipe.max_unknown, dropped, count)
         for row in PACKERS[recipe.packing](ids, recipe.length, specials["cls"], specials["sep"], dropped):
             writer.add(row)
     writer.close()

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
-from ctcd_jax.data.corpus import MANIFEST
+from ctcd_jax.artifacts.corpora import MANIFEST, TOKENIZER, Manifest
 from ctcd_jax.data.duplicates import mark_duplicates
 from ctcd_jax.data.finished import already_prepared, say_what_came_out
 from ctcd_jax.data.hashing import hash64
@@ -59,7 +60,7 @@ def prepare(
     log: Log = print,
     warn: Log = warn,
     **recipe,
-) -> dict | None:
+) -> Manifest | None:
     """Prepares a corpus in `out` and returns its manifest, the content of `corpus.json`.
 
     Args:
@@ -145,7 +146,7 @@ class _Preparation:
                 " first, with the same options over the same files"
             )
 
-    def make(self, out: Path) -> dict:
+    def make(self, out: Path) -> Manifest:
         """Does what is left of the work, and returns the manifest."""
         self._clear({part.key for part in self.parts}, "read-")
         reads, whole = self._read_all()
@@ -194,7 +195,7 @@ class _Preparation:
     def _hold_out_one(self, reads: Sequence[ReadPart]) -> tuple[list[ReadPart], PartTotals]:
         """Where chance has held out nothing of a little text, holds out what it came nearest to."""
         draws = {number: read.smallest_draw for number, read in enumerate(reads) if read.smallest_draw is not None}
-        nearest = min(draws, key=draws.get)
+        nearest = min(draws, key=draws.__getitem__)
         self.parts[nearest] = self.parts[nearest].holding_out_one_below(draws[nearest] + 1)
         self._read(self.parts)
         reads = [ReadPart(self.workspace, part) for part in self.parts]
@@ -234,7 +235,10 @@ class _Preparation:
         return path
 
     def _given_tokenizer(self) -> Path:
-        tokenizer = load_tokenizer(self.recipe.tokenizer, warn=lambda line: None)  # said when it was first opened
+        """Of a recipe that names one."""
+        tokenizer = load_tokenizer(
+            cast("str", self.recipe.tokenizer), warn=lambda line: None
+        )  # said when it was first opened
         directory = self.workspace / f"tokenizer-{hash64(tokenizer.to_str(), self.recipe.length):016x}"
         if not directory.is_dir():
             with writing_directory(directory) as partial_:
@@ -252,7 +256,7 @@ class _Preparation:
             tokenizer = interruptible(
                 lambda watched: train_wordpiece(
                     lambda: watched(tokenizer_sentences(reads, duplicates)),
-                    recipe.vocab_size,
+                    cast("int", recipe.vocab_size),  # which a recipe has where it names no tokenizer
                     recipe.cased,
                     False if recipe.keep_accents else None,
                     self.log,
@@ -296,14 +300,14 @@ class _Preparation:
         splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
         sources: Sequence[Counter[str]],
         dropped: Counter[str],
-    ) -> dict:
+    ) -> Manifest:
         directory = self.workspace / "corpus"
         shutil.rmtree(directory, ignore_errors=True)
         with writing_directory(directory) as partial_:
-            shutil.copytree(tokenizer, partial_ / "tokenizer")
+            shutil.copytree(tokenizer, partial_ / TOKENIZER)
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
             found = list(zip(self.sources, sources, strict=True))
-            manifest = make_manifest(self.recipe, found, partial_ / "tokenizer", splits, shards, dropped)
+            manifest = make_manifest(self.recipe, found, partial_ / TOKENIZER, splits, shards, dropped)
             write_stamps(partial_, self.sources)
             (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
         os.replace(directory, out)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.packing import PACKERS
@@ -103,9 +104,9 @@ class Recipe:
         """Whether a part's rows can be written before every other part is read."""
         return self.tokenizer is not None and not self.deduplicate
 
-    def recorded(self) -> dict[str, object]:
+    def recorded(self) -> dict[str, Any]:
         """Returns what the manifest holds: the same whatever locale the paths in it were spelt by."""
-        values = asdict(self) | {"sources": [portable(source) for source in self.sources]}
+        values: dict[str, Any] = asdict(self) | {"sources": [portable(source) for source in self.sources]}
         return values | {"tokenizer": self.tokenizer and portable(self.tokenizer)}
 
     def difference(self, recorded: Mapping[str, object]) -> tuple[str, object, object] | None:

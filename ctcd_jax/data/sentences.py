@@ -20,7 +20,8 @@ from ctcd_jax.data.sources.base import Document
 
 def split_sentences(paragraph: str, language: str = "en") -> list[str]:
     """Returns the sentences of `paragraph`, each without surrounding and with single inner white space, none empty."""
-    return _cleaned(sentencex.segment(language, paragraph))
+    segments = sentencex.segment(language, paragraph)  # pyright: ignore[reportAttributeAccessIssue]  compiled, no stubs
+    return _cleaned(segments)
 
 
 def document_sentences(document: Document, language: str, sentence_lines: bool) -> Iterator[str]:

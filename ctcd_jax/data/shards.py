@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctcd_jax.artifacts.corpora import Shard
 from ctcd_jax.data.packing import Row, segment_ids
 from ctcd_jax.files import file_sha256
 
@@ -69,7 +70,7 @@ class RowWriter:
         matrix = np.full((len(rows), length), self._specials["pad"], self._dtype)
         matrix[np.arange(length) < sizes[:, None]] = ids
         with open(self._directory / _raw_name(length), "ab") as file:
-            file.write(matrix)
+            file.write(matrix.data)
         segment_tokens = np.bincount(segment_ids(ids, self._specials))[1:]
         self._frequencies += np.bincount(ids, minlength=len(self._frequencies))
         self._row_tokens += np.bincount(sizes, minlength=len(self._row_tokens))
@@ -112,9 +113,9 @@ class SplitFiles:
 
     def __init__(self, parts: Sequence[RowFiles]):
         self._parts = parts
-        self.frequencies = sum(part.frequencies for part in parts)
-        self.row_tokens = sum(part.row_tokens for part in parts)
-        self.segment_tokens = sum(part.segment_tokens for part in parts)
+        self.frequencies = _sum([part.frequencies for part in parts])
+        self.row_tokens = _sum([part.row_tokens for part in parts])
+        self.segment_tokens = _sum([part.segment_tokens for part in parts])
         self.rows = {length: sum(part.rows[length] for part in parts) for length in parts[0].rows}
 
     @property
@@ -132,9 +133,9 @@ class SplitFiles:
                 first += part.rows[length]
         return cut
 
-    def write(self, directory: Path, split: str) -> list[dict]:
+    def write(self, directory: Path, split: str) -> list[Shard]:
         """Writes `SPLIT-[L064-]00000.npy`, lengths ascending; returns the record of each file for the manifest."""
-        shards = []
+        shards: list[Shard] = []
         for length, total in self.rows.items():
             group = f"L{length:03d}-" if len(self.rows) > 1 else ""
             chunks = (rows for part in self._parts for rows in part.read(length))
@@ -149,10 +150,14 @@ class SplitFiles:
                     while missing:
                         if not len(rest):
                             rest = next(chunks)
-                        file.write(rest[:missing])
+                        file.write(rest[:missing].data)
                         rest, missing = rest[missing:], missing - min(missing, len(rest))
                 shards.append({"file": path.name, "rows": count, "length": length, "sha256": file_sha256(path)})
         return shards
+
+
+def _sum(counts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.sum(counts, axis=0)
 
 
 def _raw_name(length: int) -> str:

@@ -7,6 +7,7 @@ but `ctcd prepare` looks at it, and without it a corpus is as good.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ctcd_jax.artifacts.corpora import Manifest
 from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.shape import problem
 from ctcd_jax.data.sources import Source, open_source
@@ -27,7 +28,7 @@ def write_stamps(directory: Path, sources: Sequence[Source]) -> None:
 
 
 def check_unchanged(
-    directory: Path, specs: Sequence[str], manifest: Mapping, log: Callable[[str], None], warn: Callable[[str], None]
+    directory: Path, specs: Sequence[str], manifest: Manifest, log: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
     """Compares the sources of a corpus with what they were; those of the hub are pinned to a revision.
 

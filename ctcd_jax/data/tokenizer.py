@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError
@@ -80,7 +81,8 @@ def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Toke
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Returns the ids of `pad`, `unk`, `cls`, `sep` and `mask`."""
-    return {name: tokenizer.token_to_id(token) for name, token in SPECIAL_TOKENS.items()}
+    ids = {name: tokenizer.token_to_id(token) for name, token in SPECIAL_TOKENS.items()}
+    return cast("dict[str, int]", ids)  # `load_tokenizer` gives none without them
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
@@ -138,8 +140,8 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> No
       max_length: tokens that the model takes, specials included.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    normalizer = json.loads(tokenizer.to_str())["normalizer"]
-    is_bert = normalizer is not None and normalizer["type"] == "BertNormalizer"
+    normalizer = json.loads(tokenizer.to_str())["normalizer"] or {}
+    is_bert = normalizer.get("type") == "BertNormalizer"
     plain = is_bert and normalizer["clean_text"] and not _departures(tokenizer).keys() - {"added_tokens"}
     if not plain:
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
@@ -201,7 +203,7 @@ def _hub_directory(name: str) -> Path:
             f"tokenizer {name}: no such file or directory here, and the hub cannot be reached ({error})"
         ) from error
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # whatever the hub's client raises
         raise UserError(f"tokenizer {name}: not to be had from the hub ({first_line(error)})") from error
 

@@ -1,7 +1,7 @@
 """What concerns all parts of a corpus together, between reading them and writing their rows."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def check_utf8(
         warn(f"{what}; their bad bytes became U+FFFD; {convert}")
 
 
-def counted(dropped: Counter[str]) -> str:
+def counted(dropped: Mapping[str, int]) -> str:
     """Returns the reasons and their counts in words."""
     return ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in sorted(dropped.items()))
 

@@ -19,7 +19,7 @@ class HeldOut(NamedTuple):
     @property
     def file(self) -> tuple[int, int]:
         """The numbers of its source and its input file."""
-        return self.place[:2]
+        return self.place[0], self.place[1]
 
 
 @dataclass

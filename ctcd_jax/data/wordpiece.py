@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import cast
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -54,7 +55,9 @@ def wordpiece(
 
 def pair_template(tokenizer: Tokenizer) -> processors.PostProcessor:
     """Returns what puts [CLS] and [SEP] around a sentence and between two."""
-    sep, cls = ((token, tokenizer.token_to_id(token)) for token in (SPECIAL_TOKENS["sep"], SPECIAL_TOKENS["cls"]))
+    sep, cls = (
+        (token, cast("int", tokenizer.token_to_id(token))) for token in (SPECIAL_TOKENS["sep"], SPECIAL_TOKENS["cls"])
+    )
     return processors.BertProcessing(sep, cls)
 
 

@@ -3,22 +3,22 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS
+from ctcd_jax.artifacts.predictions import write_predictions
+from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority, majority_share, score
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, load
 from ctcd_jax.evaluation.tasks.tasks import Task
-from ctcd_jax.files import writing_whole
 
 CUT_SPLITS = ("train", "dev", "dev_mismatched")
 
 
-def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
+def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
     """Runs one cell and returns its line of `results.jsonl`, but for the path of its predictions.
 
     Args:
@@ -30,7 +30,8 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
     from ctcd_jax.evaluation.classifier import Computation, fine_tune
 
     started = time.perf_counter()
-    if cell.intermediate and not cell.kept.is_dir():
+    start = cell.kept if cell.intermediate else cell.directory
+    if start is None or (cell.intermediate and not start.is_dir()):
         raise UserError(
             f"{cell.kept}: not there; the cell of {cell.intermediate} failed, or ran without --intermediate"
         )
@@ -40,7 +41,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
     computation = Computation(resolve_precision(cell.precision), cell.compiled)
     applied = []
     answers = fine_tune(
-        cell.kept if cell.intermediate else cell.directory,
+        start,
         data,
         cell.seed,
         settings,
@@ -50,10 +51,11 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         keep=None if cell.intermediate else cell.kept,
     )
     metrics = score_splits(data, answers)
-    _save(cell.folder / PREDICTIONS, data, answers)
     dev = data.dev[0]
-    cuda = torch.cuda.is_available()
-    return {
+    labels = [np.asarray(split.labels) for split in data.dev]
+    write_predictions(cell.folder / PREDICTIONS, list(zip(labels, answers, strict=False)))
+    classes, cuda = cell.task.classes, torch.cuda.is_available()
+    line = {
         "format": FORMAT,
         "model": cell.model,
         "weights": cell.weights,
@@ -63,9 +65,9 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         "metric": cell.task.headline,
         "value": metrics[cell.task.headline],
         "metrics": metrics,
-        "majority_share": majority_share(dev.labels) if cell.task.classes else None,
+        "majority_share": majority_share(dev.labels) if classes else None,
         "majority": majority_scores(data),
-        "positive": cell.task.classes[1] if "f1" in cell.task.metrics else None,
+        "positive": classes[1] if classes and "f1" in cell.task.metrics else None,
         "hyperparameters": settings,
         "max_length_used": applied[0].max_length,
         **{f"cut_{name}": count for name, count in zip(CUT_SPLITS, applied[0].cut, strict=False)},
@@ -80,6 +82,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> dict:
         "compiled": computation.compiled,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
+    return cast("Result", line)
 
 
 @functools.lru_cache(maxsize=1)  # the seeds of a task follow one another
@@ -112,11 +115,3 @@ def majority_scores(data: TaskData) -> dict[str, float]:
     if len(data.dev) > 1:
         scores["accuracy_mismatched"] = majority(("accuracy",), data.dev[1].labels)["accuracy"]
     return scores
-
-
-def _save(path: Path, data: TaskData, answers: Sequence[np.ndarray]) -> None:
-    arrays = {}
-    for suffix, dev, answer in zip(("", "_mismatched"), data.dev, answers, strict=False):
-        arrays |= {f"labels{suffix}": np.asarray(dev.labels), f"predictions{suffix}": answer}
-    with writing_whole(path) as partial, partial.open("wb") as file:  # given a name, NumPy would add an ending to it
-        np.savez_compressed(file, **arrays)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def fine_tune(
         trainer = Trainer(
             model=model,
             args=_arguments(scratch, seed, settings, computation),
-            train_dataset=train,
+            train_dataset=cast("Any", train),  # whatever has a length and items
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[_Steps(progress)],
         )
@@ -106,7 +107,7 @@ def fine_tune(
         answers = [_predict(trainer, data.task, rows) for rows in dev]
         if keep is not None:
             model.config.problem_type = None  # of this task, not of the one that starts from here
-            model.base_model.save_pretrained(keep)
+            cast("Any", model.base_model).save_pretrained(keep)
             tokenizer.save_pretrained(keep)
     return answers
 
@@ -149,7 +150,7 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
 def _predict(trainer: Trainer, task: Task, rows: Encoded) -> np.ndarray:
     # Rows of like length make a batch, so that little of it is padding.
     order = np.argsort(rows.lengths, kind="stable")
-    outputs = trainer.predict([rows[row] for row in order]).predictions
+    outputs = trainer.predict(cast("Any", [rows[row] for row in order])).predictions
     if isinstance(outputs, tuple):  # of a model that gives more than its logits
         outputs = outputs[0]
     if not np.isfinite(outputs).all():  # argmax would make a class of it

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -81,7 +82,7 @@ def encode(directory: Path, split: Split, longest: int) -> Encoded:
       split: the examples.
       longest: tokens that a row has at most, with its special tokens.
     """
-    tokenizer = load_tokenizer(directory)
+    tokenizer: Any = load_tokenizer(directory)  # to type checkers, more than two texts might be given
     parts: dict[str, list[np.ndarray]] = {}
     lengths, cut = [], 0
     for start in range(0, len(split), _ROWS):
@@ -112,9 +113,7 @@ def applied_length(directory: Path, wanted: int) -> int:
     return min(wanted, positions or wanted, load_tokenizer(directory).model_max_length)
 
 
-def _cut(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]], lengths: Sequence[int], longest: int
-) -> int:
+def _cut(tokenizer: Any, texts: Sequence[Sequence[str]], lengths: Sequence[int], longest: int) -> int:
     """Counts the examples that had to be cut: only those that are now as long as they may be can have been."""
     full = [index for index, length in enumerate(lengths) if length >= longest]
     if not full:

@@ -21,6 +21,7 @@ from ctcd_jax.artifacts.results import (
     LOG,
     PREDICTIONS,
     RESULTS,
+    Result,
     append_result,
     claimed,
     locked,
@@ -87,7 +88,7 @@ def glue(
     *,
     log: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
-) -> list[dict]:
+) -> list[Result]:
     """Fine-tunes every model on every task from `seeds` seeds (0, 1, ...), writing `results.jsonl` and the tables.
 
     A cell that is already in `results.jsonl` is not run again. One that fails leaves its log and does not stop the
@@ -241,7 +242,7 @@ def _cell(
 
 def _run(
     pending: Sequence[Cell],
-    done: dict,
+    done: dict[tuple, Result],
     results: Path,
     options: GlueOptions,
     log: Callable[[str], None],
@@ -258,7 +259,7 @@ def _run(
 
 def _run_stage(
     cells: Sequence[Cell],
-    done: dict,
+    done: dict[tuple, Result],
     results: Path,
     jobs: int | None,
     display: Display,
@@ -280,7 +281,9 @@ def _run_stage(
             yield from _ended(outcome, done, results, display, warn)
 
 
-def _ended(outcome: Outcome, done: dict, results: Path, display: Display, warn: Callable[[str], None]) -> list[Cell]:
+def _ended(
+    outcome: Outcome, done: dict[tuple, Result], results: Path, display: Display, warn: Callable[[str], None]
+) -> list[Cell]:
     cell, row, error = outcome
     if error is None:
         row["predictions"] = str((cell.folder / PREDICTIONS).relative_to(results.parent))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import distinct_names
-from ctcd_jax.artifacts.results import RESULTS
+from ctcd_jax.artifacts.results import RESULTS, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
@@ -87,7 +87,7 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
     return list(axes), [{**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in chosen]
 
 
-def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, dict]]) -> dict[str, Path]:
+def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, Result]]) -> dict[str, Path]:
     """Returns {name: directory}: a model that has results keeps the name it has there, others get one of their own.
 
     Args:
@@ -106,13 +106,13 @@ def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, dict
 
 def finished(
     results: Path,
-    rows: Sequence[tuple[int, dict]],
+    rows: Sequence[tuple[int, Result]],
     settings: Sequence[Mapping],
     weights: Mapping[str, str],
     companions: Mapping[str, Mapping[str, str]],
     tasks: Mapping[str, TaskData],
     intermediate: str | None,
-) -> dict:
+) -> dict[tuple, Result]:
     """Returns {cell's key: its line} of `results.jsonl`.
 
     Args:
@@ -150,7 +150,7 @@ def finished(
     return cells
 
 
-def require_alike(results: Path, rows: Sequence[tuple[int, dict]], pending: Sequence[Cell], precision: str) -> None:
+def require_alike(results: Path, rows: Sequence[tuple[int, Result]], pending: Sequence[Cell], precision: str) -> None:
     """Raises UserError if a cell is to be computed in another precision than those that it goes into one mean with.
 
     Args:
@@ -173,19 +173,19 @@ def require_encoders(pending: Sequence[Cell]) -> None:
     """Raises UserError where a cell needs the encoder of one that was finished without keeping it."""
     to_come = {cell.kept for cell in pending if cell.intermediate is None}
     for cell in pending:
-        if cell.intermediate and cell.kept not in to_come and not cell.kept.is_dir():
+        if cell.intermediate and cell.kept not in to_come and not (cell.kept and cell.kept.is_dir()):
             raise UserError(
                 f"--intermediate {cell.intermediate}: {cell.kept} was not kept then; use another --out, or take the "
                 f"line of its cell out of {RESULTS} to have it run again"
             )
 
 
-def _require_same_task(place: str, row: Mapping, data: TaskData, examples: str) -> None:
+def _require_same_task(place: str, row: Result, data: TaskData, examples: str) -> None:
     name, task = row["task"], data.task
     if tuple(row["metrics"]) != data.metrics:
         raise UserError(f"{place}: {name} had other metrics then; use another --out")
-    then, now = row.get("positive"), task.classes and task.classes[-1]
-    if then is not None and then != now and then in task.classes:
+    then, classes = row.get("positive"), task.classes
+    if classes and then in classes and then != classes[-1]:
         raise UserError(f"{place}: F1 of {name} was that of {then} then; give --positive {then}, or use another --out")
     if row.get("data", examples) != examples:
         raise UserError(f"{place}: {name} had other examples then; use another --out")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def score(metrics: Sequence[str], labels: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
+def score(
+    metrics: Sequence[str], labels: Sequence[float] | np.ndarray, predictions: Sequence[float] | np.ndarray
+) -> dict[str, float]:
     """Returns {metric: value}; accuracy, f1 in [0, 1], matthews, pearson, spearman in [-1, 1]; 0 where undefined.
 
     Args:
@@ -15,11 +17,11 @@ def score(metrics: Sequence[str], labels: Sequence[float], predictions: Sequence
       predictions: the same, as the model has it.
     """
     ones = np.ones((1, len(labels)))
-    values = weighted_scores(metrics, labels, np.asarray(predictions)[None], ones)
+    values = weighted_scores(metrics, np.asarray(labels), np.asarray(predictions)[None], ones)
     return {metric: float(values[metric][0, 0]) for metric in metrics}
 
 
-def majority_share(labels: Sequence[int]) -> float:
+def majority_share(labels: Sequence[float]) -> float:
     """Returns the accuracy of always answering with the most frequent class of `labels`."""
     return Counter(labels).most_common(1)[0][1] / len(labels)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -45,10 +45,13 @@ class ExampleRow:
 
 
 class MaskedRows(Protocol):
-    """Masked rows: `input_ids`, int[B, L], and `labels`, int[B, L], -100 where nothing is predicted."""
+    """Masked rows: `input_ids`, int[B, L], and `row_labels`, int[B, L], -100 where nothing is predicted."""
 
-    input_ids: np.ndarray
-    labels: np.ndarray
+    @property
+    def input_ids(self) -> Any: ...
+
+    @property
+    def row_labels(self) -> Any: ...
 
 
 MaskRows = Callable[[Corpus, np.ndarray, np.ndarray], MaskedRows]

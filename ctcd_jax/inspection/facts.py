@@ -91,9 +91,9 @@ class Vocabulary:
     curve: Sequence[tuple[int, int]]
 
 
-def token_lengths(counts: Sequence[int]) -> Lengths:
-    """Describes `counts`, int[length + 1]: [n] is how many rows or segments have n tokens; there is at least one."""
-    counts = np.asarray(counts, np.int64)
+def token_lengths(counted: Sequence[int]) -> Lengths:
+    """Describes `counted`, int[length + 1]: [n] is how many rows or segments have n tokens; there is at least one."""
+    counts = np.asarray(counted, np.int64)
     total = int(counts.sum())
     bars = []
     for first, last in bins(len(counts) - 1):

@@ -45,11 +45,11 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 def _parts(blocks: Sequence[Block]) -> Iterator[Html]:
     """Yields the blocks as HTML; neighbouring drawings share a grid."""
-    for drawn, group in groupby(blocks, lambda block: isinstance(block, Histogram | Curve)):
-        if drawn:
-            yield page.grid([_figure(block) for block in group])
-        else:
-            yield from map(_block, group)
+    for _, group in groupby(blocks, lambda block: isinstance(block, Histogram | Curve)):
+        alike = list(group)
+        if figures := [_figure(block) for block in alike if isinstance(block, Histogram | Curve)]:
+            yield page.grid(figures)
+        yield from (_block(block) for block in alike if not isinstance(block, Histogram | Curve))
 
 
 def _block(block: Facts | Table | Note | Examples) -> Html:

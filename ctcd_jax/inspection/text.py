@@ -28,10 +28,11 @@ def as_text(sections: Sequence[Section], colour: bool = False, width: int = 100)
       width: columns at which prose and tokens are broken; tables are not.
     """
     system = "standard" if colour else None
-    console = Console(file=io.StringIO(), width=width, force_terminal=colour, color_system=system)
+    written = io.StringIO()
+    console = Console(file=written, width=width, force_terminal=colour, color_system=system)
     for line in _lines(sections, console):
         console.print(line, soft_wrap=True)
-    return console.file.getvalue().removesuffix("\n")
+    return written.getvalue().removesuffix("\n")
 
 
 def _lines(sections: Sequence[Section], console: Console) -> Iterator[Text]:

@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 from tokenizers import Tokenizer
 
+from ctcd_jax.artifacts.corpora import Manifest, SourceCounts
 from ctcd_jax.data import Corpus
 from ctcd_jax.inspection.blocks import Block, Curve, Examples, Facts, Histogram, Note, Section, Table
 from ctcd_jax.inspection.examples import ExampleRow, token_text
@@ -96,7 +97,7 @@ def _filters(recipe: Mapping) -> Iterator[str]:
         yield "duplicate sentences dropped"
 
 
-def _sources(sources: Sequence[Mapping]) -> Iterator[Block]:
+def _sources(sources: Sequence[SourceCounts]) -> Iterator[Block]:
     invalid = any(source.get("invalid_lines") for source in sources)
     head = ["source", "files", "documents", "sentences", "kept", "share kept"]
     rows = [head + ["invalid UTF-8 lines"] * invalid]
@@ -132,7 +133,7 @@ def _dropped(dropped: Mapping[str, int]) -> list[Block]:
     return [Facts([(f"{count:,}", DROPPED.get(reason, reason.replace("_", " "))) for reason, count in dropped.items()])]
 
 
-def _lengths(manifest: Mapping) -> Iterator[Block]:
+def _lengths(manifest: Manifest) -> Iterator[Block]:
     for thing in ("row", "segment"):
         if counts := manifest.get(f"{thing}_tokens"):  # an earlier version did not count them
             found = token_lengths(counts)
@@ -140,7 +141,7 @@ def _lengths(manifest: Mapping) -> Iterator[Block]:
             yield Histogram(f"Tokens a {thing}", note, "tokens", f"% of {thing}s", found.bars)
 
 
-def _positions(manifest: Mapping) -> Iterator[Block]:
+def _positions(manifest: Manifest) -> Iterator[Block]:
     if segment_tokens := manifest.get("segment_tokens"):
         found = trained_positions(segment_tokens)
         last = len(found.trained) - 1

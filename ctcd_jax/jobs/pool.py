@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
@@ -52,7 +52,7 @@ def run_jobs(
     *,
     log_of: Callable[[Any], Path | None] = lambda job: None,
     setup: Callable[[], Any] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yields the outcomes of all jobs as they end.
 
     Args:
@@ -178,8 +178,9 @@ class _Worker:
             try:
                 kind, value = self.pipe.recv()
             except (EOFError, OSError):
-                self._process.join()
-                return self._ended(None, _death(self._process.exitcode))
+                process = cast("Any", self._process)  # it has a job, so it was started
+                process.join()
+                return self._ended(None, _death(process.exitcode))
             if kind == "done":
                 if value[1] is not None:
                     self.kill()  # a GPU's error stays in the process, and would fail every job that follows
@@ -238,7 +239,8 @@ def _serve(pipe: Connection, work: Work, environment: Mapping[str, str], setup: 
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctcd_jax.artifacts.exports import quiet_loading, stored_parameters, usable_positions, weight_files, weights_digest
+from ctcd_jax.artifacts.latency import LatencyModel
 from ctcd_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load_encoder(directory: Path):
     return encoder.requires_grad_(False)  # the counter of FLOPs would follow the gradients, and fails at some models
 
 
-def facts(name: str, directory: Path, encoder, lengths: Sequence[int]) -> dict:
+def facts(name: str, directory: Path, encoder, lengths: Sequence[int]) -> LatencyModel:
     """Returns what is the same in every setting; `bytes` is the size of the weight files.
 
     Args:
@@ -99,9 +100,8 @@ def checked_lengths(
     if lengths is None:
         length = min([DEFAULT_LENGTH, *limits.values()])
         if length < DEFAULT_LENGTH:
-            log(
-                f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {min(limits, key=limits.get)} has no more positions"
-            )
+            shortest = min(limits, key=limits.__getitem__)
+            log(f"{length} tokens a sequence, not {DEFAULT_LENGTH}: {shortest} has no more positions")
         return [length]
     for name, count in limits.items():
         if max(lengths) > count:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ctcd_jax.artifacts.latency import NotMeasured
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # the ONNX exporter colours its messages
@@ -17,7 +18,7 @@ class LeftOutModels:
     """
 
     def __init__(self, warn: Callable[[str], None]):
-        self.entries: list[dict] = []
+        self.entries: list[NotMeasured] = []
         self._warn = warn
 
     @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import named_exports, require_torch
+from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
 from ctcd_jax.latency import settings, table
@@ -11,8 +12,6 @@ from ctcd_jax.latency.encoders import checked_lengths, cpu_name, facts, load_enc
 from ctcd_jax.latency.left_out import LeftOutModels
 from ctcd_jax.latency.onnx_runtime import require_onnx
 from ctcd_jax.latency.running import measure
-
-FORMAT = 2
 
 
 def latency(
@@ -29,7 +28,7 @@ def latency(
     keep_onnx: Path | None = None,
     log: Callable[[str], None] = print,
     warn: Callable[[str], None] = warn,
-) -> dict:
+) -> Latency:
     """Measures the encoders of exported models, side by side, in every combination of the settings.
 
     Within a setting every round times one batch of every model, in alternating order; the speed-up is the median over
@@ -77,7 +76,7 @@ def latency(
         raise UserError(f"--keep-onnx {keep_onnx}: needs --runtime onnx, which makes the files and checks them")
     directories = named_exports(models)
     if out is not None and out.is_dir():
-        raise UserError(f"--out {out}: a directory; give a file, such as {out / 'latency.json'}")
+        raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
     for directory in filter(None, (keep_onnx, out and out.parent)):
         directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
 
@@ -96,13 +95,14 @@ def latency(
     reference = next(iter(encoders))
     if reference != next(iter(directories)):
         warn(f"the speed-ups are over {reference}, for {next(iter(directories))} is left out")
-    result = {
+    result: Latency = {
         "format": FORMAT,
         "torch": torch.__version__,
         "cpu": cpu_name(),
         "rounds": rounds,
         "reference": reference,
         "models": list(described.values()),
+        "measurements": [],
     }
     log(table.heading(result))
     measured = measure(
@@ -126,8 +126,12 @@ def latency(
     if (warning := table.unsteady(measured.rows)) is not None:
         log(warning)
     result["measurements"] = measured.rows
-    more = {"onnx_differences": measured.onnx_differences, "onnx_files": measured.onnx_files}
-    result |= {key: value for key, value in (more | {"left_out": left_out.entries}).items() if value}
+    if measured.onnx_differences:
+        result["onnx_differences"] = measured.onnx_differences
+    if measured.onnx_files:
+        result["onnx_files"] = measured.onnx_files
+    if left_out.entries:
+        result["left_out"] = left_out.entries
     if out is not None:
         write_json(out, result)
     return result

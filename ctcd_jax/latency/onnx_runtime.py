@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctcd_jax.artifacts.latency import OnnxFile
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, writing_whole
 from ctcd_jax.latency.encoders import random_ids
@@ -39,7 +40,7 @@ def export_all(
     left_out: LeftOutModels,
     log: Callable[[str], None],
     keep: Path | None = None,
-) -> tuple[dict[str, Path], dict[str, float], dict[str, dict]]:
+) -> tuple[dict[str, Path], dict[str, float], dict[str, OnnxFile]]:
     """Writes every encoder as an ONNX file that takes any batch size and length, and compares it with PyTorch.
 
     One that cannot be exported, or whose outputs differ by more than the tolerance, is left out.
@@ -76,7 +77,7 @@ def export_all(
     return files, differences, kept
 
 
-def _keep(folder: Path, path: Path) -> dict:
+def _keep(folder: Path, path: Path) -> OnnxFile:
     """Copies an ONNX file to `path`, and the weights beside it that one of more than 2 GB has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in sorted(folder.iterdir()):
@@ -99,7 +100,7 @@ def export(name: str, encoder, path: Path) -> None:
     any_size = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
     try:
         with _quiet():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 _last_hidden_state(encoder),
                 (ids, torch.ones_like(ids)),
                 dynamo=True,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from ctcd_jax.artifacts.latency import Measurement, OnnxFile
 from ctcd_jax.errors import UserError, is_out_of_memory
 from ctcd_jax.jobs.progress import watch
 from ctcd_jax.latency import onnx_runtime, runtimes, table
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 class LatencyMeasurements:
     """What latency.json says of the measurements: `measurements`, `onnx_differences` and `onnx_files`."""
 
-    rows: list[dict]
+    rows: list[Measurement]
     onnx_differences: dict[str, float]
-    onnx_files: dict[str, dict]
+    onnx_files: dict[str, OnnxFile]
 
 
 def measure(
@@ -63,8 +64,10 @@ def measure(
         files = {}
         if shapes:
             with torch.inference_mode(False):
-                files, *found = onnx_runtime.export_all(encoders, list(shapes), Path(folder), left_out, log, keep_onnx)
-                measured = LatencyMeasurements([], *found)
+                files, differences, kept = onnx_runtime.export_all(
+                    encoders, list(shapes), Path(folder), left_out, log, keep_onnx
+                )
+                measured = LatencyMeasurements([], differences, kept)
         for number, setting in enumerate(settings, start=1):
             device = torch.cuda.get_device_name() if setting.device == "cuda" else setting.device
             label = f"setting {number} of {len(settings)}"
@@ -74,8 +77,11 @@ def measure(
             if reference not in seconds and seconds:
                 say(f"no speed-ups, for {reference} is left out of {setting.runtime}")
             rows = [
-                {"model": name, **asdict(setting), "device": device}
-                | statistics(values, seconds.get(reference), setting.batch_size, setting.length)
+                cast(
+                    "Measurement",
+                    {"model": name, **asdict(setting), "device": device}
+                    | statistics(values, seconds.get(reference), setting.batch_size, setting.length),
+                )
                 for name, values in seconds.items()
             ]
             if rows:
@@ -128,7 +134,7 @@ def _calls(
     if runtime == "compile":
         calls = runtimes.compiled_calls(usable, ids, log, functools.partial(left_out.unless_it_runs, runtime=runtime))
     elif runtime == "onnx":
-        calls = onnx_runtime.onnx_calls({name: files[name] for name in usable}, setting.threads, ids)
+        calls = onnx_runtime.onnx_calls({name: files[name] for name in usable}, cast("int", setting.threads), ids)
     else:
         calls = runtimes.eager_calls(usable, ids)
     for name, call in calls.items():

@@ -30,7 +30,7 @@ def time_rounds(
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in watch(range(WARM_UP_ROUNDS + rounds)):
-        for name in list(calls) if number % 2 == 0 else reversed(calls):
+        for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
             synchronize()
             start = time.perf_counter()
             calls[name]()

@@ -12,12 +12,11 @@ from safetensors import SafetensorError
 from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import is_lfs_pointer, read_json
 from ctcd_jax.models.checkpoint_format import CheckpointFormat
 from ctcd_jax.models.registry import ARCHITECTURES, DEFAULT, Shape, abstract_params, architecture_of, build
-
-WEIGHTS = "model.safetensors"
 
 # What else a model may be saved as, and the reason that it has to be converted.
 _OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -34,7 +33,7 @@ def load_pretrained(directory: str | Path) -> tuple[Shape, dict]:
         values are not finite floating-point numbers.
     """
     directory = Path(directory)
-    config = read_config(directory / "config.json")
+    config = read_config(directory / MODEL_CONFIG)
     form = architecture_of(config).checkpoint
     weights = directory / WEIGHTS
     _check_there(directory, str(directory))
@@ -43,7 +42,7 @@ def load_pretrained(directory: str | Path) -> tuple[Shape, dict]:
     except SafetensorError as error:
         reason = first_line(error)
         raise UserError(f"{weights}: not a readable safetensors file ({reason}); fetch or export it again") from error
-    _check_tied(form, tensors, read_json(directory / "config.json", ""), weights)
+    _check_tied(form, tensors, read_json(directory / MODEL_CONFIG, ""), weights)
     parts = {".".join(name.split(".")[:2]) for name in tensors}
     flat = {}
     for path, name, transpose in form.tensors(config.layers):
@@ -74,7 +73,7 @@ def find_pretrained(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["config.json", WEIGHTS, "tokenizer*", "vocab.txt", "added_tokens.json", "special_tokens_map.json"]
+    wanted = [MODEL_CONFIG, WEIGHTS, "tokenizer*", "vocab.txt", "added_tokens.json", "special_tokens_map.json"]
     try:
         directory = Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -110,7 +109,7 @@ def save_pretrained(directory: str | Path, config: Shape, params: dict, pad_id: 
         **form.written,
         **{theirs: getattr(config, ours) for ours, theirs in form.fields.items()},
     }
-    (directory / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
+    (directory / MODEL_CONFIG).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
 
 
 def parity(directory: str | Path, config: Shape, params: dict, input_ids: np.ndarray, pad_id: int) -> float:

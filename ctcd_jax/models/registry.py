@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from ctcd_jax.ranges import Range
 
 class Shape(Protocol):
     """What every architecture's shape has; hashable, and equal where its fields are."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # it is a dataclass
 
     vocab_size: int
     layers: int

@@ -79,7 +79,7 @@ def grid(figures: Sequence[Html]) -> Html:
     return element("div", *figures, class_="grid") if figures else Html()
 
 
-def legend(entries: Sequence[tuple[Html, str]]) -> Html:
+def legend(entries: Sequence[tuple[str, str]]) -> Html:
     """Returns the key to curves: (what one looks like, its name)."""
     return element("ul", *(element("li", *entry) for entry in entries), class_="legend")
 

@@ -109,7 +109,7 @@ def line_chart(
         flatten all that follows.
       framed: the curves that the axes are made for, so that charts can be compared; None for `series`.
     """
-    points = [point for curve in framed or series for point in curve.points if point[1] is not None]
+    points = [(x, y) for curve in framed or series for x, y in curve.points if y is not None]
     x1 = max(x for x, _ in points)
     x0 = min(0.0, min(x for x, _ in points))
     late = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
@@ -208,8 +208,8 @@ def thin(points: Sequence[XY], limit: int = MOST_POINTS) -> list[XY]:
     kept = {0, len(points) - 1}
     for start in range(0, len(points), size):
         group = range(start, min(start + size, len(points)))
-        if finite := [index for index in group if points[index][1] is not None]:
-            kept |= {choose(finite, key=lambda index: points[index][1]) for choose in (min, max)}
+        if finite := {index: y for index in group if (y := points[index][1]) is not None}:
+            kept |= {choose(finite, key=finite.__getitem__) for choose in (min, max)}
         kept.update([index for index in group if points[index][1] is None][:1])
     return [points[index] for index in sorted(kept)]
 

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from ctcd_jax import page
@@ -22,7 +23,7 @@ class Column:
 
     heading: str
     name: str
-    show: Callable[[object], str] = str
+    show: Callable[[Any], str] = str
 
 
 def data_table(

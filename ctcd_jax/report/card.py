@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ctcd_jax.artifacts.collect import LATENCY, walk
+from ctcd_jax.artifacts.collect import walk
 from ctcd_jax.artifacts.exports import named_exports, weights_digest
+from ctcd_jax.artifacts.facts import FACTS, read_facts
+from ctcd_jax.artifacts.latency import LATENCY, Latency
 from ctcd_jax.artifacts.reading import Reader
-from ctcd_jax.artifacts.results import RESULTS
-from ctcd_jax.card import ExportMeasurements, read_facts, write_card
-from ctcd_jax.card.facts import FACTS
+from ctcd_jax.artifacts.results import RESULTS, Result
+from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.report.card_sections import Timing, latency_section, model_index_results, scores_section
 
@@ -45,7 +46,7 @@ def card(
     for name, directory in named_exports(models).items():
         facts, weights = read_facts(directory), weights_digest(directory)
         if weights != facts["weights"]:
-            raise UserError(f"{directory}: not the weights that were exported; ctcd.json does not speak of them")
+            raise UserError(f"{directory}: not the weights that were exported; {FACTS} does not speak of them")
         rows, timings = _rows(scored, weights, facts["name"]), _timings(timed, weights)
         if not rows and not timings:
             first = f" (left out: {reader.left_out[0].path}: {reader.left_out[0].reason})" if reader.left_out else ""
@@ -83,13 +84,13 @@ def _search(directory: Path, reader: Reader) -> Iterator[Path]:
         yield from (parent / name for name in (LATENCY, RESULTS) if name in files)
 
 
-def _rows(scored: Sequence[tuple[Path, list[dict]]], weights: str, name: str) -> list[dict]:
+def _rows(scored: Sequence[tuple[Path, list[Result]]], weights: str, name: str) -> list[Result]:
     """Returns the lines about these weights, each cell once; `model` becomes `name`, whatever it was called there.
 
     Args:
       scored: (results.jsonl, its good lines).
     """
-    cells: dict[str, tuple[dict, Path]] = {}
+    cells: dict[str, tuple[Result, Path]] = {}
     for path, rows in scored:
         for row in rows:
             if row.get("weights") != weights:
@@ -100,11 +101,11 @@ def _rows(scored: Sequence[tuple[Path, list[dict]]], weights: str, name: str) ->
                 raise UserError(
                     f"{path}: its {row['task']} of seed {row['seed']} is not that of {where}; give one of them"
                 )
-            cells[cell] = row | {"model": name}, path  # within one file the last counts
+            cells[cell] = {**row, "model": name}, path  # within one file the last counts
     return [row for row, _ in cells.values()]
 
 
-def _timed(latencies: Sequence[Path], reader: Reader) -> Iterator[dict]:
+def _timed(latencies: Sequence[Path], reader: Reader) -> Iterator[Latency]:
     """Yields the contents of the files that say whose weights they timed."""
     for path in latencies:
         content = reader.latency(path)
@@ -116,7 +117,7 @@ def _timed(latencies: Sequence[Path], reader: Reader) -> Iterator[dict]:
             reader.leave_out(path, "it does not say whose weights were timed; run `ctcd latency --out` again")
 
 
-def _timings(timed: Sequence[dict], weights: str) -> list[Timing]:
+def _timings(timed: Sequence[Latency], weights: str) -> list[Timing]:
     timings = []
     for content in timed:
         # One directory may have been timed under two names; a copy of a file says nothing new.

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+from ctcd_jax.artifacts.latency import Latency, LatencyModel, Measurement
+from ctcd_jax.artifacts.results import Result
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
     MAJORITY_NOTE,
@@ -34,12 +37,12 @@ _MANY = 8
 class Timing:
     """One model of a latency.json of format 2: the file's content, the model's entry and its measurements."""
 
-    content: dict
-    model: dict
-    rows: list[dict]
+    content: Latency
+    model: LatencyModel
+    rows: list[Measurement]
 
 
-def scores_section(rows: Sequence[dict]) -> str:
+def scores_section(rows: Sequence[Result]) -> str:
     """Returns the fine-tuned scores of one model.
 
     Args:
@@ -52,8 +55,8 @@ def scores_section(rows: Sequence[dict]) -> str:
     for column in summary.columns:
         share = [f"{majority[column]:.2f}" if column in majority else ""] if majority else []
         shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
-    means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
-    for title, mean in zip(average_titles(summary.averaged), means, strict=True):
+    means = summary.mean_of_columns(model), summary.mean_over_tasks(model)  # of its own columns, so they are there
+    for title, mean in zip(average_titles(summary.averaged), cast("tuple[float, float]", means), strict=True):
         shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", markdown(shown)]
     if taken := settings_table(rows):
@@ -62,7 +65,7 @@ def scores_section(rows: Sequence[dict]) -> str:
     return "\n\n".join(parts)
 
 
-def model_index_results(rows: Sequence[dict]) -> list[dict]:
+def model_index_results(rows: Sequence[Result]) -> list[dict]:
     """Returns the scores on GLUE's development sets as `results` of the hub's model-index, fractions in [-1, 1]."""
     if not rows:
         return []
@@ -100,11 +103,11 @@ def latency_section(timings: Sequence[Timing]) -> str:
     return "\n\n".join(["### Latency", *(part for timing in timings for part in _timing(timing))])
 
 
-def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
+def _score_notes(rows: Sequence[Result], summary: Summary) -> str:
     spread = ", mean ± sample standard deviation over seeds" if summary.seeds > 1 else ""
     notes = [f"Development sets, in per cent{spread}.", settings_note(rows), *applied_note(rows)]
     chosen = selected(rows)
-    intermediates = {row["task"]: row["intermediate"] for row in chosen if row.get("intermediate")}
+    intermediates = {row["task"]: on for row in chosen if (on := row.get("intermediate"))}
     notes += [
         f"{task_title(task)} started from the model as fine-tuned on {task_title(on)}."
         for task, on in intermediates.items()
@@ -120,7 +123,7 @@ def _score_notes(rows: Sequence[dict], summary: Summary) -> str:
     return " ".join(notes)
 
 
-def _settings(rows: Sequence[dict], task: str) -> int:
+def _settings(rows: Sequence[Result], task: str) -> int:
     kinds = ([row["hyperparameters"], row.get("intermediate")] for row in rows if row["task"] == task)
     return len({json.dumps(kind, sort_keys=True) for kind in kinds})
 
@@ -168,7 +171,7 @@ def _timing_table(timing: Timing) -> str:
     return markdown(shown, names=3)
 
 
-def _place(content: dict, row: dict) -> str:
+def _place(content: Latency, row: Measurement) -> str:
     device = content.get("cpu", "CPU") if row["device"] == "cpu" else row["device"]
     threads = row["threads"]
     return device if threads is None else f"{device}, {threads} thread{'s' * (threads != 1)}"

@@ -1,8 +1,10 @@
 """Draws a cohort: its members as boxes, who teaches whom as labelled arrows, in SVG."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
+from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
 from ctcd_jax.page import Html, element
 from ctcd_jax.report.shapes import member_shapes
 
@@ -16,7 +18,7 @@ Position = tuple[float, float]
 Pair = tuple[str, str]
 
 
-def cohort_graph(name: str, config: dict) -> Html:
+def cohort_graph(name: str, config: RunConfig) -> Html:
     """Returns the cohort of a run's config.json as an <svg> element; frozen members are dashed.
 
     Args:
@@ -27,7 +29,7 @@ def cohort_graph(name: str, config: dict) -> Html:
     places, height = _layout(list(members))
     shapes = member_shapes(config)
     marker = f"tip-{name}"
-    pairs: dict[Pair, list[dict]] = {}  # an arrow a pair, whatever it is that one learns of the other
+    pairs: dict[Pair, list[EdgeConfig]] = {}  # an arrow a pair, whatever it is that one learns of the other
     for edge in edges:
         pairs.setdefault((edge["source"], edge["target"]), []).append(edge)
     drawn = [_arrow(pair, of_pair, pairs, places, marker) for pair, of_pair in pairs.items()]
@@ -57,7 +59,7 @@ def cohort_graph(name: str, config: dict) -> Html:
     )
 
 
-def describe(config: dict) -> str:
+def describe(config: RunConfig) -> str:
     """Returns the graph in words: "teacher (trainable), student (trainable); teacher teaches student, weight 1"."""
     members = ", ".join(
         f"{name} ({'trainable' if member.get('trainable', True) else 'frozen'})"
@@ -95,7 +97,7 @@ def _layout(names: Sequence[str]) -> tuple[dict[str, Position], float]:
     return places, max(y for _, y in places.values()) + BOX_HEIGHT / 2 + 40
 
 
-def _box(name: str, member: dict, shape: dict, centre: Position) -> Html:
+def _box(name: str, member: MemberConfig, shape: Mapping[str, Any], centre: Position) -> Html:
     x, y = centre[0] - BOX_WIDTH / 2, centre[1] - BOX_HEIGHT / 2
     trainable = member.get("trainable", True)
     layers, hidden, parameters = (shape.get(key) for key in ("layers", "hidden", "parameters"))
@@ -121,14 +123,14 @@ def _box(name: str, member: dict, shape: dict, centre: Position) -> Html:
 
 
 def _arrow(
-    pair: Pair, edges: Sequence[dict], pairs: Collection[Pair], places: Mapping[str, Position], marker: str
+    pair: Pair, edges: Sequence[EdgeConfig], pairs: Collection[Pair], places: Mapping[str, Position], marker: str
 ) -> tuple[Html, list[Html]]:
     """The arrow of a pair, which has these edges, and the lines of its label."""
     source, target = (places[name] for name in pair)
     opposite = pair[::-1] in pairs
     side = _side(source, target, places, opposite)
     bend = 2 * BEND if opposite else 0
-    control = tuple((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
+    control = _point((a + b) / 2 + bend * n for a, b, n in zip(source, target, side, strict=True))
     curve = _bezier(source, control, target)
     start = next(t for t in _steps() if not _inside(curve(t), source))
     end = next(t for t in reversed(_steps()) if not _inside(curve(t), target))
@@ -144,7 +146,7 @@ def _arrow(
     return path, _label(lines, curve((start + end) / 2), side)
 
 
-def _edge_lines(edge: dict) -> list[str]:
+def _edge_lines(edge: EdgeConfig) -> list[str]:
     if not _of_logits(edge):
         return [f"weight {_number(edge.get('weight', 1.0))}, {edge['signal']}"]
     divergence = edge.get("divergence", "forward_kl")
@@ -155,11 +157,11 @@ def _edge_lines(edge: dict) -> list[str]:
     return lines
 
 
-def _by(edge: dict) -> str:
+def _by(edge: EdgeConfig) -> str:
     return "" if _of_logits(edge) else f" by {edge['signal']}"
 
 
-def _of_logits(edge: dict) -> bool:
+def _of_logits(edge: EdgeConfig) -> bool:
     return edge.get("signal", "logits") == "logits"
 
 
@@ -199,9 +201,14 @@ def _side(source: Position, target: Position, places: Mapping[str, Position], op
     return normal if outward > 1e-9 else (-normal[0], -normal[1])
 
 
+def _point(coordinates: Iterable[float]) -> Position:
+    x, y = coordinates
+    return x, y
+
+
 def _bezier(a: Position, control: Position, b: Position) -> Callable[[float], Position]:
     def point(t: float) -> Position:
-        return tuple((1 - t) ** 2 * p + 2 * t * (1 - t) * c + t**2 * q for p, c, q in zip(a, control, b, strict=True))
+        return _point((1 - t) ** 2 * p + 2 * t * (1 - t) * c + t**2 * q for p, c, q in zip(a, control, b, strict=True))
 
     return point
 

@@ -1,7 +1,11 @@
 """How large the members of a run are, from its config.json."""
 
+from typing import Any
 
-def member_shapes(config: dict) -> dict[str, dict]:
+from ctcd_jax.artifacts.runs import RunConfig, ShapeFields
+
+
+def member_shapes(config: RunConfig) -> dict[str, dict[str, Any]]:
     """Returns {member: its sizes, with `parameters`} of a run's config.json.
 
     The sizes are those that the run resolved: a member that starts from another model has none of its own. Where they
@@ -18,7 +22,7 @@ def member_shapes(config: dict) -> dict[str, dict]:
     return shapes
 
 
-def _parameters(fields: dict) -> int | None:
+def _parameters(fields: ShapeFields) -> int | None:
     from ctcd_jax.models.registry import parameter_count, shape_from_dict  # JAX takes a second
 
     try:

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,9 +25,10 @@ def keep_programs(warn: Callable[[str], None]) -> None:
 
     A directory that cannot be written is a warning, and the run goes on without.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    config: Any = jax.config  # its fields are made when it is imported
+    if not config.jax_enable_compilation_cache:
         return
-    chosen = jax.config.jax_compilation_cache_dir
+    chosen = config.jax_compilation_cache_dir
     if chosen and "://" in chosen:
         return
     try:
@@ -118,10 +120,10 @@ class CompilationCount:
     def __str__(self):
         return f"{self.seconds:.1f} s of it for {self.programs} programs, {self.found} of them from the cache"
 
-    def _duration(self, event: str, seconds: float, **_) -> None:
+    def _duration(self, event: str, duration_secs: float, **_) -> None:
         if event == "/jax/core/compile/backend_compile_duration":  # what is found in the cache counts, too
             self.programs += 1
-            self.seconds += seconds
+            self.seconds += duration_secs
 
     def _event(self, event: str, **_) -> None:
         if event == "/jax/compilation_cache/cache_hits":

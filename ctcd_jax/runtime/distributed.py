@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ def together(action: Callable[[], Result]) -> Result:
         refused = str(error)
     if found := list(filter(None, gather(refused))):
         raise UserError(found[0])
-    return result
+    return cast("Result", result)
 
 
 def on_leader(action: Callable[[], Result]) -> Result | None:

@@ -5,6 +5,7 @@ Everything is asked of the devices that a program is for: they need not be those
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,6 +21,10 @@ PEAK_FLOPS = {
 }
 
 
+Devices = Sequence[Any]
+"""Of `jax.Device`, which type checkers know nothing of."""
+
+
 def default_dtype(platform: str) -> str:
     """Returns "bfloat16" for accelerators and CPUs that multiply it in hardware (AMX, AVX-512 BF16), else "float32".
 
@@ -33,7 +38,7 @@ def default_dtype(platform: str) -> str:
     return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(known) else "float32"
 
 
-def peak_flops(dtype: str, devices: Sequence[jax.Device]) -> float | None:
+def peak_flops(dtype: str, devices: Devices) -> float | None:
     """Returns the peak FLOP/s of the devices together, or None where it is not known (CPUs, float32)."""
     if dtype not in ("bfloat16", "float16"):
         return None
@@ -41,7 +46,7 @@ def peak_flops(dtype: str, devices: Sequence[jax.Device]) -> float | None:
     return next((len(devices) * peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
 
 
-def peak_bytes(devices: Sequence[jax.Device]) -> int | None:
+def peak_bytes(devices: Devices) -> int | None:
     """Returns the most memory that one of the devices of this process has had in use, None where it is not counted."""
     here = [device.memory_stats() for device in devices if device.process_index == jax.process_index()]
     counted = [stats["peak_bytes_in_use"] for stats in here if stats and "peak_bytes_in_use" in stats]

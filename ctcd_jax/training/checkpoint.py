@@ -17,6 +17,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils.epath import gpath
 
+from ctcd_jax.artifacts.exports import WEIGHTS
+from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, first_line, is_out_of_memory
@@ -24,8 +26,6 @@ from ctcd_jax.files import file_sha256, writing_directory
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.training.state import TrainState
-
-CHECKPOINTS, FROZEN, TOKENIZER = "checkpoints", "frozen", "tokenizer"
 
 
 class Checkpoints:
@@ -216,7 +216,7 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
         shutil.rmtree(torn, ignore_errors=True)
     with _disk_errors(directory), writing_directory(directory) as partial:
         save_pretrained(partial, config, params)
-        (partial / "model.sha256").write_text(file_sha256(partial / "model.safetensors") + "\n")
+        (partial / "model.sha256").write_text(file_sha256(partial / WEIGHTS) + "\n")
         if directory.is_dir():
             shutil.rmtree(directory)
 
@@ -224,7 +224,7 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
 def load_frozen(workdir: Path, name: str) -> dict:
     """Returns the parameters of a frozen member. Raises UserError if the copy is not the one that was made."""
     directory = workdir / FROZEN / name
-    weights, recorded = directory / "model.safetensors", directory / "model.sha256"
+    weights, recorded = directory / WEIGHTS, directory / "model.sha256"
     if not weights.is_file() or not recorded.is_file() or file_sha256(weights) != recorded.read_text().strip():
         raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
     return load_pretrained(directory)[1]

@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 
-from ctcd_jax.card import write_card, write_facts
+from ctcd_jax.artifacts.corpora import TOKENIZER
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
+from ctcd_jax.artifacts.facts import FORMAT, Facts, write_facts
+from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, RunConfig
+from ctcd_jax.card import write_card
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line
@@ -20,7 +24,7 @@ from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
 from ctcd_jax.models.registry import Shape, parameter_count
 from ctcd_jax.runtime.stopping import handling
-from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, load_member, saved_step
+from ctcd_jax.training.checkpoint import load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
@@ -69,8 +73,9 @@ def export(
             raise UserError(
                 f"{out}: PyTorch's logits differ by {difference:.1e}, more than {TOLERANCE:.0e}; not exported"
             )
-        weights = partial / "model.safetensors"
-        facts = {
+        weights = partial / WEIGHTS
+        facts: Facts = {
+            "format": FORMAT,
             "name": out.resolve().name,
             **card_facts(run, workdir, member, trained),
             "parameters": parameter_count(config),
@@ -84,7 +89,7 @@ def export(
     return difference
 
 
-def _check_tokenizer(workdir: Path, run: dict) -> None:
+def _check_tokenizer(workdir: Path, run: RunConfig) -> None:
     """Raises UserError where the run's copy of the tokenizer has gone or changed: its ids would mean other words."""
     place, trained_with = workdir / TOKENIZER, run["resolved"]["tokenizer_hash"]
     if not place.is_dir() or tokenizer_hash(place) != trained_with:
@@ -118,7 +123,7 @@ def _written_whole(out: Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             if partial.parent == target:
-                for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+                for path in sorted(partial.iterdir(), key=lambda path: path.name == MODEL_CONFIG):
                     path.rename(target / path.name)  # config.json last: without it a directory is no model
             else:
                 partial.rename(target)

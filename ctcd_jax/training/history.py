@@ -10,9 +10,11 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 
+from ctcd_jax.artifacts.runs import Change, RunConfig
 from ctcd_jax.config import Experiment, OptimizerSettings
 from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.sharding import place
@@ -25,7 +27,7 @@ IN_WORDS = "train.steps, train.epochs, train.dtype and the fields of optimizer"
 Changed = Mapping[str, Sequence]
 
 
-def with_change(history: Sequence[dict], step: int, changed: Changed) -> list[dict]:
+def with_change(history: Sequence[Change], step: int, changed: Changed) -> list[Change]:
     """Returns a history with one change more; nothing was learnt between two of the same step.
 
     Args:
@@ -36,12 +38,12 @@ def with_change(history: Sequence[dict], step: int, changed: Changed) -> list[di
     return _merged([*history, {"from_step": step, "changed": dict(changed)}])
 
 
-def going_on_from(history: Sequence[dict], step: int) -> list[dict]:
+def going_on_from(history: Sequence[Change], step: int) -> list[Change]:
     """Returns the history of a run that goes on from an earlier step than its newest: later changes hold from there."""
-    return _merged([entry | {"from_step": min(entry["from_step"], step)} for entry in history])
+    return _merged([{**entry, "from_step": min(entry["from_step"], step)} for entry in history])
 
 
-def dtype_at(history: Sequence[dict], step: int, now: str) -> str:
+def dtype_at(history: Sequence[Change], step: int, now: str) -> str:
     """Returns the compute dtype of the update that led to `step`, which decides what the saved state is made of.
 
     Args:
@@ -53,7 +55,7 @@ def dtype_at(history: Sequence[dict], step: int, now: str) -> str:
     return next((changed["train.dtype"][0] for changed in later if "train.dtype" in changed), now)
 
 
-def settings_at(content: dict, step: int) -> dict:
+def settings_at(content: RunConfig, step: int) -> RunConfig:
     """Returns the content of config.json as it was while the update that led to `step` was made."""
     content = copy.deepcopy(content)
     for entry in reversed(content.get("history", [])):
@@ -61,7 +63,7 @@ def settings_at(content: dict, step: int) -> dict:
             break
         for field, (before, _) in entry["changed"].items():
             *path, last = field.split(".")
-            place = content
+            place: Any = content
             for part in path:
                 place = place[part]
             place[last] = before
@@ -90,7 +92,7 @@ def adapted(state: TrainState, abstract: TrainState) -> TrainState:
     return state.replace(members={name: member(own, abstract.members[name]) for name, own in state.members.items()})
 
 
-def describe_change(old: dict, new: dict, changed: Changed, step: int) -> list[str]:
+def describe_change(old: RunConfig, new: RunConfig, changed: Changed, step: int) -> list[str]:
     """Returns the lines of the log that say what a change means.
 
     Args:
@@ -107,7 +109,7 @@ def describe_change(old: dict, new: dict, changed: Changed, step: int) -> list[s
     ]
 
 
-def _rates(content: dict, step: int) -> dict[str, float]:
+def _rates(content: RunConfig, step: int) -> dict[str, float]:
     rates = {}
     for name, member in content["members"].items():
         if member["trainable"]:
@@ -117,7 +119,7 @@ def _rates(content: dict, step: int) -> dict[str, float]:
     return rates
 
 
-def _merged(history: Sequence[dict]) -> list[dict]:
+def _merged(history: Sequence[Change]) -> list[Change]:
     """Joins entries of the same step; what was changed there and back again was never changed."""
     by_step: dict[int, dict] = {}
     for entry in history:

@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from ctcd_jax.artifacts.runs import CONFIG, LOCK, MetricLine, RunConfig
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.distill.objective import Terms
@@ -34,8 +35,6 @@ from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress,
 from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.run import (
-    CONFIG,
-    LOCK,
     OpenedRun,
     check_place,
     check_processes,
@@ -61,7 +60,7 @@ def train(
     start: float | None = None,
     change: bool = False,
     warn: Callable[[str], None] = warn,
-) -> dict:
+) -> MetricLine:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
     Args:
@@ -163,7 +162,7 @@ class _Run:
         else:
             self.step, self.state, self.tokens = resumed
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
-            if opened.changed:
+            if opened.before and opened.changed:
                 for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
                     log(line)
             if primary:
@@ -175,7 +174,7 @@ class _Run:
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 
-    def _restore(self, content: dict, warn: Callable[[str], None]) -> tuple[int, TrainState, int]:
+    def _restore(self, content: RunConfig, warn: Callable[[str], None]) -> tuple[int, TrainState, int]:
         """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype."""
 
         def saved(step: int) -> TrainState:
@@ -185,7 +184,7 @@ class _Run:
         step, state, tokens = self.checkpoints.restore(saved, warn)
         return step, history.adapted(state, abstract_state(self.experiment, self.mesh)), tokens
 
-    def finish(self, started: Callable[[], str]) -> dict:
+    def finish(self, started: Callable[[], str]) -> MetricLine:
         """Trains to the last step and returns the last validation record.
 
         Between two lines of the log nothing here waits for the device, or asks it anything: step follows step.
@@ -298,13 +297,20 @@ class _Run:
         eta = (self.experiment.train.steps - self.step) * self.seconds / self.step
         if self.writers:
             self.writers.timing(
-                {"step": self.step, "seconds": self.seconds, "tokens_per_second": rate, "mfu": mfu, "eta_seconds": eta}
-                | {"device": jax.devices()[0].device_kind, "devices": jax.device_count()}
-                | {"peak_bytes": peak_bytes(self.mesh.devices.flatten())}
+                {
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "tokens_per_second": rate,
+                    "mfu": mfu,
+                    "eta_seconds": eta,
+                    "device": jax.devices()[0].device_kind,
+                    "devices": jax.device_count(),
+                    "peak_bytes": peak_bytes(self.mesh.devices.flatten()),
+                }
             )
         return rate, mfu, eta
 
-    def _evaluate(self, write: bool = True) -> dict:
+    def _evaluate(self, write: bool = True) -> MetricLine:
         params = self.state.params | self.frozen
         batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
         terms = self.evaluation(params, batches)
@@ -335,7 +341,7 @@ def epochs(steps: int, batches: TrainBatches) -> str:
     return text
 
 
-def _write_config(workdir: Path, content: dict, step: int) -> None:
+def _write_config(workdir: Path, content: RunConfig, step: int) -> None:
     """Writes the config.json of a run that goes on from `step`, which may be earlier than its newest was."""
     if "history" in content:
         content["history"] = history.going_on_from(content["history"], step)

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from ctcd_jax.artifacts.runs import FROZEN, MemberStart
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
-from ctcd_jax.training.checkpoint import FROZEN, load_frozen, load_member, save_frozen
+from ctcd_jax.training.checkpoint import load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
 from ctcd_jax.training.run import OpenedRun
@@ -37,7 +38,7 @@ class InitialWeights:
 
     frozen: dict[str, dict]
     trained: dict[str, dict]
-    starts: dict[str, dict]
+    starts: dict[str, MemberStart]
 
 
 def load_initial_weights(
@@ -70,7 +71,7 @@ def load_initial_weights(
         (frozen if freezes else trained)[name] = params
         if primary:
             starts[name] = facts | {"weights": weights_sha256(params)}
-            if facts.get("step", 0) < facts.get("steps", 0):
+            if "step" in facts and "steps" in facts and facts["step"] < facts["steps"]:
                 warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
             if freezes:
                 save_frozen(workdir, name, experiment.models[name], params)
@@ -135,9 +136,9 @@ def check_sources(
     Raises:
       UserError: a member is to start from other weights now.
     """
-    starts = read_provenance(workdir).get("starts", {})
+    starts, before = read_provenance(workdir).get("starts", {}), opened.before or opened.content
     for name, source in experiment.sources.items():
-        was, settings = opened.before["members"][name]["init"], opened.content["members"][name]
+        was, settings = before["members"][name]["init"], opened.content["members"][name]
         same_name = settings["init"] == was
         here = Path(source.location).is_dir()
         if source.kind not in ("hf", "run") or (same_name and not here):
@@ -169,7 +170,7 @@ def weights_sha256(params: Mapping) -> str:
     digest = hashlib.sha256()
     for name, leaf in sorted(flatten_dict(dict(params), sep="/").items()):
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf))
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
 
 

@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from ctcd_jax.artifacts.runs import METRICS, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import warn
@@ -14,10 +16,8 @@ from ctcd_jax.files import disk_errors, read_json_lines, write_whole
 from ctcd_jax.jobs.duration import duration
 from ctcd_jax.training.trackers import Figures, Tracker, start_trackers
 
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
-
-def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> dict:
+def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> MetricLine:
     """Returns one line of `metrics.jsonl` from summed terms.
 
     {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "loss" (what the cohort minimises, of these
@@ -32,15 +32,18 @@ def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> d
       terms: summed over steps; every figure is a `Mean`.
       cohort: whose weights make the loss.
     """
-    line = {"kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}}
+    line: MetricLine = {
+        "kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}
+    }  # fmt: skip
     for group, figure in (("members", "accuracy"), ("members", "hard"), ("edges", "soft"), ("edges", "soft_t1")):
         for name, mean in getattr(terms, figure).items():
             line[group].setdefault(name, {})[figure] = _value(mean)
     line["agreement"] = {pair: _value(mean) for pair, mean in terms.agreement.items()}
-    weighted = [(cohort.members[name].hard_weight, line["members"][name]["hard"]) for name in cohort.trainable]
+    weighted = [(cohort.members[name].hard_weight, line["members"][name].get("hard")) for name in cohort.trainable]
     weighted += [(edge.weight, line["edges"][edge.name]["soft"]) for edge in cohort.edges]
-    if all(value is not None for _, value in weighted):
-        line["loss"] = sum(weight * value for weight, value in weighted)
+    parts = [weight * value for weight, value in weighted if value is not None]
+    if len(parts) == len(weighted):
+        line["loss"] = sum(parts)
     return line
 
 
@@ -48,7 +51,7 @@ def _value(mean: Mean) -> float | None:
     return float(mean.total) / float(mean.weight) if mean.weight > 0 else None
 
 
-def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> dict:
+def with_optimizers(line: MetricLine, rates: Mapping[str, float], gradient_norms: Mapping[str, float]) -> MetricLine:
     """Returns a "train" line with every trainable member's `learning_rate` and `gradient_norm` at its last step.
 
     The norm is that before clipping; None where it is not finite (an overflow, which the loss scale handles).
@@ -61,12 +64,12 @@ def with_optimizers(line: dict, rates: Mapping[str, float], gradient_norms: Mapp
     members = dict(line["members"])
     for name, rate in rates.items():
         norm = float(gradient_norms[name])
-        figures = {"learning_rate": float(rate), "gradient_norm": norm if math.isfinite(norm) else None}
-        members[name] = members[name] | figures
-    return line | {"members": members}
+        gradient_norm = norm if math.isfinite(norm) else None
+        members[name] = {**members[name], "learning_rate": float(rate), "gradient_norm": gradient_norm}
+    return {**line, "members": members}
 
 
-def describe(line: dict) -> str:
+def describe(line: MetricLine) -> str:
     """Returns a record as people read it: every hard loss, every soft loss, agreement."""
     hard = " ".join(f"{name} {_shown(v['hard'], '.4f')}" for name, v in line["members"].items() if "hard" in v)
     soft = " ".join(f"{name} {_shown(v['soft'], '.4f')}" for name, v in line["edges"].items())
@@ -107,7 +110,7 @@ class Writers:
         workdir: Path,
         start: int,
         projects: Mapping[str, str],
-        config: dict,
+        config: Mapping[str, Any],
         warn: Callable[[str], None] = warn,
     ):
         """Takes `start`, `projects` and `config` as `start_trackers` does. Raises UserError as it does, too."""
@@ -122,16 +125,16 @@ class Writers:
                 self._trackers.append(tracker)
             self._started = started.pop_all()
 
-    def metrics(self, line: dict) -> None:
+    def metrics(self, line: MetricLine) -> None:
         self._append(METRICS, line)
 
-    def timing(self, line: dict) -> None:
+    def timing(self, line: TimingLine) -> None:
         self._append(TIMING, line)
 
     def close(self) -> None:
         self._started.close()
 
-    def _append(self, name: str, line: dict) -> None:
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with disk_errors(self._files[name]), self._files[name].open("a") as file:
             file.write(json.dumps(line) + "\n")
         for tracker in self._trackers:
@@ -142,7 +145,7 @@ class Writers:
             yield from ((line["step"], figures(line)) for line in read_lines(path))
 
 
-def figures(line: dict) -> dict[str, float]:
+def figures(line: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of a line but its step, by what trackers call them.
 
     {"train/members/student/hard": 6.9}, and of a line of `timing.jsonl` {"timing/tokens_per_second": 51000.0}.

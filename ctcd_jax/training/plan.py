@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -38,12 +39,13 @@ def plan(
       UserError: as `train`.
     """
     corpus = Corpus.open(corpus_directory(config))
-    before = existing_run(Path(workdir)) if workdir else None
-    known = known_shapes(before, config, Path(workdir)) if before else {}
+    place = Path(workdir) if workdir else None
+    before = existing_run(place) if place else None
+    known = known_shapes(before, config, place) if place else {}
     experiment = resolve(config, corpus, jax.devices(), known)
-    saved = saved_steps(Path(workdir)) if before else []
-    if saved:
-        changes(before, run_content(config, experiment, corpus), Path(workdir), change)
+    saved = saved_steps(place) if place and before else []
+    if place and before and saved:
+        changes(before, run_content(config, experiment, corpus), place, change)
     mesh = make_mesh(*experiment.mesh)
     part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
@@ -56,7 +58,7 @@ def plan(
     longest = max(range(min(batches.steps_per_epoch, 64)), key=lambda n: batches[n]["input_ids"].shape[1])
     rows = place_rows(batches[longest], mesh)
     compiled = step.lower(state, frozen, rows).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     seconds = _time(compiled, state, frozen, rows)
 

@@ -10,9 +10,31 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from ctcd_jax import __version__
-from ctcd_jax.card import read_facts
+from ctcd_jax.artifacts.corpora import ManifestSummary, SourceCounts
+from ctcd_jax.artifacts.exports import WEIGHTS
+from ctcd_jax.artifacts.facts import (
+    FactsCorpus,
+    FactsMember,
+    FactsSource,
+    FactsTraining,
+    FromRun,
+    Optimizer,
+    RunFacts,
+    Start,
+    read_facts,
+)
+from ctcd_jax.artifacts.runs import (
+    CONFIG,
+    METRICS,
+    PROVENANCE,
+    PROVENANCE_FORMAT,
+    MemberStart,
+    Provenance,
+    RunConfig,
+)
 from ctcd_jax.config.init_spec import Init, parse_init, read_run, reading
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
@@ -23,11 +45,9 @@ from ctcd_jax.models.huggingface import find_pretrained
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.training.checkpoint import saved_step
 from ctcd_jax.training.history import settings_at
-from ctcd_jax.training.metrics import METRICS, read_lines
+from ctcd_jax.training.metrics import read_lines
 
-PROVENANCE = "provenance.json"
-FORMAT = 1
-KIND = {
+_KIND = {
     "starts?": Each({"from_scratch": bool, "rows": WHOLE}),
     "corpus?": ({"recipe": {"length": COUNT}}, None),
     "base_models?": Each((str, None)),
@@ -43,11 +63,11 @@ def write_provenance(workdir: Path, corpus: Corpus, sources: Mapping[str, Init])
       sources: where each member starts; {} where that is no longer known, for what they started from may have moved.
     """
     base_models = {name: base for name in sources if (base := _base_model(sources, name))}
-    content = {"format": FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}
+    content: Provenance = {"format": PROVENANCE_FORMAT, "corpus": summary(corpus.manifest), "base_models": base_models}
     write_json(workdir / PROVENANCE, content)
 
 
-def read_provenance(workdir: Path) -> dict:
+def read_provenance(workdir: Path) -> Provenance:
     """Returns a run's `provenance.json`, {} for a run of an earlier version.
 
     Raises UserError for a later format, or if it is damaged.
@@ -56,19 +76,19 @@ def read_provenance(workdir: Path) -> dict:
     if not path.is_file():
         return {}
     content = read_json(path, "run `ctcd train` again without it")
-    if content.get("format") != FORMAT:
-        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}")
-    if fault := mismatch(content, KIND):
+    if content.get("format") != PROVENANCE_FORMAT:
+        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {PROVENANCE_FORMAT}")
+    if fault := mismatch(content, _KIND):
         raise UserError(f"{path}: damaged ({fault}); restore it")
-    return content
+    return cast("Provenance", content)
 
 
-def record_starts(workdir: Path, starts: Mapping[str, dict]) -> None:
+def record_starts(workdir: Path, starts: Mapping[str, MemberStart]) -> None:
     """Writes what the members that do not start from scratch started from into a run's `provenance.json`."""
     write_json(workdir / PROVENANCE, read_provenance(workdir) | {"starts": dict(starts)})
 
 
-def start_facts(sources: Mapping[str, Init], name: str) -> dict:
+def start_facts(sources: Mapping[str, Init], name: str) -> MemberStart:
     """Returns what is known of the weights that a member starts from. Asked while their source is still there.
 
     {"from_scratch": whether all that trained them were runs of this project, with rows of single sentences,
@@ -80,11 +100,11 @@ def start_facts(sources: Mapping[str, Init], name: str) -> dict:
         return {"from_scratch": True, "rows": 0}
     if source.kind == "layers":
         base = start_facts(sources, source.location)
-        return {key: base[key] for key in ("from_scratch", "rows")}
+        return {"from_scratch": base["from_scratch"], "rows": base["rows"]}
     return _of_export(find_pretrained(source.location)) if source.kind == "hf" else _of_run(source)
 
 
-def recorded_start(run: dict, workdir: Path, member: str) -> dict:
+def recorded_start(run: RunConfig, workdir: Path, member: str) -> MemberStart:
     """Returns `start_facts` as the run recorded them, or as its sources still tell them.
 
     Args:
@@ -102,7 +122,9 @@ def recorded_start(run: dict, workdir: Path, member: str) -> dict:
         return {"from_scratch": False, "rows": 0}
 
 
-def card_facts(run: dict, workdir: Path, member: str, step: int | None, warn: Callable[[str], None] = warn) -> dict:
+def card_facts(
+    run: RunConfig, workdir: Path, member: str, step: int | None, warn: Callable[[str], None] = warn
+) -> RunFacts:
     """Returns what is known of a member of a run before it is exported.
 
     Args:
@@ -116,14 +138,16 @@ def card_facts(run: dict, workdir: Path, member: str, step: int | None, warn: Ca
       UserError: config.json or provenance.json is damaged.
     """
     known = read_provenance(workdir)
-    with reading(workdir / (PROVENANCE if known else "config.json")):
+    with reading(workdir / (PROVENANCE if known else CONFIG)):
         return _card_facts(run, known, workdir, member, step, warn)
 
 
-def _card_facts(run: dict, known: dict, workdir: Path, member: str, step: int | None, warn) -> dict:
+def _card_facts(
+    run: RunConfig, known: Provenance, workdir: Path, member: str, step: int | None, warn: Callable[[str], None]
+) -> RunFacts:
     base_models = known.get("base_models", {})
     start = recorded_start(run, workdir, member)
-    facts = {
+    facts: RunFacts = {
         "version": __version__,
         "run": _last(workdir),
         "member": member,
@@ -141,7 +165,7 @@ def _card_facts(run: dict, known: dict, workdir: Path, member: str, step: int | 
     if step is None:
         return facts
     facts["training"] = _training(settings_at(run, step), member, step)
-    facts["corpus"] = {"hash": run["resolved"]["corpus_hash"]} | _corpus(known.get("corpus"))
+    facts["corpus"] = {"hash": run["resolved"]["corpus_hash"], **_corpus(known.get("corpus"))}
     lines = [line for line in read_lines(workdir / METRICS, warn) if line["step"] == step]
     if lines:
         facts["training"]["tokens"] = lines[-1]["tokens"]
@@ -153,12 +177,12 @@ def _card_facts(run: dict, known: dict, workdir: Path, member: str, step: int | 
     return facts
 
 
-def _of_run(source: Init) -> dict:
+def _of_run(source: Init) -> MemberStart:
     workdir = Path(source.location)
     run = read_run(workdir)
     start = recorded_start(run, workdir, source.member)
     if not run["members"][source.member]["trainable"]:
-        return {key: start[key] for key in ("from_scratch", "rows")}
+        return {"from_scratch": start["from_scratch"], "rows": start["rows"]}
     # Where an earlier version did not write it down, nothing is said of positions that were never trained.
     longest = run["resolved"]["models"][source.member]["max_positions"]
     if corpus := read_provenance(workdir).get("corpus"):
@@ -171,11 +195,11 @@ def _of_run(source: Init) -> dict:
     }
 
 
-def _of_export(directory: Path) -> dict:
+def _of_export(directory: Path) -> MemberStart:
     """Of a Hugging Face directory: an export of ours says in `ctcd.json` what it is, if it still is that."""
     try:
         facts = read_facts(directory)
-        if facts["from_scratch"] and facts["weights"] == file_sha256(directory / "model.safetensors"):
+        if facts["from_scratch"] and facts["weights"] == file_sha256(directory / WEIGHTS):
             rows = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
             return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
     except (UserError, KeyError, TypeError, AttributeError, OSError):
@@ -195,24 +219,39 @@ def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
     return None
 
 
-def _member(run: dict, name: str, base_model: str | None, recorded: dict) -> dict:
+def _member(run: RunConfig, name: str, base_model: str | None, recorded: Mapping[str, Any]) -> FactsMember:
     settings, shape = run["members"][name], run["resolved"]["models"][name]
     source = parse_init(name, settings["init"], run["members"])
-    start: dict = {"kind": source.kind}
+    member: FactsMember = {
+        "layers": shape["layers"],
+        "hidden": shape["hidden"],
+        "start": _start(source, base_model, recorded),
+        "trainable": settings["trainable"],
+        "hard_weight": settings["hard_weight"],
+    }
+    if base_model:
+        member["base_model"] = base_model
+    return member
+
+
+def _start(source: Init, base_model: str | None, recorded: Mapping[str, Any]) -> Start:
     if source.kind == "hf":
-        start["model"] = base_model or _cached_hub_id(source.location) or _last(source.location)
-    elif source.kind == "run":
-        start |= {"run": _last(source.location), "member": source.member}
-        start |= {key: recorded[key] for key in ("step", "steps") if key in recorded}
-    elif source.kind == "layers":
-        start |= {"member": source.location, "layers": source.layers}
-    member = {key: shape[key] for key in ("layers", "hidden")} | {"start": start}
-    member |= {key: settings[key] for key in ("trainable", "hard_weight")}
-    return member | ({"base_model": base_model} if base_model else {})
+        model = base_model or _cached_hub_id(source.location) or _last(source.location)
+        return {"kind": "hf", "model": model}
+    if source.kind == "run":
+        start: FromRun = {"kind": "run", "run": _last(source.location), "member": source.member}
+        for key in ("step", "steps"):
+            if key in recorded:
+                start[key] = recorded[key]
+        return start
+    if source.kind == "layers":
+        return {"kind": "layers", "member": source.location, "layers": source.layers}
+    return {"kind": "scratch"}
 
 
-def _training(run: dict, member: str, step: int) -> dict:
+def _training(run: RunConfig, member: str, step: int) -> FactsTraining:
     own = run["members"][member]["optimizer"]
+    optimizer = run["optimizer"] | {key: value for key, value in own.items() if value is not None}
     return {
         "step": step,
         "steps": run["resolved"]["steps"],
@@ -220,20 +259,25 @@ def _training(run: dict, member: str, step: int) -> dict:
         "seed": run["seed"],
         "dtype": run["resolved"]["dtype"],
         "masking": run["masking"],
-        "optimizer": run["optimizer"] | {key: value for key, value in own.items() if value is not None},
+        "optimizer": cast("Optimizer", optimizer),
     }
 
 
-def _corpus(manifest: dict | None) -> dict:
+def _corpus(manifest: ManifestSummary | None) -> FactsCorpus:
     if manifest is None:
         return {}
     recipe, tokenizer = manifest["recipe"], manifest["tokenizer"]
-    taken = ("length", "packing", "every", "seed", "validation", "language", "deduplicate")
     return {
         "sources": [_source(source) for source in manifest["sources"]],
         "splits": manifest["splits"],
         "dropped": manifest["dropped"],
-        **{key: recipe[key] for key in taken},
+        "length": recipe["length"],
+        "packing": recipe["packing"],
+        "every": recipe["every"],
+        "seed": recipe["seed"],
+        "validation": recipe["validation"],
+        "language": recipe["language"],
+        "deduplicate": recipe["deduplicate"],
         # An earlier version had neither this nor keep_accents.
         "validation_by": recipe.get("validation_by", "documents"),
         "tokenizer": {
@@ -246,7 +290,7 @@ def _corpus(manifest: dict | None) -> dict:
     }
 
 
-def _source(source: dict) -> dict:
+def _source(source: SourceCounts) -> FactsSource:
     """A source of the manifest without the place it lay in; only one of the hub has a revision."""
     head, *options = re.split(r",(\w+)=", source["source"])
     kind, _, location = head.partition(":")
@@ -255,7 +299,7 @@ def _source(source: dict) -> dict:
         found |= {"hub": location, "revision": source["revision"]}
     elif kind != "docstrings":
         found["name"] = location if kind == "tfds" and not _is_path(location) else _last(location)
-    return found | {count: source[count] for count in ("documents", "sentences", "kept")}
+    return cast("FactsSource", found | {count: source[count] for count in ("documents", "sentences", "kept")})
 
 
 def _cached_hub_id(location: str) -> str | None:

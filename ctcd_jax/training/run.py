@@ -6,10 +6,24 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.corpora import TOKENIZER
+from ctcd_jax.artifacts.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    FROZEN,
+    LOCK,
+    METRICS,
+    PROVENANCE,
+    RUN_FORMAT,
+    TIMING,
+    RunConfig,
+    ShapeFields,
+)
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.config.file import recorded_config
 from ctcd_jax.config.init_spec import read_run, reading, split_init
@@ -17,14 +31,11 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import directory_identity, gather, together
-from ctcd_jax.training.checkpoint import CHECKPOINTS, FROZEN, TOKENIZER, saved_steps
+from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.history import IN_WORDS, MENDABLE, Changed, with_change
-from ctcd_jax.training.metrics import METRICS, TIMING
 from ctcd_jax.training.profiling import PROFILE
-from ctcd_jax.training.provenance import PROVENANCE, write_provenance
+from ctcd_jax.training.provenance import write_provenance
 from ctcd_jax.training.trackers import TRACKER_FILES
-
-CONFIG, LOCK = "config.json", "lock"
 
 # What a resumed run may change: where, how often, and which of two equal computations, never what is learnt. The corpus
 # is compared by its hash, and `auto` dtype counts as what it resolved to.
@@ -60,8 +71,8 @@ class OpenedRun:
       changed: what this command changed, {field: [before, after]}.
     """
 
-    content: dict
-    before: dict | None = None
+    content: RunConfig
+    before: RunConfig | None = None
     changed: Changed = field(default_factory=dict)
 
 
@@ -82,7 +93,7 @@ def open_corpus(directory: str | Path) -> Corpus:
     return corpus
 
 
-def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> dict:
+def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> RunConfig:
     """Returns the content of a new run's `config.json`.
 
     Args:
@@ -90,10 +101,11 @@ def run_content(config: ConfigDict, experiment: Experiment, corpus: Corpus) -> d
       experiment: what it resolves to.
       corpus: that it names.
     """
-    return {"format": 1} | json.loads(config.to_json_best_effort()) | {"resolved": resolved(experiment, corpus)}
+    asked = json.loads(config.to_json_best_effort())
+    return cast("RunConfig", {"format": RUN_FORMAT} | asked | {"resolved": resolved(experiment, corpus)})
 
 
-def existing_run(workdir: Path) -> dict | None:
+def existing_run(workdir: Path) -> RunConfig | None:
     """Returns the content of a directory's `config.json`, None if it holds no run. Raises UserError as `read_run`."""
     return read_run(workdir) if (workdir / CONFIG).is_file() else None
 
@@ -107,7 +119,7 @@ def config_of_run(workdir: str | Path, overrides: Sequence[str]) -> ConfigDict:
         return recorded_config(read_run(workdir), overrides)
 
 
-def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapping[str, dict]:
+def known_shapes(before: RunConfig | None, config: ConfigDict, workdir: Path) -> Mapping[str, ShapeFields]:
     """Returns the shapes of the members, {name: fields of its shape}, that need no longer be asked of their source.
 
     Once a step is saved, it need not be there any more; before, a run begins with what its config says now.
@@ -122,11 +134,12 @@ def known_shapes(before: dict | None, config: ConfigDict, workdir: Path) -> Mapp
     models = before["resolved"]["models"]
     if saved_steps(workdir):
         return models
+    members: Any = config.members
     with reading(workdir / CONFIG):
         inits = {name: member["init"] for name, member in before["members"].items()}
     return {
         name: models[name]
-        for name, member in config.members.items()
+        for name, member in members.items()
         if name in models and inits.get(name) == member.get("init")
     }
 
@@ -147,7 +160,7 @@ def check_place(workdir: Path) -> None:
             raise UserError(f"{workdir}: not empty and not a run ('{entry}', and no {CONFIG}); use another --workdir")
 
 
-def check_processes(content: dict, change: bool) -> None:
+def check_processes(content: RunConfig, change: bool) -> None:
     """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
     own = _flat(content, ("wandb.", "trackio.", "data.corpus")) | {"--change": change}
     first, *others = map(json.loads, gather(json.dumps(own)))
@@ -160,7 +173,7 @@ def check_processes(content: dict, change: bool) -> None:
             )
 
 
-def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed:
+def changes(before: RunConfig, content: RunConfig, workdir: Path, change: bool) -> Changed:
     """Returns what a config changes in a run of which a step is saved, {field: [before, after]}.
 
     Args:
@@ -196,7 +209,7 @@ def changes(before: dict, content: dict, workdir: Path, change: bool) -> Changed
 
 
 def open_run(
-    content: dict, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
+    content: RunConfig, corpus: Corpus, experiment: Experiment, workdir: Path, change: bool, log: Callable[[str], None]
 ) -> OpenedRun:
     """Begins a run, or checks that it may go on.
 
@@ -222,7 +235,7 @@ def open_run(
         if changed:
             history = with_change(history, steps[-1], changed)
         if history:
-            content |= {"history": history}
+            content["history"] = history
     try:
         if before and steps:
             if not (workdir / PROVENANCE).is_file():  # begun by an earlier version
@@ -246,7 +259,7 @@ def open_run(
 
 def share(opened: OpenedRun | None) -> OpenedRun:
     """Returns what the leading process opened, on every process. All must call it."""
-    if jax.process_count() == 1:
+    if opened and jax.process_count() == 1:
         return opened
     text = json.dumps([opened.content, opened.before, opened.changed]) if opened else ""
     return OpenedRun(*json.loads(gather(text)[0]))
@@ -268,7 +281,7 @@ def _without_place(init: str | None) -> str:
     return f"{kind}#{detail}" if kind in ("hf", "run") else init or kind
 
 
-def _flat(content: dict, leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
+def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
     """Returns {dotted field: value} of what counts in a comparison.
 
     Args:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import disk_errors, write_whole
@@ -36,7 +36,11 @@ class Tracker(Protocol):
 
 
 def start_trackers(
-    workdir: Path, start: int, projects: Mapping[str, str], config: dict, earlier: Iterable[tuple[int, Figures]]
+    workdir: Path,
+    start: int,
+    projects: Mapping[str, str],
+    config: Mapping[str, Any],
+    earlier: Iterable[tuple[int, Figures]],
 ) -> Iterator[Tracker]:
     """Starts the trackers of a run, one by one.
 
@@ -100,14 +104,14 @@ class TensorBoard:
             raise
 
 
-def _tensorboard():
+def _tensorboard() -> Any:
     """Returns tensorboardX, imported without PyTorch.
 
     It imports that where it is installed, which takes two seconds, to take tensors that it is never given.
     """
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None
+        sys.modules["torch"] = cast("Any", None)  # to the import system: not there
     try:
         import tensorboardX
         import tensorboardX.event_file_writer
@@ -125,14 +129,14 @@ class Wandb:
     WANDB_MODE=offline is wandb's own switch.
     """
 
-    def __init__(self, project: str, workdir: Path, config: dict):
+    def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]):
         try:
             import wandb
         except ImportError as error:
             raise UserError(_not_installed("wandb")) from error
         name = _kept(workdir / WANDB_ID, secrets.token_hex(4))
         try:
-            self._run = wandb.init(project=project, id=name, resume="allow", dir=str(workdir), config=config)
+            self._run = wandb.init(project=project, id=name, resume="allow", dir=str(workdir), config=dict(config))
         except wandb.Error as error:
             raise UserError(
                 f"wandb.project: Weights & Biases does not start ({first_line(error)}); set WANDB_API_KEY, or "
@@ -155,7 +159,7 @@ class Trackio:
     not keep.
     """
 
-    def __init__(self, project: str, workdir: Path, config: dict, earlier: Iterable[tuple[int, Figures]]):
+    def __init__(self, project: str, workdir: Path, config: Mapping[str, Any], earlier: Iterable[tuple[int, Figures]]):
         try:
             import trackio
         except ImportError as error:
@@ -165,7 +169,7 @@ class Trackio:
         self._trackio = trackio
         try:
             _delete_run(trackio, project, name)
-            self._run = trackio.init(project=project, name=name, config=config, embed=False)
+            self._run = trackio.init(project=project, name=name, config=dict(config), embed=False)
         except Exception as error:  # of any kind: a project's name, a database of a later version
             raise UserError(f"trackio.project: Trackio does not start ({first_line(error)})") from error
         for step, figures in earlier:

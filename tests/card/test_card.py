@@ -2,7 +2,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from ctcd_jax.card import ExportMeasurements, read_facts, write_card, write_facts
+from ctcd_jax.artifacts.facts import read_facts, write_facts
+from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
 from tests.card.facts import corpus, edge, facts, member
@@ -198,11 +199,11 @@ def test_a_card_that_is_no_text_or_whose_metadata_has_no_end_is_left_alone(tmp_p
         ({"edges": None}, r"edges is null, not a list"),
         ({"member": "x"}, r"member 'x' is not in members"),
         ({"corpus": {}}, r"corpus\.hash is missing"),
-        ({"corpus": corpus(tokenizer={})}, r"corpus\.tokenizer\.name is missing"),
+        (lambda: {"corpus": corpus(tokenizer={})}, r"corpus\.tokenizer\.name is missing"),
     ],
 )
 def test_facts_that_lack_something_are_one_line(change, said, tmp_path):
-    write_facts(tmp_path, facts(**change))
+    write_facts(tmp_path, facts(**(change() if callable(change) else change)))
     with pytest.raises(UserError, match=said):
         read_facts(tmp_path)
 

@@ -1,6 +1,7 @@
 """Artifacts to report on, and what there is to be read off the page."""
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -8,18 +9,27 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 from ctcd_jax.report.report import report
+from tests.smoke import REAL, varied
 
 
 def write_run(directory, members, edges=(), lines=None):
+    """Writes the real run with these members and edges, and metric lines of round figures."""
     directory.mkdir(parents=True)
-    config = {"format": 1, "seed": 0, "data": {"corpus": "/d/wiki", "batch_size": 64}, "train": {"steps": 20}}
-    config["members"] = {name: {"layers": 4, "hidden": 128, "trainable": True} for name in members}
-    config["edges"] = [{"source": a, "target": b, "weight": 1.0} for a, b in edges]
+    real = REAL["runs/ctcd/config.json"]
+    shape = real["resolved"]["models"]["teacher"]
+    config = varied(
+        real,
+        members={name: varied(real["members"]["teacher"], layers=4, hidden=128) for name in members},
+        edges=[varied(real["edges"][0], source=a, target=b) for a, b in edges],
+        resolved=varied(
+            real["resolved"], steps=20, models={name: varied(shape, layers=4, hidden=128) for name in members}
+        ),
+    )
     (directory / "config.json").write_text(json.dumps(config))
     if lines is None:
         lines = [metric_line(kind, step, members, edges) for step in (10, 20) for kind in ("train", "validation")]
     write_lines(directory / "metrics.jsonl", lines)
-    write_lines(directory / "timing.jsonl", [{"step": 20, "seconds": 3725.4, "tokens_per_second": 8000.0, "mfu": None}])
+    write_lines(directory / "timing.jsonl", [timing_line(step=20, seconds=3725.4, tokens_per_second=8000.0)])
 
 
 def write_lines(path, lines):
@@ -27,59 +37,63 @@ def write_lines(path, lines):
 
 
 def metric_line(kind, step, members, edges):
-    return {
-        "kind": kind,
-        "step": step,
-        "tokens": 1000 * step,
-        "members": {name: {"hard": 7.1234 - step / 10, "accuracy": 0.25} for name in members},
-        "edges": {f"{a}->{b}": {"soft": 0.5, "soft_t1": 0.25} for a, b in edges},
-        "agreement": {"teacher~student": 0.375} if len(members) == 2 else {},
-    }
+    real = next(line for line in REAL["runs/ctcd/metrics.jsonl"] if line["kind"] == kind)
+    member, edge = real["members"]["student"], real["edges"]["teacher->student"]
+    return varied(
+        real,
+        step=step,
+        tokens=1000 * step,
+        members={name: varied(member, hard=7.1234 - step / 10, accuracy=0.25) for name in members},
+        edges={f"{a}->{b}": varied(edge, soft=0.5, soft_t1=0.25) for a, b in edges},
+        agreement={"teacher~student": 0.375} if len(members) == 2 else {},
+    )
 
 
-def result(model, seed, task="rte", **fields):
-    scores = {"metrics": {"accuracy": 0.61}, "majority_share": 0.53, "hyperparameters": {"epochs": 3}, "seconds": 90.0}
-    row = {"format": 1, "model": model, "task": task, "seed": seed, **scores, **fields}
-    return {"metric": next(iter(row["metrics"])), "value": next(iter(row["metrics"].values())), **row}
+def timing_line(**fields):
+    return varied(REAL["runs/ctcd/timing.jsonl"][0], **fields)
+
+
+def weights_of(model):
+    return hashlib.sha256(model.encode()).hexdigest()
+
+
+def result(model, seed, task="rte", metrics=None, **fields):
+    metrics = metrics or {"accuracy": 0.61}
+    metric, value = next(iter(metrics.items()))
+    scores = {"metric": metric, "value": value, "metrics": metrics, "majority": dict.fromkeys(metrics, 0.53)}
+    usual = {"weights": weights_of(model), "hyperparameters": {"epochs": 3}, "seconds": 90.0, "positive": None}
+    return varied(
+        REAL["glue/results.jsonl"][0], **{"model": model, "seed": seed, "task": task} | scores | usual | fields
+    )
 
 
 def measurement(model, p50, **setting):
-    usual = {"device": "cpu", "threads": 1, "runtime": "eager", "dtype": "float32", "batch_size": 1, "length": 64}
-    figures = {"p50_ms": p50, "p95_ms": 2 * p50, "speedup": 1.5, "sequences_per_second": 10.0}
-    return {"model": model, **usual, **figures, "tokens_per_second": 640.0, **setting}
+    figures = {"p50_ms": p50, "p95_ms": 2 * p50, "speedup": 1.5, "length": 64}
+    return varied(REAL["latency.json"]["measurements"][0], **{"model": model} | figures | setting)
 
 
 def latency(measurements, **weights):
-    """The content of a latency.json of format 2; `weights` gives the models theirs."""
+    """The content of a latency.json; `weights` gives models others than `result` does."""
+    real = REAL["latency.json"]
+    sizes = {"parameters": 4_700_000, "stored_parameters": 5_000_000, "bytes": 20_000_000}
+    flops = {"64": 1_700_000, "128": 1_900_000}
     models = [
-        {"name": name, "path": name, "parameters": 4_700_000, "stored_parameters": 5_000_000, "bytes": 20_000_000}
-        | {"flops_per_token": {"64": 1_700_000, "128": 1_900_000}}
-        | ({"weights": weights[name]} if name in weights else {})
+        varied(
+            real["models"][0], name=name, weights=weights.get(name, weights_of(name)), flops_per_token=flops, **sizes
+        )
         for name in dict.fromkeys(line["model"] for line in measurements)
     ]
-    general = {"format": 2, "torch": "2.13", "cpu": "Abacus", "rounds": 5, "reference": models[0]["name"]}
-    return {**general, "models": models, "measurements": measurements, "onnx_differences": {}}
+    return varied(real, cpu="Abacus", reference=models[0]["name"], models=models, measurements=measurements)
 
 
 def make_project(root):
-    """Two runs, a results folder and a latency file of format 1 below `root`, which is returned."""
+    """Two runs, a results folder and a latency file below `root`, which is returned."""
     write_run(root / "ctcd", ("teacher", "student"), (("teacher", "student"), ("student", "teacher")))
     write_run(root / "alone", ("student",))
     (root / "glue").mkdir()
     write_lines(root / "glue" / "results.jsonl", [result("student", seed) for seed in (0, 1)])
-    measured = {
-        "name": "student",
-        "parameters": 4_700_000,
-        "bytes": 19_000_000,
-        "flops_per_token": 1_700_000,
-        "median_ms": 42.25,
-        "p95_ms": 50.0,
-        "sequences_per_second": 760.0,
-        "speedup": 1.5,
-    }
-    setting = {"device": "cpu", "threads": 2, "torch": "2.13", "batch_size": 32, "length": 64, "rounds": 5}
-    latency = {"format": 1, **setting, "reference": "student", "models": [measured]}
-    (root / "latency.json").write_text(json.dumps(latency))
+    measured = measurement("student", 42.25, threads=2, batch_size=32)
+    (root / "latency.json").write_text(json.dumps(latency([measured])))
     return root
 
 

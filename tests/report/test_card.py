@@ -6,11 +6,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ctcd_jax.artifacts.exports import weights_digest
-from ctcd_jax.artifacts.results import FORMAT
-from ctcd_jax.card import write_card, write_facts
+from ctcd_jax.artifacts.facts import write_facts
+from ctcd_jax.artifacts.results import RESULT
+from ctcd_jax.card import write_card
 from ctcd_jax.errors import UserError
 from ctcd_jax.report.card import card
 from tests.card.facts import facts
+from tests.smoke import REAL, varied
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-4}
 
@@ -33,28 +35,28 @@ def score(export, tmp_path):
     def append(task, seed, metrics, folder="glue", learning_rate=1e-4, **changes):
         (tmp_path / folder).mkdir(exist_ok=True)
         metric, value = next(iter(metrics.items()))
-        row = {"format": FORMAT, "model": "some/name", "weights": weights_digest(export), "task": task, "seed": seed}
-        row |= {"metric": metric, "value": value, "metrics": metrics, "majority_share": None, "dev_rows": 277}
-        row |= {"hyperparameters": SETTINGS | {"learning_rate": learning_rate}, "intermediate": None}
+        row = {"model": "some/name", "weights": weights_digest(export), "task": task, "seed": seed, "dev_rows": 277}
+        row |= {"metric": metric, "value": value, "metrics": metrics, "majority": {}, "majority_share": None}
+        row |= {"hyperparameters": SETTINGS | {"learning_rate": learning_rate}}
         with (tmp_path / folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps(row | changes) + "\n")
+            file.write(json.dumps(varied(REAL["glue/results.jsonl"][0], **row | changes)) + "\n")
 
     return append
 
 
 def latency(path, export, measurements=1, **changes):
-    model = {"name": "s", "path": "/home/me/s", "weights": weights_digest(export), "parameters": 4_708_608}
-    model |= {"stored_parameters": 1, "bytes": 1, "flops_per_token": {"64": 1_703_936}}
-    other = model | {"name": "t", "weights": "0" * 64}
-    figures = {"p50_ms": 19.2, "p95_ms": 21.7, "sequences_per_second": 1666.53, "tokens_per_second": 1e5}
-    setting = {"device": "cpu", "threads": 2, "runtime": "eager", "dtype": "float32", "length": 64}
+    real = REAL["latency.json"]
+    known = {"name": "s", "path": "/home/me/s", "weights": weights_digest(export), "parameters": 4_708_608}
+    model = varied(real["models"][0], flops_per_token={"64": 1_703_936}, **known)
+    other = varied(model, name="t", weights="0" * 64)
+    figures = {"p50_ms": 19.2, "p95_ms": 21.7, "sequences_per_second": 1666.53, "threads": 2, "length": 64}
     rows = [
-        figures | setting | {"model": name, "batch_size": 2**n, "speedup": speedup}
+        varied(real["measurements"][0], model=name, batch_size=2**n, speedup=speedup, **figures)
         for n in range(measurements)
         for name, speedup in (("t", 1.0), ("s", 1.46))
     ]
-    content = {"format": 2, "torch": "2.13.0", "cpu": "EPYC", "rounds": 30, "reference": "t", "models": [other, model]}
-    path.write_text(json.dumps(content | {"measurements": rows, "onnx_differences": {"s": 1.2e-6}} | changes))
+    content = varied(real, cpu="EPYC", rounds=30, reference="t", models=[other, model], measurements=rows)
+    path.write_text(json.dumps(content | {"onnx_differences": {"s": 1.2e-6}} | changes))
     return path
 
 
@@ -105,9 +107,20 @@ def test_a_setting_that_was_chosen_and_where_a_task_began_are_said(export, score
     assert "selected on the development set" in text
     assert "* RTE: learning rate 3e-05" in text
     assert "RTE started from the model as fine-tuned on SST-2." in text
-    assert "Run on NVIDIA H200 in float32." in text
+    assert "Run on a CPU in float32, NVIDIA H200 in float32." in text
     names = {r.dataset_config: r.metric_name for r in ModelCard.load(export / "README.md").data.eval_results}
     assert names == {"rte": "Accuracy, one seed, setting selected on this split", "sst2": "Accuracy, one seed"}
+
+
+def test_a_cell_of_an_earlier_version_does_not_say_where_it_ran(export, score, tmp_path):
+    score("rte", 0, {"accuracy": 0.5})
+    path = tmp_path / "glue" / "results.jsonl"
+    row = json.loads(path.read_text())
+    known = {"format", "weights", *(key for key in RESULT if not key.endswith("?"))}
+    path.write_text(json.dumps({key: row[key] for key in known}) + "\n")
+    text = text_of(export, path)
+    assert "| RTE acc | 50.00 | 1 |" in text
+    assert "Run on" not in text
 
 
 def test_latency_says_what_was_measured_and_where(export, tmp_path):

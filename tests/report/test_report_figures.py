@@ -15,6 +15,7 @@ from tests.report.reporting import (
     metric_line,
     result,
     table,
+    timing_line,
     write_lines,
     write_run,
 )
@@ -59,7 +60,11 @@ def test_figures_are_downloaded_as_numbers_and_absent_ones_as_nothing(project, t
     models = dict(zip(*next(rows for name, rows in found.items() if name.endswith("models.csv")), strict=True))
     assert (models["parameters"], models["flops_per_token_64"]) == ("4700000", "1700000")
     edges = found["ctcd-edges.csv"]
-    assert edges == [["source", "target", "weight"], ["teacher", "student", "1.0"], ["student", "teacher", "1.0"]]
+    assert [line[:3] for line in edges] == [
+        ["source", "target", "weight"],
+        ["teacher", "student", "1.0"],
+        ["student", "teacher", "1.0"],
+    ]
 
 
 def test_names_with_commas_quotes_and_letters_of_all_kinds_survive_the_download(tmp_path):
@@ -204,8 +209,6 @@ def test_differences_of_an_earlier_version_or_damaged_are_not_taken_at_their_wor
 def test_the_settings_that_a_grid_chose_are_shown(tmp_path):
     rows = [
         result("student", 0, hyperparameters={"epochs": epochs}, metrics={"accuracy": score})
-        | {"metric": "accuracy"}
-        | {"value": score}
         for epochs, score in ((3, 0.6), (5, 0.7))
     ]
     write_lines(tmp_path / "results.jsonl", rows)
@@ -266,14 +269,13 @@ def quality(html):
 
 
 def test_quality_meets_latency_by_weights_and_else_by_name(tmp_path):
-    names = {"a": "1", "b": "2", "c": None}
-    write_lines(
-        tmp_path / "results.jsonl",
-        [
-            result(name, 0, metrics={"accuracy": score}) | ({"weights": weights} if weights else {})
-            for (name, weights), score in zip(names.items(), (0.5, 0.6, 0.7), strict=True)
-        ],
-    )
+    names = {"a": "1", "b": "2", "c": "3"}
+    rows = [
+        result(name, 0, metrics={"accuracy": score}, weights=weights)
+        for (name, weights), score in zip(names.items(), (0.5, 0.6, 0.7), strict=True)
+    ]
+    del rows[-1]["weights"]  # of an earlier version
+    write_lines(tmp_path / "results.jsonl", rows)
     lines = [measurement("export-of-a", 4.0), measurement("b", 3.0), measurement("c", 2.0), measurement("a", 1.0)]
     content = latency(lines, **{"export-of-a": "1", "b": "other weights", "c": "3", "a": "4"})
     (tmp_path / "latency.json").write_text(json.dumps(content))
@@ -301,19 +303,19 @@ def test_quality_is_plotted_once_a_device_in_its_first_eager_setting(tmp_path):
 def test_hours_are_those_of_all_sessions_on_every_device(tmp_path):
     write_run(tmp_path / "run", ("student",))
     cpu, gpu = {"device": "cpu", "devices": 1}, {"device": "NVIDIA H200", "devices": 8}
-    rate = {"tokens_per_second": 100.0, "mfu": None}
     write_lines(
         tmp_path / "run" / "timing.jsonl",
         [
-            {"step": 5, "seconds": 1800.0, **rate, **cpu},
-            {"step": 7, "seconds": 3600.0, **rate, **cpu},  # stopped here, and gone on with elsewhere
-            {"step": 10, "seconds": 9000.0, "tokens_per_second": 900.0, "mfu": 0.25, **gpu},
-            {"step": 15, "seconds": 1800.0, "tokens_per_second": 900.0, "mfu": 0.35, **gpu},  # a count begun anew
-            {"step": 20, "seconds": 3600.0, "tokens_per_second": 900.0, "mfu": 0.45, **gpu},
+            timing_line(step=5, seconds=1800.0, tokens_per_second=100.0, **cpu),
+            timing_line(step=7, seconds=3600.0, tokens_per_second=100.0, **cpu),  # stopped, and gone on with elsewhere
+            timing_line(step=10, seconds=9000.0, tokens_per_second=900.0, mfu=0.25, **gpu),
+            timing_line(step=15, seconds=1800.0, tokens_per_second=900.0, mfu=0.35, **gpu),  # a count begun anew
+            timing_line(step=20, seconds=3600.0, tokens_per_second=900.0, mfu=0.45, **gpu),
         ],
     )
     (tmp_path / "glue").mkdir()
     rows = [result("student", seed, device="cpu") for seed in (0, 1)] + [result("teacher", 0)]
+    del rows[-1]["device"]  # of an earlier version
     write_lines(tmp_path / "glue" / "results.jsonl", rows)
     html = make([tmp_path], tmp_path)
     assert table(html, "Training")[1:] == [

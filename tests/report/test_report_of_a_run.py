@@ -8,21 +8,13 @@ import pytest
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.report.shapes import member_shapes
 from ctcd_jax.training.checkpoint import load_member
-from ctcd_jax.training.loop import train
 from tests.report.reporting import Page, downloads, make
-from tests.small import config
 
 
-@pytest.fixture(scope="module")
-def runs(corpus, tmp_path_factory):
-    """A run whose student starts from one of its teacher's layers."""
-    root = tmp_path_factory.mktemp("runs")
-    settings = config(corpus)
-    settings.members.student.init = "layers:teacher#1"
-    for size in ("layers", "hidden", "heads", "intermediate", "max_positions"):
-        settings.members.student[size] = None
-    train(settings, root / "ctcd", log=lambda _: None)
-    return root
+@pytest.fixture
+def runs(smoke):
+    """The real run, whose student starts from one of its teacher's layers."""
+    return smoke.root / "runs"
 
 
 def test_the_cohort_shows_sizes_and_parameters_also_of_a_member_with_an_init(runs, tmp_path):
@@ -49,5 +41,5 @@ def test_every_part_of_the_page_has_something_to_show(runs, tmp_path):
     page = make([runs], tmp_path)
     titles = re.findall("<h2>(.*?)</h2>", page)
     assert titles == ["What ran", "Training curves", "Last validation", "Cost", "To reproduce"]
-    assert "corpus corpus, 20 steps of 8 rows, seed 0" in Page(page).words
+    assert "corpus corpus, 4 steps of 8 rows, seed 0" in Page(page).words
     assert "not recorded" not in page

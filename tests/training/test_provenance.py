@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ctcd_jax.artifacts.runs import PROVENANCE
 from ctcd_jax.config import resolve
 from ctcd_jax.config.init_spec import Init, read_run
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
-from ctcd_jax.training.provenance import PROVENANCE, _cached_hub_id, card_facts, read_provenance, write_provenance
+from ctcd_jax.training.provenance import _cached_hub_id, card_facts, read_provenance, write_provenance
 from ctcd_jax.training.run import open_run, run_content
 from tests.small import config
 

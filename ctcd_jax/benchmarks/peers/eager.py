@@ -5,6 +5,8 @@ each other. What ours does besides, the peer is spared: drawing the masks, and a
 `tests/benchmarks/test_peers.py` proves that loss and update are ours.
 """
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -39,7 +41,8 @@ class EagerCTCD:
         self.device, self.full = torch.device(device), full
         self.dtype = getattr(torch, experiment.train.dtype)
         self.attended = experiment.cohort.positions == "attended"
-        self.teacher, self.student = (models[name].to(self.device).train() for name in ("teacher", "student"))
+        moved = (cast("Any", models[name]).to(self.device) for name in ("teacher", "student"))
+        self.teacher, self.student = (model.train() for model in moved)
         to_student, to_teacher = experiment.cohort.edges
         self.weights = to_student.weight, to_teacher.weight
         self.temperature = to_student.temperature
@@ -62,8 +65,8 @@ class EagerCTCD:
         loss = self.forward({name: value.to(self.device) for name, value in batch.items()})
         loss.backward()
         for name, model in (("teacher", self.teacher), ("student", self.student)):
-            if self.settings[name].clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings[name].clip_norm)
+            if (norm := self.settings[name].clip_norm) is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
             self.optimizers[name].step()
             self.optimizers[name].zero_grad()
         return loss.item()

@@ -1,6 +1,6 @@
 """Source `tfds`: a data set that tensorflow-datasets has prepared, read without TensorFlow and without the network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +112,9 @@ def _check(spec: Spec, builder: "DatasetBuilder", split: str, field: str) -> Non
 
     info = builder.info
     if not info.available_file_formats() & FileFormat.with_random_access():
-        raise spec.error(f"it is stored as {info.file_format.value}, which has no random access; {_PREPARE}")
+        raise spec.error(
+            f"it is stored as {info.file_format and info.file_format.value}, which has no random access; {_PREPARE}"
+        )
     try:
         _ = info.splits[split]
     except (KeyError, ValueError) as error:  # ValueError: this may be "train[:10%]", too
@@ -126,5 +128,7 @@ def _check(spec: Spec, builder: "DatasetBuilder", split: str, field: str) -> Non
 
 
 @lru_cache(maxsize=4)
-def _examples(directory: Path, split: str, version: str) -> Sequence[Mapping[str, Any]]:
-    return _builder(directory).as_data_source(split)
+def _examples(directory: Path, split: str, version: str) -> Any:
+    """Returns a data source of TFDS: a sequence of examples, several at once by `__getitems__`."""
+    builder: Any = _builder(directory)  # a decorator hides the arguments from type checkers
+    return builder.as_data_source(split)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctcd_jax.artifacts.results import ComparisonLine, Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.intervals import EXAMPLES, SOURCES, Interval, interval, interval_words
@@ -60,7 +61,7 @@ class _Pair:
     missing: str | None
 
 
-def differences(rows: Sequence[dict], folder: Path) -> list[Difference]:
+def differences(rows: Sequence[Result], folder: Path) -> list[Difference]:
     """Compares the first model of `rows` with each other, column by column and in both averages.
 
     Intervals cover the examples where the predictions that the lines name are there, relative to `folder`.
@@ -70,7 +71,7 @@ def differences(rows: Sequence[dict], folder: Path) -> list[Difference]:
     if len(summary.models) < 2:
         return []
     first, *others = summary.models
-    tasks: dict[str, dict[str, dict[int, dict]]] = {task: {first: {}} for task, _ in summary.columns}
+    tasks: dict[str, dict[str, dict[int, Result]]] = {task: {first: {}} for task, _ in summary.columns}
     for row in rows:
         tasks[row["task"]].setdefault(row["model"], {})[row["seed"]] = row
     resamples = {task: _resample(task, models, folder) for task, models in tasks.items()}
@@ -169,7 +170,7 @@ def differences_csv(found: Sequence[Difference]) -> str:
     return file.getvalue()
 
 
-def read_differences(lines: Sequence[Mapping[str, str]], rows: Sequence[dict]) -> list[Difference]:
+def read_differences(lines: Sequence[ComparisonLine], rows: Sequence[Result]) -> list[Difference]:
     """Returns what `differences_csv` wrote, of the lines of a comparison.csv and of its results.jsonl.
 
     Intervals of an earlier version are left out, and why is said in `missing`.
@@ -196,7 +197,7 @@ def read_differences(lines: Sequence[Mapping[str, str]], rows: Sequence[dict]) -
     return found
 
 
-def _resample(task: str, models: Mapping[str, dict[int, dict]], folder: Path) -> Resamples:
+def _resample(task: str, models: Mapping[str, dict[int, Result]], folder: Path) -> Resamples:
     """Resamples the seeds that the first model shares with another; a cell that nothing is held against is left."""
     own, *others = models.values()
     shared = {seed for seeds in others for seed in seeds} & own.keys()

@@ -5,7 +5,7 @@ Findings of EMNLP 2023. The average that it prints is `mean_of_columns` over its
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MetricColumn = tuple[str, str]
 Value = TypeVar("Value")  # a float, or an array of them
@@ -53,5 +53,5 @@ def mean_over_tasks(values: Mapping[MetricColumn, Value]) -> Value:
     return _mean([_mean([value for column, value in values.items() if column[0] == task]) for task in tasks])
 
 
-def _mean(values: Sequence[Value]) -> Value:
+def _mean(values: Sequence[Any]) -> Any:
     return sum(values) / len(values)

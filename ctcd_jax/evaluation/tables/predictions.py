@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ctcd_jax import errors
+from ctcd_jax.artifacts.predictions import SECOND_SET, read_predictions
+from ctcd_jax.artifacts.results import Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.scores import weighted_scores
 from ctcd_jax.evaluation.tables.bootstrap import resampled_scores
@@ -14,8 +16,6 @@ from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.prediction_tables import PredictionTable, as_kept, read_table, table_path, table_text
 from ctcd_jax.files import write_whole
 
-# MNLI has a second development set; its arrays and its metrics end in this.
-_SECOND_SET = "_mismatched"
 # Metrics come back from the same numbers up to the order of summation; one example of 50,000 changes 2e-5.
 _TOLERANCE = 1e-6
 
@@ -39,7 +39,7 @@ class _UnusableError(Exception):
     """Its text is the reason."""
 
 
-def resample(task: str, models: Mapping[str, Mapping[int, dict]], folder: Path, seed: int) -> Resamples:
+def resample(task: str, models: Mapping[str, Mapping[int, Result]], folder: Path, seed: int) -> Resamples:
     """Draws the development examples of `task` again, the same for every model and seed.
 
     Args:
@@ -63,7 +63,7 @@ def resample(task: str, models: Mapping[str, Mapping[int, dict]], folder: Path, 
                     runs[model, number] = guesses
             except _UnusableError as error:
                 found.missing[model, task] = str(error)
-        if runs:
+        if labels is not None and runs:
             rng = np.random.default_rng([seed, len(suffix), *task.encode()])
             for metric, values in resampled_scores(plain, labels, np.stack(list(runs.values())), rng).items():
                 found.examples[task, metric + suffix] = len(labels)
@@ -72,7 +72,7 @@ def resample(task: str, models: Mapping[str, Mapping[int, dict]], folder: Path, 
     return found
 
 
-def keep(rows: Sequence[dict], folder: Path, warn: Callable[[str], None] = errors.warn) -> None:
+def keep(rows: Sequence[Result], folder: Path, warn: Callable[[str], None] = errors.warn) -> None:
     """Writes `predictions/TASK.csv` with every cell of `rows` whose predictions are there, in `cells/` or in it.
 
     A table that is damaged is left as it is, with a warning: it may be all that is left of some cell.
@@ -82,7 +82,7 @@ def keep(rows: Sequence[dict], folder: Path, warn: Callable[[str], None] = error
       folder: of that file.
       warn: takes a line.
     """
-    tasks: dict[str, list[dict]] = {}
+    tasks: dict[str, list[Result]] = {}
     for row in rows:
         tasks.setdefault(row["task"], []).append(row)
     for task, lines in tasks.items():
@@ -97,7 +97,7 @@ def keep(rows: Sequence[dict], folder: Path, warn: Callable[[str], None] = error
                     write_whole(path, text)
 
 
-def _gathered(kept: "_Kept", lines: Sequence[dict]) -> PredictionTable | None:
+def _gathered(kept: "_Kept", lines: Sequence[Result]) -> PredictionTable | None:
     labels, predictions = None, {}
     for line in lines:
         try:
@@ -105,16 +105,16 @@ def _gathered(kept: "_Kept", lines: Sequence[dict]) -> PredictionTable | None:
         except _UnusableError:  # the differences say so
             continue
         labels = own if labels is None else labels
-        if np.array_equal(own, labels):
-            predictions[line["predictions"]] = guesses
+        if (place := line.get("predictions")) and np.array_equal(own, labels):
+            predictions[place] = guesses
     return None if labels is None else PredictionTable(labels, predictions)
 
 
-def _sets(lines: Sequence[dict]) -> Iterator[tuple[str, list[str]]]:
+def _sets(lines: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     """Yields (what the names of a development set end in, its metrics without it)."""
     metrics = list(dict.fromkeys(metric for line in lines for metric in line["metrics"]))
-    for suffix in ("", _SECOND_SET):
-        plain = [metric.removesuffix(suffix) for metric in metrics if metric.endswith(_SECOND_SET) == bool(suffix)]
+    for suffix in ("", SECOND_SET):
+        plain = [metric.removesuffix(suffix) for metric in metrics if metric.endswith(SECOND_SET) == bool(suffix)]
         if plain:
             yield suffix, plain
 
@@ -133,7 +133,7 @@ class _Kept:
                 self.damage = str(error)
         self._place = path.relative_to(folder).as_posix()
 
-    def read(self, line: dict) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, line: Result) -> tuple[np.ndarray, np.ndarray]:
         """Returns (labels, predictions) of one cell, both [dev rows], from its own file or else from the table.
 
         They give the scores of the line: an interval must belong to the figure beside it, not to another run.
@@ -142,35 +142,37 @@ class _Kept:
           _UnusableError: neither has them.
         """
         reasons = []
-        for source in (self._of_the_cell, self._of_the_table) if line.get("predictions") else ():
+        place = line.get("predictions")
+        for source in (self._of_the_cell, self._of_the_table):
             try:
-                if (found := source(line)) is not None:
+                if place and (found := source(line["model"], place)) is not None:
                     self._check(line, *found)
                     return found
             except _UnusableError as error:
                 reasons.append(str(error))
         raise _UnusableError(reasons[0] if reasons else f"predictions of {line['model']} are missing")
 
-    def _of_the_cell(self, line: dict) -> tuple[np.ndarray, np.ndarray] | None:
-        path = self._folder / line["predictions"]
+    def _of_the_cell(self, model: str, place: str) -> tuple[np.ndarray, np.ndarray] | None:
+        path = self._folder / place
         if not path.is_file():
             return None
         try:
-            with np.load(path) as arrays:
-                labels, guesses = arrays["labels" + self._suffix], arrays["predictions" + self._suffix]
+            labels, guesses = read_predictions(path, self._suffix)
         except Exception:  # a damaged archive raises whatever its parts do
-            raise _UnusableError(f"predictions of {line['model']} cannot be read") from None
+            raise _UnusableError(f"predictions of {model} cannot be read") from None
         if labels.ndim != 1 or labels.shape != guesses.shape or not labels.size:
-            raise _UnusableError(f"predictions of {line['model']} cannot be read")
+            raise _UnusableError(f"predictions of {model} cannot be read")
         return labels, as_kept(guesses)
 
-    def _of_the_table(self, line: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    def _of_the_table(self, model: str, place: str) -> tuple[np.ndarray, np.ndarray] | None:
+        del model
         if self.damage:
             raise _UnusableError(f"{self._place} is damaged")
-        guesses = self._table and self._table.predictions.get(line["predictions"])
-        return None if guesses is None else (self._table.labels, guesses)
+        if self._table is None or place not in self._table.predictions:
+            return None
+        return self._table.labels, self._table.predictions[place]
 
-    def _check(self, line: dict, labels: np.ndarray, guesses: np.ndarray) -> None:
+    def _check(self, line: Result, labels: np.ndarray, guesses: np.ndarray) -> None:
         metrics, once = dict(_sets([line])).get(self._suffix, []), np.ones((1, len(labels)))
         for metric, ((value,),) in weighted_scores(metrics, labels, guesses[None], once).items():
             if not abs(value - line["metrics"][metric + self._suffix]) <= _TOLERANCE:

@@ -5,10 +5,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ctcd_jax.artifacts.results import Result
 from ctcd_jax.evaluation.tasks.tasks import TASKS
 
 
-def selected(rows: Sequence[dict]) -> list[dict]:
+def selected(rows: Sequence[Result]) -> list[Result]:
     """Returns the lines of `results.jsonl` that the table is made of: one setting a (model, task), one line a seed.
 
     The setting is the one whose headline is best in the mean over its seeds. Those with fewer seeds than another (a
@@ -23,7 +24,7 @@ def selected(rows: Sequence[dict]) -> list[dict]:
     return chosen
 
 
-def settings_note(rows: Sequence[dict]) -> str:
+def settings_note(rows: Sequence[Result]) -> str:
     """Says in a few sentences with which settings `rows` were run and how they were chosen."""
     values = _hyperparameters(rows)
     common = ", ".join(f"{_plain(name)} {texts[0]}" for name, texts in values.items() if len(texts) == 1)
@@ -43,7 +44,7 @@ def settings_note(rows: Sequence[dict]) -> str:
     return " ".join(notes)
 
 
-def settings_table(rows: Sequence[dict]) -> list[list[str]]:
+def settings_table(rows: Sequence[Result]) -> list[list[str]]:
     """Returns a header and one line a model: what its cells have of the settings that were varied; [] if none was."""
     varied = [name for name, texts in _hyperparameters(rows).items() if len(texts) > 1]
     if not varied:
@@ -57,7 +58,7 @@ def settings_table(rows: Sequence[dict]) -> list[list[str]]:
     return [["model", *tasks], *([model, *(cells.get(task, "–") for task in tasks)] for model, cells in taken.items())]
 
 
-def applied_note(rows: Sequence[dict]) -> list[str]:
+def applied_note(rows: Sequence[Result]) -> list[str]:
     """Says in sentences how the cells of the table were computed, where that is not what a reader would expect.
 
     What was cut, and to which length; of which class F1 is; what was computed in more than one way; which cells are
@@ -95,12 +96,12 @@ def applied_note(rows: Sequence[dict]) -> list[str]:
     return notes
 
 
-def was_cut(row: dict) -> bool:
+def was_cut(row: Result) -> bool:
     """Whether a line says that examples were longer than the model takes, or than the settings allow."""
     return bool(row.get("cut_train") or row.get("cut_dev"))
 
 
-def cut_text(row: dict) -> str:
+def cut_text(row: Result) -> str:
     """Says which share of the examples of a line was cut, and to how many tokens."""
     parts = [
         f"{row[count] / row[total]:.1%} of the {name} examples"
@@ -113,11 +114,11 @@ def cut_text(row: dict) -> str:
     return f"{row['model']} on {row['task']} {' and '.join(parts)} to {used or 'fewer'} tokens{more}"
 
 
-def _values(rows: Iterable[dict], field: str) -> list[str]:
+def _values(rows: Iterable[Result], field: str) -> list[str]:
     return list(dict.fromkeys(str(row[field]) for row in rows if row.get(field) is not None))
 
 
-def _competing(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
+def _competing(rows: Iterable[Result]) -> dict[tuple[str, str], dict[str, dict[int, Result]]]:
     """{(model, task): {setting: {seed: line}}}, less the settings with fewer seeds than another of their cell."""
     competing = {}
     for cell, settings in _grouped(rows).items():
@@ -127,16 +128,16 @@ def _competing(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int
     return competing
 
 
-def _grouped(rows: Iterable[dict]) -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
+def _grouped(rows: Iterable[Result]) -> dict[tuple[str, str], dict[str, dict[int, Result]]]:
     """{(model, task): {setting: {seed: its last line}}}."""
-    cells: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
+    cells: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     for row in rows:
         settings = cells.setdefault((row["model"], row["task"]), {})
         settings.setdefault(_setting(row), {})[row["seed"]] = row
     return cells
 
 
-def _alike(seeds: dict[int, dict]) -> dict[int, dict]:
+def _alike(seeds: dict[int, Result]) -> dict[int, Result]:
     """Those of the precision and the applied length that most have; a line that does not say goes with any."""
     for field in ("precision", "max_length_used"):
         counts = Counter(row[field] for row in seeds.values() if row.get(field) is not None)
@@ -146,15 +147,15 @@ def _alike(seeds: dict[int, dict]) -> dict[int, dict]:
     return seeds
 
 
-def _setting(row: dict) -> str:
+def _setting(row: Result) -> str:
     return json.dumps([row["hyperparameters"], row.get("intermediate")], sort_keys=True)
 
 
-def _headline(seeds: dict[int, dict]) -> float:
+def _headline(seeds: dict[int, Result]) -> float:
     return statistics.fmean(row.get("value", next(iter(row["metrics"].values()))) for row in seeds.values())
 
 
-def _hyperparameters(rows: Iterable[dict]) -> dict[str, list[str]]:
+def _hyperparameters(rows: Iterable[Result]) -> dict[str, list[str]]:
     """Every name with its distinct values as text, in the order in which they appear."""
     values: dict[str, dict[str, None]] = {}
     for row in rows:

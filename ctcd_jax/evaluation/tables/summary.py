@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ctcd_jax.artifacts.results import METRICS
+from ctcd_jax.artifacts.results import METRICS, Result
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.selection import selected
@@ -61,7 +61,7 @@ class Summary:
         return {column: cell.mean for column, cell in self.models[model].items()}
 
 
-def summarise(rows: Sequence[dict]) -> Summary:
+def summarise(rows: Sequence[Result]) -> Summary:
     """Gathers the lines of one `results.jsonl`: means over seeds, the paper's columns in its order, then the others.
 
     Of a grid only the setting that was chosen counts (`selection.selected`).
@@ -73,8 +73,8 @@ def summarise(rows: Sequence[dict]) -> Summary:
         for metric, value in row["metrics"].items():
             column = row["task"], metric
             values.setdefault(row["model"], {}).setdefault(column, []).append(100 * value)
-            if constant.get(metric) is not None:
-                majority[column] = 100 * constant[metric]
+            if (share := constant.get(metric)) is not None:
+                majority[column] = 100 * share
     columns = sorted(dict.fromkeys(column for cells in values.values() for column in cells), key=_order)
     models = {
         model: {column: _cell(cells[column]) for column in columns if column in cells}
@@ -113,7 +113,7 @@ def cell_text(cell: SeedMean | None, seeds: int = 0) -> str:
     return f"{number_text(cell.mean)}{deviation}{f' (n = {cell.seeds})' if cell.seeds < seeds else ''}"
 
 
-def _majority(row: dict) -> dict[str, float | None]:
+def _majority(row: Result) -> Mapping[str, float | None]:
     """What the most frequent class scores by each metric; lines of earlier versions have its accuracy alone."""
     return row.get("majority") or {"accuracy": row.get("majority_share")}
 

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctcd_jax import text_tables
-from ctcd_jax.artifacts.results import CELLS, LOG, RESULTS, failed_cells, in_order, locked, read_results
+from ctcd_jax.artifacts.results import (
+    CELLS,
+    COMPARISON,
+    LOG,
+    RESULTS,
+    Result,
+    failed_cells,
+    in_order,
+    locked,
+    read_results,
+)
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.comparison import (
     Difference,
@@ -51,12 +61,12 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
         write_whole(out / "table.md", markdown(rows, compared, failed))
         write_whole(out / "table.csv", csv_text(rows))
         if compared:
-            write_whole(out / "comparison.csv", differences_csv(compared))
+            write_whole(out / COMPARISON, differences_csv(compared))
         else:
-            (out / "comparison.csv").unlink(missing_ok=True)  # of results that are no longer there
+            (out / COMPARISON).unlink(missing_ok=True)  # of results that are no longer there
 
 
-def markdown(rows: Sequence[dict], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
+def markdown(rows: Sequence[Result], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
     """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
 
     Args:
@@ -97,7 +107,7 @@ def as_table(summary: Summary) -> list[list[str]]:
     return table
 
 
-def csv_text(rows: Sequence[dict]) -> str:
+def csv_text(rows: Sequence[Result]) -> str:
     """Returns the table in per cent with a column for each mean, sample standard deviation and number of seeds.
 
     `source` is measured, majority class, or paper (single figures: no deviation, no number of seeds).
@@ -125,7 +135,7 @@ def csv_text(rows: Sequence[dict]) -> str:
     return file.getvalue()
 
 
-def reading_notes(rows: Sequence[dict]) -> str:
+def reading_notes(rows: Sequence[Result]) -> str:
     """Says in one paragraph what the figures of the table are."""
     chosen, summary = selected(rows), summarise(rows)
     seeds = f"{summary.seeds} seed{'s' * (summary.seeds != 1)}"
@@ -149,11 +159,11 @@ def reading_notes(rows: Sequence[dict]) -> str:
     return " ".join(notes)
 
 
-def _intermediate_notes(chosen: Sequence[dict]) -> Iterator[str]:
+def _intermediate_notes(chosen: Sequence[Result]) -> Iterator[str]:
     by_start: dict[str, dict[str, dict[str, None]]] = {}
     for row in chosen:
-        if row.get("intermediate"):
-            by_start.setdefault(row["intermediate"], {}).setdefault(row["task"], {})[row["model"]] = None
+        if start := row.get("intermediate"):
+            by_start.setdefault(start, {}).setdefault(row["task"], {})[row["model"]] = None
     for start, tasks in by_start.items():
         places = []
         for task, models in tasks.items():

@@ -20,12 +20,15 @@ class TaskSource(Protocol):
 
     def names(self) -> Sequence[str]:
         """Returns the tasks of GLUE, or the user's own, that are there."""
+        ...
 
     def find(self, name: str) -> Task:
         """Returns the task that the user calls `name`."""
+        ...
 
     def read(self, task: Task, split: str) -> Split:
         """Reads one of `task.splits`."""
+        ...
 
 
 @dataclass(frozen=True)

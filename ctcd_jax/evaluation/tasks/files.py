@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.evaluation.tasks.inference import infer_task, is_integer
@@ -90,7 +91,7 @@ class OwnFiles:
         if self.task.classes is None:
             return self.task
         path = find_file(self._folder(), "train")
-        places = [(f"{path}:{line}", row[-1]) for line, row in _examples(path, self.task)]
+        places = [(f"{path}:{line}", row[-1]) for line, row in _examples(path, self.task) if row]
         if not places:
             raise UserError(f"{path}: no rows; the file needs at least one example")
         labels = [_trimmed(label, place) for place, label in places]
@@ -186,7 +187,7 @@ def _examples(path: Path, task: Task) -> Iterator[tuple[int, list[str] | None]]:
     rows = table_rows(path)
     header = next(rows, None) if task.header else None
     columns = [_position(path, header.fields if header else None, column) for column in wanted]
-    if header and _header_is_guessed(task) and header.fields[columns[-1]].strip() in task.classes:
+    if header and _header_is_guessed(task) and header.fields[columns[-1]].strip() in (task.classes or ()):
         raise UserError(f"{path}:{header.line}: an example, where train has a header; give both files one, or neither")
     if kind(path) == ".csv":
         rows = _refuse_swallowed(path, task, list(rows), columns[-1])
@@ -254,7 +255,7 @@ def _folders(path: Path) -> list[Path]:
 
 def _position(path: Path, names: list[str] | None, column: str | int) -> int:
     if names is None or isinstance(column, int):
-        return column
+        return cast("int", column)
     if column not in names:
         more = "" if len(names) > 1 else "; columns of a .tsv are separated by tabs, of a .csv by commas"
         raise UserError(f"{path}:1: no column {column!r} in the header{did_you_mean(column, names)}{more}")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import is_offline_mode
 
@@ -88,7 +89,8 @@ class Tfds:
 
         place = f"--data tfds: {directory}, {_split(split)}"
         try:
-            source = tfds.builder_from_directory(directory).as_data_source(_split(split))
+            builder: Any = tfds.builder_from_directory(directory)  # a decorator hides the arguments from type checkers
+            source = builder.as_data_source(_split(split))
             rows = [row for start in range(0, len(source), BATCH_ROWS) for row in _batch(source, start)]
         except Exception as error:  # whatever the library raises for a file that is not what it should be
             raise UserError(f"{place}: cannot be read ({one_line(error)}); {_PREPARE}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
+from ctcd_jax.artifacts.runs import TimingLine
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table, fixed, hours, millions, percent
 
@@ -41,7 +42,10 @@ def _training(runs: Mapping[str, Run]) -> Html:
     rows = []
     for name, run in runs.items():
         spent = seconds_by_device(run.timing)
-        used, counts = (list(dict.fromkeys(key[index] for key in spent)) for index in (0, 1))
+        used, counts = (
+            list(dict.fromkeys(device for device, _ in spent)),
+            list(dict.fromkeys(count for _, count in spent)),
+        )
         rows.append(
             (
                 name,
@@ -82,7 +86,7 @@ def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> Html:
         for name in (device, "all"):
             figures.setdefault(name, [0.0, 0.0])[kind] += seconds / 3600
     last = figures.pop("all", None)
-    if len(figures) > 1:
+    if last and len(figures) > 1:
         figures["all"] = last
     rows = [[name, *(part or None for part in (*parts, sum(parts)))] for name, parts in figures.items()]
     columns = [
@@ -94,7 +98,7 @@ def _total(runs: Mapping[str, Run], artifacts: Artifacts) -> Html:
     return data_table("cost-total", columns, rows, "Total") if rows else Html()
 
 
-def seconds_by_device(timing: Iterable[dict]) -> dict[tuple[str, int | None], float]:
+def seconds_by_device(timing: Iterable[TimingLine]) -> dict[tuple[str, int | None], float]:
     """Returns {(device, how many): training seconds} of a run's timing.jsonl, over all its sessions.
 
     `seconds` counts on over interruptions; were it to begin again, the new count is added.
@@ -109,7 +113,7 @@ def seconds_by_device(timing: Iterable[dict]) -> dict[tuple[str, int | None], fl
     return spent
 
 
-def _median(timing: Iterable[dict], field: str) -> float | None:
+def _median(timing: Iterable[TimingLine], field: str) -> float | None:
     values = [value for line in timing if (value := line.get(field)) is not None]
     return statistics.median(values) if values else None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, Results
-from ctcd_jax.artifacts.latency import SETTING, fine_tuned_as, plain_settings, setting_of
+from ctcd_jax.artifacts.latency import SETTING, Latency, Measurement, fine_tuned_as, plain_settings, setting_of
 from ctcd_jax.evaluation.tables.summary import average_titles, column_title, summarise
 from ctcd_jax.page import Html
 from ctcd_jax.page.plots import Point, scatter
@@ -21,7 +21,7 @@ def latency(artifacts: Artifacts) -> list[Html]:
     return [*parts, page.grid(list(_quality_figures(artifacts)))] if parts else []
 
 
-def _models(name: str, content: dict) -> Html:
+def _models(name: str, content: Latency) -> Html:
     lengths = sorted({int(length) for model in content["models"] for length in model["flops_per_token"]})
     differences = content.get("onnx_differences", {})
     columns = [
@@ -44,7 +44,7 @@ def _models(name: str, content: dict) -> Html:
     return data_table(f"{name}-models", columns, rows, "Models")
 
 
-def _measurements(name: str, content: dict) -> Iterator[Html]:
+def _measurements(name: str, content: Latency) -> Iterator[Html]:
     """A table of the plain setting of every place and, where there are more settings, one of all for each place."""
     measured = content["measurements"]
     plain = plain_settings(content)
@@ -52,7 +52,7 @@ def _measurements(name: str, content: dict) -> Iterator[Html]:
     yield _figures(f"{name}-latency", "Latency", first, SETTING)
     if len(first) == len(measured):
         return
-    places: dict[tuple, list[dict]] = {}
+    places: dict[tuple, list[Measurement]] = {}
     for line in measured:
         places.setdefault((line["device"], line["threads"]), []).append(line)
     for place, lines in places.items():
@@ -63,7 +63,7 @@ def _measurements(name: str, content: dict) -> Iterator[Html]:
         yield page.folded(f"{title}: all {len(settings)} settings", table)
 
 
-def _figures(file: str, title: str, lines: list[dict], settings: Sequence[str]) -> Html:
+def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence[str]) -> Html:
     """A table of measurements; what all of them share stands in its caption."""
     varied = [field for field in settings if len({line[field] for line in lines}) > 1]
     headings = {field: _HEADINGS[field] for field in varied}
@@ -98,8 +98,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _note(content: dict) -> str:
-    cpu = f" CPU: {content['cpu']}." if content.get("cpu") else ""
+def _note(content: Latency) -> str:
+    cpu = f" CPU: {name}." if (name := content.get("cpu")) else ""
     onnx = " ONNX: largest difference of the outputs from PyTorch's." if content.get("onnx_differences") else ""
     return (
         f"Forward passes of the encoders, PyTorch {content['torch']}, {content['rounds']} rounds in which the models "
@@ -108,11 +108,11 @@ def _note(content: dict) -> str:
     )
 
 
-def _left_out(name: str, content: dict) -> Html:
+def _left_out(name: str, content: Latency) -> Html:
     rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
     columns = [
         Column("model", "model"),
-        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime, runtime)),
+        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime) or runtime),
         Column("why", "reason"),
     ]
     caption = "Not measured: models that cannot be run here (a dash: in no runtime)"
@@ -128,7 +128,7 @@ def _quality_figures(artifacts: Artifacts) -> Iterator[Html]:
                     yield figure
 
 
-def _quality_figure(scores: str, results: Results, times: str, content: dict, device: str) -> Html:
+def _quality_figure(scores: str, results: Results, times: str, content: Latency, device: str) -> Html:
     """Quality against p50 in the device's first plain setting; empty if no model is in both files."""
     setting = next(setting for setting in plain_settings(content) if setting[0] == device)
     summary = summarise(results.rows)

@@ -1,13 +1,14 @@
 """What ran, its curves, and where they ended."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
+from ctcd_jax.artifacts.runs import MetricLine
 from ctcd_jax.page import Html
 from ctcd_jax.page.plots import COLOURS, MOST_POINTS, Series, line_chart, swatch, thin
 from ctcd_jax.page.tables import Column, data_table, download, fixed, percent
@@ -55,7 +56,7 @@ def cohorts(artifacts: Artifacts) -> list[Html]:
     return [page.paragraph(note, "note"), page.grid(figures)]
 
 
-def _records(file: str, records: list[dict]) -> Html:
+def _records(file: str, records: Sequence[Mapping]) -> Html:
     """A link to flat records: what is nested in them is left out."""
     plain = [{key: value for key, value in record.items() if not isinstance(value, dict)} for record in records]
     head = list(dict.fromkeys(key for record in plain for key in record))
@@ -160,7 +161,7 @@ def _points(run: Run, kind: str, family: _Family, key: str) -> Iterator[tuple[in
             yield line["step"], _value(line, family, key)
 
 
-def _value(line: dict, family: _Family, key: str) -> float | None:
+def _value(line: MetricLine, family: _Family, key: str) -> float | None:
     """The number under a line's group and key; None if it is absent or, in a run that diverged, cannot be drawn."""
     entry = line.get(family.group, {}).get(key)
     value = entry if family.field is None or entry is None else entry.get(family.field)
