@@ -27,16 +27,25 @@ lint: install ## Check style
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache --no-logo
 
-.PHONY: test
-test: lint ## Check style and run the tests (8 minutes on 2 cores)
+.PHONY: types
+types: install ## Check types
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
+
+.PHONY: tests-alone
+tests-alone: install
 	$(BIN)/pytest
+
+# Both at once: checking types keeps one core busy for a minute.
+.PHONY: test
+test: lint ## Check style and types, and run the tests (8 minutes on 2 cores)
+	$(MAKE) --no-print-directory --jobs=2 types tests-alone
 
 # Compiles for TPUs on any machine. Apart from the rest: where JAX finds it, it looks for a TPU at every start.
 .venv/libtpu: .venv/installed
 	$(BIN)/pip install --quiet --no-deps --target $@ libtpu==0.0.52
 
 .PHONY: test-all
-test-all: lint .venv/libtpu ## The same with the slow tests, then test-newest
+test-all: lint types .venv/libtpu ## The same with the slow tests, then test-newest
 	$(BIN)/pytest -m ""
 	$(MAKE) test-newest
 

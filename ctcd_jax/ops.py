@@ -1,7 +1,6 @@
 """The array operations whose plain form is slow, or inexact in low precision. Everything else is ordinary JAX."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +12,7 @@ def accumulator(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def _linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Returns `x @ kernel + bias` as `dtype`[..., out].
 
     The product is taken in x's dtype and accumulated in (at least) float32, forward and backward: matrix units want
@@ -49,6 +47,7 @@ def _linear_backward(dtype, saved, gradient):
     return dx.astype(x.dtype), dkernel.astype(kernel.dtype), dbias.astype(bias.dtype)
 
 
+linear = jax.custom_vjp(_linear, nondiff_argnums=(3,))
 linear.defvjp(_linear_forward, _linear_backward)
 
 
@@ -73,8 +72,7 @@ def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
     return lax.optimization_barrier(total)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Returns `jnp.einsum(spec, x, y)`, accumulated as in `linear`.
 
     Args:
@@ -101,6 +99,7 @@ def _product_backward(spec, dtype, saved, gradient):
     )
 
 
+product = jax.custom_vjp(_product, nondiff_argnums=(0, 3))
 product.defvjp(_product_forward, _product_backward)
 
 
@@ -131,8 +130,7 @@ def _normal_cdf(x):
 gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype) -> jax.Array:
+def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype) -> jax.Array:
     """Returns (x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis.
 
     Statistics and gradients are computed in (at least) float32; x and two numbers a row are kept for the backward pass.
@@ -170,6 +168,7 @@ def _layer_norm_backward(epsilon, dtype, saved, gradient):
     )
 
 
+layer_norm = jax.custom_vjp(_layer_norm, nondiff_argnums=(3, 4))
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 

@@ -129,9 +129,9 @@ def read_run(workdir: str | Path) -> RunConfig:
         for part in ("data", "train", "optimizer", "masking"):
             run[part].items()
         for edge in run["edges"]:
-            edge["weight"], edge["source"], edge["target"]
+            _ = edge["weight"], edge["source"], edge["target"]
         for entry in run.get("history", []):
-            int(entry["from_step"]), entry["changed"].items()
+            _ = int(entry["from_step"]), entry["changed"].items()
     return cast("RunConfig", run)
 
 

@@ -30,6 +30,7 @@ from ctcd_jax.distill.objective import (
     Mean,
     Outputs,
     Terms,
+    add_losses,
     check_outputs,
     denominators,
     member_losses,
@@ -49,12 +50,13 @@ def cohort_loss(
     computed by autodiff of `objective.cohort_losses`. The numbers are the same.
     """
     totals = denominators(labels, weights)
-    if all(isinstance(output, Outputs) for output in outputs.values()):
-        losses, terms = cohort_losses(cohort, outputs, labels, weights, totals, CHUNK)
+    unfinished = {name: output for name, output in outputs.items() if isinstance(output, Outputs)}
+    if len(unfinished) == len(outputs):
+        losses, terms = cohort_losses(cohort, unfinished, labels, weights, totals, CHUNK)
     else:
         losses, terms = objective.cohort_losses(cohort, outputs, labels, weights, totals)
     means = jax.tree.map(lambda m: m.total / jnp.maximum(m.weight, 1), terms, is_leaf=lambda m: isinstance(m, Mean))
-    return sum(losses.values()), means
+    return add_losses(losses), means
 
 
 def cohort_losses(

@@ -13,6 +13,7 @@ The objective is a sum of parts, each of which gives ({member: what it minimises
 defined here and computed by `fused`; edges that compare something else are another (`features`); `add_parts` adds them.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -87,6 +88,11 @@ def add_parts(parts: Iterable[tuple[Losses, Terms]]) -> tuple[Losses, Terms]:
         losses |= {name: losses[name] + loss if name in losses else loss for name, loss in part.items()}
         terms = Terms(*(getattr(terms, kind.name) | getattr(of_part, kind.name) for kind in fields(Terms)))
     return losses, terms
+
+
+def add_losses(losses: Losses) -> jax.Array:
+    """Returns what a cohort minimises, of what its members do: Eq. 4 for CTCD, Eq. 5 for Community KD."""
+    return functools.reduce(jnp.add, losses.values())
 
 
 def cohort_losses(

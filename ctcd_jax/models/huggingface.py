@@ -5,6 +5,7 @@ Reading and writing need only `safetensors`; only `parity` imports PyTorch.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -153,7 +154,7 @@ def read_config(path: Path) -> Shape:
             shown = f"'{value}'" if isinstance(value, str) else value
             only = f"'{values[0]}'" if isinstance(values[0], str) else values[0]
             raise UserError(f"{path}: {field} is {shown}, but only {only} is supported")
-    fields = form.defaults | theirs
+    fields = {**form.defaults, **theirs}
     missing = [name for name in form.fields.values() if name not in fields]
     if missing:
         raise UserError(f"{path}: no field '{missing[0]}'; a BERT configuration is needed")
@@ -214,7 +215,7 @@ def _floats(name: str, value, weights: Path) -> np.ndarray:
 
 
 def _check_shapes(config: Shape, flat: dict, weights: Path) -> None:
-    expected = flatten_dict(abstract_params(config))
+    expected: dict[Any, Any] = flatten_dict(abstract_params(config))
     for path, value in flat.items():
         if value.shape != expected[path].shape:
             raise UserError(

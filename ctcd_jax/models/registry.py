@@ -26,14 +26,22 @@ class Shape(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # it is a dataclass
 
-    vocab_size: int
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    max_positions: int
-    dropout: float
-    attention_dropout: float
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def intermediate(self) -> int: ...
+    @property
+    def max_positions(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def attention_dropout(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Architecture:
     ranges: Mapping[str, Range]
     module: Callable[..., nn.Module]
     checkpoint: CheckpointFormat
-    forward_flops: Callable[[Shape, float], float]
+    forward_flops: Callable[[Any, float], float]
 
 
 ARCHITECTURES = {
@@ -121,7 +129,7 @@ def sown_features(variables: Mapping, names: Sequence[str]) -> dict[str, jax.Arr
     Raises:
       ValueError: there is none of a name.
     """
-    sown = flatten_dict(variables.get("intermediates", {}), sep="/")
+    sown: dict[str, Any] = flatten_dict(variables.get("intermediates", {}), sep="/")
     if missing := sorted(set(names) - set(sown)):
         raise ValueError(f"no feature '{missing[0]}'{did_you_mean(missing[0], sown)}")
     return {name: sown[name][0] for name in names}

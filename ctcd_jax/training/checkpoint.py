@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils.epath import gpath
 
@@ -85,7 +87,7 @@ class Checkpoints:
             wanted = ocp.args.StandardRestore(_as_saved(abstract(step)))
             args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
             try:
-                restored = self._manager.restore(step, args=args)
+                restored: Any = self._manager.restore(step, args=args)
             except Exception as error:
                 if is_out_of_memory(error):  # nothing is wrong with what is saved
                     raise
@@ -131,7 +133,7 @@ class Checkpoints:
 
 def _as_saved(state: TrainState) -> dict:
     """Returns the tree whose paths are the names in a checkpoint: those of format 1, and edges where there are any."""
-    tree = {field.name: getattr(state, field.name) for field in fields(state)}
+    tree: dict[str, Any] = {field.name: getattr(state, field.name) for field in fields(state)}
     tree["window"] = {
         f"{kind.name}/{name}": tuple(mean)
         for kind in fields(Terms)
@@ -140,12 +142,12 @@ def _as_saved(state: TrainState) -> dict:
     return tree if state.edges else {name: part for name, part in tree.items() if name != "edges"}
 
 
-def _from_saved(tree: dict) -> TrainState:
+def _from_saved(tree: dict[str, Any]) -> TrainState:
     window = {kind.name: {} for kind in fields(Terms)}
     for term, mean in tree["window"].items():
         kind, _, name = term.partition("/")
         window[kind][name] = Mean(*mean)
-    return TrainState(**tree | {"window": Terms(**window)})
+    return TrainState(**{**tree, "window": Terms(**window)})
 
 
 def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[Shape, dict]:
@@ -263,7 +265,7 @@ class _LiteralPath(gpath.PosixGPath):
 
 
 def _is_key(leaf: jax.Array) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 class _disk_errors:

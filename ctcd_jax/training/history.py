@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from ctcd_jax.artifacts.runs import Change, RunConfig
 from ctcd_jax.config import Experiment, OptimizerSettings
@@ -115,7 +116,7 @@ def _rates(content: RunConfig, step: int) -> dict[str, float]:
         if member["trainable"]:
             own = {key: value for key, value in member["optimizer"].items() if value is not None}
             settings = OptimizerSettings(**(content["optimizer"] | own))
-            rates[name] = float(learning_rate(settings, content["resolved"]["steps"])(step))
+            rates[name] = np.asarray(learning_rate(settings, content["resolved"]["steps"])(step)).item()
     return rates
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -138,16 +139,16 @@ class _Run:
         self.evaluation = make_evaluation(experiment, validation_masker, self.mesh)
         steps = experiment.train.steps
         self.learning_rates = {name: learning_rate(of, steps) for name, of in experiment.optimizers.items()}
-        self.peak = peak_flops(experiment.train.dtype, self.mesh.devices.flatten())
+        self.peak = peak_flops(experiment.train.dtype, list(self.mesh.devices.flat))
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        initial = resumed = None
-        if self.checkpoints.newest is None:
+        initial = None
+        resumed = self._restore(opened.content, warn)  # first: where it cannot be read, nobody waits for frozen members
+        if resumed is None:
             initial = load_initial_weights(experiment, workdir, primary, warn)
             frozen = initial.frozen
-        else:  # the checkpoint first: where it cannot be read, nobody waits for frozen members
-            resumed = self._restore(opened.content, warn)
+        else:
             frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
             on_leader(lambda: check_sources(experiment, workdir, opened, frozen, warn))
         whole = replicated(self.mesh)
@@ -159,7 +160,7 @@ class _Run:
         if initial:
             warn_of_twins(experiment, initial.trained, warn)
             self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, initial.trained), 0
-        else:
+        elif resumed:
             self.step, self.state, self.tokens = resumed
             log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
             if opened.before and opened.changed:
@@ -174,14 +175,18 @@ class _Run:
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         self._announce(corpus)
 
-    def _restore(self, content: RunConfig, warn: Callable[[str], None]) -> tuple[int, TrainState, int]:
-        """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype."""
+    def _restore(self, content: RunConfig, warn: Callable[[str], None]) -> tuple[int, TrainState, int] | None:
+        """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype; None if
+        nothing was saved."""
 
         def saved(step: int) -> TrainState:
             dtype = history.dtype_at(content.get("history", []), step, self.experiment.train.dtype)
             return abstract_state(history.with_dtype(self.experiment, dtype), self.mesh)
 
-        step, state, tokens = self.checkpoints.restore(saved, warn)
+        restored = self.checkpoints.restore(saved, warn)
+        if restored is None:
+            return None
+        step, state, tokens = restored
         return step, history.adapted(state, abstract_state(self.experiment, self.mesh)), tokens
 
     def finish(self, started: Callable[[], str]) -> MetricLine:
@@ -267,7 +272,7 @@ class _Run:
         self.state = reset_window(self.state)
         self.taken = 0
         line = record("train", self.step, self.tokens, window, self.experiment.cohort)
-        rates = {name: rate(self.step - 1) for name, rate in self.learning_rates.items()}
+        rates = {name: np.asarray(rate(self.step - 1)).item() for name, rate in self.learning_rates.items()}
         line = with_optimizers(line, rates, jax.device_get(gradient_norms))
         if self.writers:
             self.writers.metrics(line)
@@ -305,13 +310,13 @@ class _Run:
                     "eta_seconds": eta,
                     "device": jax.devices()[0].device_kind,
                     "devices": jax.device_count(),
-                    "peak_bytes": peak_bytes(self.mesh.devices.flatten()),
+                    "peak_bytes": peak_bytes(list(self.mesh.devices.flat)),
                 }
             )
         return rate, mfu, eta
 
     def _evaluate(self, write: bool = True) -> MetricLine:
-        params = self.state.params | self.frozen
+        params = {**self.state.params, **self.frozen}
         batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
         terms = self.evaluation(params, batches)
         tokens = self.tokens + int(self.state.tokens)

@@ -29,9 +29,10 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 def _clip(largest: float) -> optax.GradientTransformationExtraArgs:
     """`optax.clip_by_global_norm` of gradients whose norm is known."""
 
-    def update(gradients, state, params=None, *, norm, **rest):
-        del params, rest
-        clipped = jax.tree.map(lambda g: jnp.where(norm < largest, g, (g / norm.astype(g.dtype)) * largest), gradients)
+    def update(updates, state, params=None, **extra):
+        del params
+        norm = extra["norm"]
+        clipped = jax.tree.map(lambda g: jnp.where(norm < largest, g, (g / norm.astype(g.dtype)) * largest), updates)
         return clipped, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -5,7 +5,7 @@ and replicated over `data`. `fsdp=1` is plain data parallelism. No tensor parall
 """
 
 import re
-from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -82,13 +82,19 @@ def place_rows(batch: dict, mesh: Mesh) -> dict:
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
+class Batches(Protocol):
+    """The batches of a run, by step."""
+
+    def __getitem__(self, step: int, /) -> dict: ...
+
+
 class PlacedRows:
     """`place_rows` of batch after batch: a thread that prefetches these starts their transfers, too.
 
     Placing is local to a process, so threads of several processes need not keep in step.
     """
 
-    def __init__(self, batches: Sequence[dict], mesh: Mesh):
+    def __init__(self, batches: Batches, mesh: Mesh):
         self._batches, self._mesh = batches, mesh
 
     def __getitem__(self, step: int) -> dict:

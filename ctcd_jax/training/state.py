@@ -1,6 +1,7 @@
 """Everything a run needs to go on: the trainable members, each with its optimizer, and the window of the log line."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -24,8 +25,7 @@ GROWTH_INTERVAL = 2000
 Params = Mapping[str, dict]
 
 
-@struct.dataclass
-class LossScale:
+class LossScale(struct.PyTreeNode):
     """Dynamic loss scaling of one member, for float16: gradients too small for its range are lifted into it."""
 
     scale: jax.Array
@@ -42,8 +42,7 @@ class LossScale:
         return LossScale(scale, jnp.where(finite & ~grown, self.good_updates + 1, 0))
 
 
-@struct.dataclass
-class LearnerState:
+class LearnerState(struct.PyTreeNode):
     """A trainable member, or an edge that owns parameters. `loss_scale` is None unless it is a member, in float16."""
 
     params: dict
@@ -51,8 +50,7 @@ class LearnerState:
     loss_scale: LossScale | None
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The state of a run, all of which is saved.
 
     Attributes:
@@ -145,5 +143,6 @@ def no_terms(cohort: Cohort) -> Terms:
     outputs = {name: jax.ShapeDtypeStruct((1, 2), jnp.float32) for name in cohort.members}
     labels, weights = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.float32)
     terms = jax.eval_shape(partial(cohort_terms, cohort), outputs, labels, weights)
-    terms.soft.update({edge.name: Mean(weights, weights) for edge in cohort.feature_edges})
-    return jax.tree.map(lambda _: jnp.zeros((), jnp.float32), terms)
+    terms = jax.tree.map(lambda _: jnp.zeros((), jnp.float32), terms)
+    nothing = Mean(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
+    return replace(terms, soft=terms.soft | {edge.name: nothing for edge in cohort.feature_edges})

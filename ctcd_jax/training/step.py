@@ -4,8 +4,9 @@ Read `distill/cohort.py` (who teaches whom) and `distill/objective.py` (Eq. 1-5)
 and losses meet. There is no branch on the method: a method is a cohort.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,10 @@ from jax.sharding import Mesh
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Outputs, fused
 from ctcd_jax.distill.features import feature_denominators, feature_losses, needed_features
-from ctcd_jax.distill.objective import Losses, Mean, Terms, add_parts, denominators
+from ctcd_jax.distill.objective import Losses, Mean, Terms, add_losses, add_parts, denominators
 from ctcd_jax.distill.signals import Rows
 from ctcd_jax.models.registry import build, sown_features
+from ctcd_jax.runtime.hardware import Devices
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
@@ -32,7 +34,7 @@ LOGITS_BYTES, LOGITS_BYTES_ON_CPU = 2**30, 2**27
 
 def train_step(
     experiment: Experiment, masker: Masker, losses, shardings, state: TrainState, frozen: Params, batch: dict
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, Any]]:
     """One update of every learner: of each trainable member, and of each edge that owns parameters.
 
     Args:
@@ -75,7 +77,7 @@ def train_step(
         return jax.lax.with_sharding_constraint(gradients, sharded), values
 
     gradients, (each, terms) = accumulate(micro_step, state.params, masked, experiment.train.micro_batches)
-    loss = sum(each.values())
+    loss = add_losses(each)
 
     updated, norms, finite = {}, {}, []
     member_of = {name: name for name in state.members} | {edge.name: edge.target for edge in cohort.feature_edges}
@@ -217,20 +219,20 @@ def update(
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, learner.opt_state, learner.params, norm=norm)
-    params = optax.apply_updates(learner.params, updates)
+    params: Any = optax.apply_updates(learner.params, updates)
     if not scale:
         return LearnerState(params, opt_state, None), norm, finite
-    kept = jax.tree.map(
+    params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (learner.params, learner.opt_state)
     )
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(kept[0])]))
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(params)]))
     fits = largest <= jnp.finfo(jnp.float16).max
     after = learner.loss_scale and scale.update(finite)
-    return LearnerState(*kept, after), norm, fits & (finite | (scale.scale > 1))
+    return LearnerState(params, opt_state, after), norm, fits & (finite | (scale.scale > 1))
 
 
 def _without_overflow(term: Mean) -> Mean:
-    return jax.tree.map(partial(jnp.where, jnp.isfinite(term.total)), term, Mean(0.0, 0.0))
+    return jax.tree.map(partial(jnp.where, jnp.isfinite(term.total)), term, jax.tree.map(jnp.zeros_like, term))
 
 
 def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Params, batch: dict) -> Terms:
@@ -247,7 +249,7 @@ def evaluation_step(experiment: Experiment, masker: Masker, losses, params: Para
     return objective(cohort, losses, outputs, masked, batch_denominators(cohort, masked), params)[1]
 
 
-def fused_losses(experiment: Experiment, devices: Sequence[jax.Device]):
+def fused_losses(experiment: Experiment, devices: Devices):
     """Returns `fused.cohort_losses` for tokens shared by `devices`, with a bounded size of logits on each."""
     vocabulary = next(iter(experiment.models.values())).vocab_size
     limit = LOGITS_BYTES_ON_CPU if devices[0].platform == "cpu" else LOGITS_BYTES
@@ -265,7 +267,7 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
       losses: another function with the meaning of `fused.cohort_losses`, e.g. `objective.cohort_losses`.
     """
     state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(experiment, mesh))
-    losses = losses or fused_losses(experiment, mesh.devices.flatten())
+    losses = losses or fused_losses(experiment, list(mesh.devices.flat))
     step = partial(train_step, experiment, masker, losses, (replicated(mesh), state.params))
     return jax.jit(
         step,
@@ -286,7 +288,7 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
       masker: of the corpus.
       mesh: of devices.
     """
-    step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, mesh.devices.flatten())))
+    step = jax.jit(partial(evaluation_step, experiment, masker, fused_losses(experiment, list(mesh.devices.flat))))
 
     def add(params: Params, batch: dict, sums: Terms) -> Terms:
         return jax.tree.map(jnp.add, sums, step(params, batch))
@@ -300,6 +302,8 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
             if sums is None:
                 sums = jax.tree.map(lambda term: np.zeros(term.shape, term.dtype), jax.eval_shape(step, params, batch))
             sums = add(params, batch, sums)
+        if sums is None:
+            raise ValueError("there are no batches to evaluate on")
         return sums
 
     return evaluate
