@@ -59,7 +59,7 @@ def smoke(corpus, tmp_path_factory) -> Smoke:
 
 def _make(corpus: Path, root: Path) -> None:
     """A student that starts from a layer of its teacher, exported, fine-tuned from two seeds, and timed."""
-    from ctcd_jax.evaluation.finetune import Options, glue
+    from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.files import Folder
     from ctcd_jax.latency import latency
     from ctcd_jax.training import train
@@ -74,7 +74,7 @@ def _make(corpus: Path, root: Path) -> None:
     export(root / "runs" / "ctcd", "teacher", root / "teacher", log=_silent)
     models = [root / "student", root / "teacher"]
     _write_task(root / "data" / "MRPC")
-    options = Options(epochs=1, batch_size=8, max_length=16, jobs=0)
+    options = GlueOptions(epochs=1, batch_size=8, max_length=16, jobs=0)
     glue(models, Folder(root / "data"), ["mrpc"], 2, root / "glue", options, log=_silent, warn=_silent)
     latency(
         models, out=root / "latency.json", batch_sizes=[1], lengths=[16], threads=[1], devices=["cpu"], rounds=1,
