@@ -105,7 +105,7 @@ class BertForMaskedLM(nn.Module):
         mask = (attention_mask != 0)[:, None, None, :]
         positions = jnp.broadcast_to(jnp.arange(length), input_ids.shape)
         if segment_ids is not None:
-            mask &= (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+            mask = mask & (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
             positions -= segment_starts(segment_ids)
         hidden = self.embeddings(input_ids, positions, token_type_ids, deterministic)
         self.sow("intermediates", "hidden_0", hidden)

@@ -71,7 +71,7 @@ class Masker:
 
     def __call__(self, keys: jax.Array, input_ids: jax.Array) -> MaskedBatch:
         """Masks int[B, L] rows, one key[B] a row."""
-        input_ids = input_ids.astype(jnp.int32)
+        input_ids = jnp.asarray(input_ids, jnp.int32)
         masked, positions, labels = jax.vmap(self._mask_row)(keys, input_ids)
         segments = segment_ids(input_ids, self.special_ids)
         real = input_ids != self.special_ids["pad"]
