@@ -7,6 +7,7 @@ import pytest
 
 from ctcd_jax.models import BertConfig, BertForMaskedLM
 from ctcd_jax.models.bert import segment_starts
+from ctcd_jax.models.registry import sown_features
 
 CONFIG = BertConfig(vocab_size=97, layers=2, hidden=24, heads=3, intermediate=40, max_positions=32)
 
@@ -47,13 +48,30 @@ def test_segment_starts():
     np.testing.assert_array_equal(segment_starts(segments), expected)
 
 
-def test_signals_are_the_logits_at_the_chosen_positions():
+def test_outputs_are_the_logits_at_the_chosen_positions():
     ids, segments = packed_row()
     model, variables = BertForMaskedLM(CONFIG), {"params": init()}
     positions = jnp.asarray([[7, 1, 1, 13]])
     hidden, kernel, bias = model.apply(variables, ids, ids != 0, segments, positions, method="outputs")
     logits = model.apply(variables, ids, ids != 0, segments)
     np.testing.assert_allclose(hidden @ kernel + bias, logits[:, positions[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_features_are_kept_on_demand_by_the_path_at_which_they_are_sown(remat):
+    ids, segments = packed_row()
+    model, params = BertForMaskedLM(CONFIG, remat=remat), init()
+    arguments = ({"params": params}, ids, ids != 0, segments)
+    encoded, sown = model.apply(*arguments, method="encode", mutable=["intermediates"])
+    names = ("hidden_1", "hidden_2", "layer_1/attention/queries")
+    features = sown_features(sown, names)
+    np.testing.assert_array_equal(features["hidden_2"], encoded)
+    query = params["layer_1"]["attention"]["query"]
+    expected = features["hidden_1"] @ query["kernel"] + query["bias"]
+    np.testing.assert_allclose(features["layer_1/attention/queries"], expected.reshape(1, 16, 3, 8), atol=1e-6)
+    assert sown_features(model.apply(*arguments, method="encode", mutable=[])[1], ()) == {}
+    with pytest.raises(ValueError, match=r"no feature 'hiden_2' \(did you mean 'hidden_2'"):
+        sown_features(sown, ("hiden_2",))
 
 
 def test_a_row_of_padding_is_finite():
