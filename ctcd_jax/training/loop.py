@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -16,25 +15,24 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ctcd_jax.artifacts.runs import CONFIG, LOCK, MetricLine, RunConfig
+from ctcd_jax.artifacts.runs import LOCK, MetricLine
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.distill.objective import Terms
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
-from ctcd_jax.files import locked, write_json
-from ctcd_jax.models.registry import parameter_count
+from ctcd_jax.files import locked
 from ctcd_jax.runtime.compilation import CompilationCount
 from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
-from ctcd_jax.runtime.stopping import handling
-from ctcd_jax.training import history
-from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
+from ctcd_jax.runtime.stopping import handling, interruptible
+from ctcd_jax.training.checkpoint import Checkpoints
+from ctcd_jax.training.describe import describe_run
 from ctcd_jax.training.flops import flops_per_token
-from ctcd_jax.training.masking import Masker
-from ctcd_jax.training.members import check_sources, load_initial_weights, probe, report_probe, warn_of_twins
+from ctcd_jax.training.masking import Masker, make_masker
 from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.profiling import Profiler
+from ctcd_jax.training.resume import begin_or_resume
 from ctcd_jax.training.run import (
     OpenedRun,
     check_place,
@@ -46,8 +44,8 @@ from ctcd_jax.training.run import (
     run_content,
     share,
 )
-from ctcd_jax.training.sharding import PlacedRows, make_mesh, place, place_rows, replicated
-from ctcd_jax.training.state import TrainState, abstract_state, init_state, reset_window
+from ctcd_jax.training.sharding import PlacedRows, make_mesh, place_rows
+from ctcd_jax.training.state import TrainState, reset_window
 from ctcd_jax.training.step import make_evaluation, make_train_step
 
 # Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
@@ -108,17 +106,6 @@ def _open(content, corpus, experiment, workdir, change, log, warn, held) -> Open
     return open_run(content, corpus, experiment, workdir, change, log)
 
 
-def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
-    """Returns the masker of a run on a corpus."""
-    return Masker(
-        corpus.vocab_size,
-        corpus.special_ids,
-        rate=experiment.masking_rate,
-        frequencies=corpus.token_frequencies,
-        smoothing=experiment.masking_smoothing,
-    )
-
-
 class _Run:
     """A run under way: what the loop holds between two steps."""
 
@@ -143,51 +130,17 @@ class _Run:
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        initial = None
-        resumed = self._restore(opened.content, warn)  # first: where it cannot be read, nobody waits for frozen members
-        if resumed is None:
-            initial = load_initial_weights(experiment, workdir, primary, warn)
-            frozen = initial.frozen
-        else:
-            frozen = {name: load_frozen(workdir, name) for name in experiment.cohort.frozen}
-            on_leader(lambda: check_sources(experiment, workdir, opened, frozen, warn))
-        whole = replicated(self.mesh)
-        self.frozen = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
-        for name in experiment.cohort.frozen:
-            batch = place_rows(self.validation[0], self.mesh)
-            report_probe(name, *probe(experiment, validation_masker, name, self.frozen[name], batch), log, warn)
-
-        if initial:
-            warn_of_twins(experiment, initial.trained, warn)
-            self.step, self.state, self.tokens = 0, init_state(experiment, self.mesh, initial.trained), 0
-        elif resumed:
-            self.step, self.state, self.tokens = resumed
-            log(f"resumed at step {self.step:,} of {experiment.train.steps:,}")
-            if opened.before and opened.changed:
-                for line in history.describe_change(opened.before, opened.content, opened.changed, self.step):
-                    log(line)
-            if primary:
-                _write_config(workdir, opened.content, self.step)
+        first_batch = place_rows(self.validation[0], self.mesh)
+        self.step, self.state, self.tokens, self.frozen = begin_or_resume(
+            experiment, workdir, opened, self.checkpoints, self.mesh, validation_masker, first_batch, log, warn
+        )
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
-        self._announce(corpus)
-
-    def _restore(self, content: RunConfig, warn: Callable[[str], None]) -> tuple[int, TrainState, int] | None:
-        """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype; None if
-        nothing was saved."""
-
-        def saved(step: int) -> TrainState:
-            dtype = history.dtype_at(content.get("history", []), step, self.experiment.train.dtype)
-            return abstract_state(history.with_dtype(self.experiment, dtype), self.mesh)
-
-        restored = self.checkpoints.restore(saved, warn)
-        if restored is None:
-            return None
-        step, state, tokens = restored
-        return step, history.adapted(state, abstract_state(self.experiment, self.mesh)), tokens
+        for line in describe_run(experiment, corpus, self.batches, self.mesh):
+            self.log(line)
 
     def finish(self, started: Callable[[], str]) -> MetricLine:
         """Trains to the last step and returns the last validation record.
@@ -204,8 +157,7 @@ class _Run:
         for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
             if step == first:
                 # XLA compiles for minutes and looks at no signal: until there is something to save, they end it all.
-                compute = partial(self.train_step, self.state, self.frozen, batch)
-                self.state, result = jax.block_until_ready(_in_a_thread(compute))
+                self.state, result = interruptible(partial(self._first_step, batch))
                 self.log(started())
                 stop_requested = self.signals.enter_context(_stop_requests())
             else:
@@ -243,6 +195,10 @@ class _Run:
         if last is None:  # the run had been finished before
             last = self._evaluate(write=False)
         return last
+
+    def _first_step(self, batch: dict, watched: Callable) -> tuple[TrainState, dict]:
+        del watched  # it iterates over nothing
+        return jax.block_until_ready(self.train_step(self.state, self.frozen, batch))
 
     def close(self) -> None:
         # A second signal must not cut a checkpoint short. What is entered last is closed first, whatever fails.
@@ -325,64 +281,6 @@ class _Run:
             self.writers.metrics(line)
         self.log(f"step {self.step:,} validation | {describe(line)}")
         return line
-
-    def _announce(self, corpus: Corpus) -> None:
-        settings = self.experiment.train
-        for line in describe_members(self.experiment):
-            self.log(line)
-        self.log(
-            f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {settings.steps:,} steps of "
-            f"{self.experiment.batch_size} rows = {epochs(settings.steps, self.batches)}; "
-            f"{settings.dtype} on {jax.device_count()} x {jax.devices()[0].device_kind}, "
-            f"mesh {dict(self.mesh.shape)}"
-        )
-
-
-def epochs(steps: int, batches: TrainBatches) -> str:
-    """Returns how often `steps` go through the rows, and what an epoch leaves out."""
-    text = f"{steps / batches.steps_per_epoch:.2f} epochs"
-    if left := batches.left_out:
-        text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
-    return text
-
-
-def _write_config(workdir: Path, content: RunConfig, step: int) -> None:
-    """Writes the config.json of a run that goes on from `step`, which may be earlier than its newest was."""
-    if "history" in content:
-        content["history"] = history.going_on_from(content["history"], step)
-    write_json(workdir / CONFIG, content)
-
-
-def _in_a_thread(compute: Callable):
-    """Returns `compute()`, which may be long in C++: meanwhile this thread acts on signals."""
-    result = []
-
-    def work() -> None:
-        try:
-            result.append((compute(), None))
-        except BaseException as error:
-            result.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    value, error = result[0]
-    if error is not None:
-        raise error
-    return value
-
-
-def describe_members(experiment: Experiment) -> list[str]:
-    """Returns a line for every member and one for the edges."""
-    lines = []
-    for name, model in experiment.models.items():
-        kind = "frozen" if name in experiment.cohort.frozen else "trainable"
-        lines.append(
-            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(model):,} parameters, {kind}"
-        )
-    if experiment.cohort.edges:
-        lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))
-    return lines
 
 
 @contextmanager

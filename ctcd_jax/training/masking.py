@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctcd_jax.config import Experiment
+from ctcd_jax.data import Corpus
 from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.training.keys import named_key, root_key
 
@@ -122,3 +124,14 @@ def validation_keys(rows: jax.Array) -> jax.Array:
     """Returns key[B] for rows int[B] of the validation set: a function of the row alone."""
     key = named_key(root_key(VALIDATION_KEY_SEED), "validation")
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def make_masker(experiment: Experiment, corpus: Corpus) -> Masker:
+    """Returns the masker of a run on a corpus."""
+    return Masker(
+        corpus.vocab_size,
+        corpus.special_ids,
+        rate=experiment.masking_rate,
+        frequencies=corpus.token_frequencies,
+        smoothing=experiment.masking_smoothing,
+    )

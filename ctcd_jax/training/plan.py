@@ -13,7 +13,8 @@ from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.jobs.duration import duration
 from ctcd_jax.models.registry import parameter_count
 from ctcd_jax.training.checkpoint import saved_steps
-from ctcd_jax.training.loop import epochs, make_masker
+from ctcd_jax.training.describe import epochs
+from ctcd_jax.training.masking import make_masker
 from ctcd_jax.training.run import changes, existing_run, known_shapes, run_content
 from ctcd_jax.training.sharding import make_mesh, place_rows
 from ctcd_jax.training.state import init_state, scratch_params

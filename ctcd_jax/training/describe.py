@@ -1,0 +1,47 @@
+"""What a run says of itself before its first step."""
+
+import jax
+from jax.sharding import Mesh
+
+from ctcd_jax.config import Experiment
+from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.models.registry import parameter_count
+
+
+def describe_run(experiment: Experiment, corpus: Corpus, batches: TrainBatches, mesh: Mesh) -> list[str]:
+    """Returns a line for every member, one for the edges, and one for the corpus and the machine.
+
+    Args:
+      experiment: of the run.
+      corpus: that it reads.
+      batches: of that corpus.
+      mesh: that it trains on.
+    """
+    steps = experiment.train.steps
+    return [
+        *describe_members(experiment),
+        f"corpus {corpus.directory}: {corpus.rows('train'):,} rows; {steps:,} steps of "
+        f"{experiment.batch_size} rows = {epochs(steps, batches)}; "
+        f"{experiment.train.dtype} on {jax.device_count()} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
+    ]
+
+
+def describe_members(experiment: Experiment) -> list[str]:
+    """Returns a line for every member and one for the edges."""
+    lines = []
+    for name, model in experiment.models.items():
+        kind = "frozen" if name in experiment.cohort.frozen else "trainable"
+        lines.append(
+            f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(model):,} parameters, {kind}"
+        )
+    if experiment.cohort.edges:
+        lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))
+    return lines
+
+
+def epochs(steps: int, batches: TrainBatches) -> str:
+    """Returns how often `steps` go through the rows, and what an epoch leaves out."""
+    text = f"{steps / batches.steps_per_epoch:.2f} epochs"
+    if left := batches.left_out:
+        text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
+    return text
