@@ -157,7 +157,8 @@ class _Run:
         for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
             if step == first:
                 # XLA compiles for minutes and looks at no signal: until there is something to save, they end it all.
-                self.state, result = interruptible(partial(self._first_step, batch))
+                first_result = interruptible(partial(self._first_step, batch))
+                self.state, result = jax.block_until_ready(first_result)
                 self.log(started())
                 stop_requested = self.signals.enter_context(_stop_requests())
             else:
@@ -198,7 +199,7 @@ class _Run:
 
     def _first_step(self, batch: dict, watched: Callable) -> tuple[TrainState, dict]:
         del watched  # it iterates over nothing
-        return jax.block_until_ready(self.train_step(self.state, self.frozen, batch))
+        return self.train_step(self.state, self.frozen, batch)
 
     def close(self) -> None:
         # A second signal must not cut a checkpoint short. What is entered last is closed first, whatever fails.

@@ -34,6 +34,7 @@ def counts(done):
     return tuple(map(int, found))
 
 
+@pytest.mark.slow
 def test_the_second_run_finds_every_program_of_the_first(start, tmp_path):
     first, second = counts(start("first")), counts(start("second"))
     assert first[0] == second[0] == second[1] > 0
@@ -53,6 +54,7 @@ def test_jax_settings_are_respected(start, tmp_path):
 @pytest.mark.parametrize(
     "setting", ["XDG_CACHE_HOME", pytest.param("JAX_COMPILATION_CACHE_DIR", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_written_is_one_line(start, tmp_path, setting):
     (tmp_path / "file").write_text("")
     said = start("run", **{setting: str(tmp_path / "file/below")}).stderr

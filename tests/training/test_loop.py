@@ -348,6 +348,7 @@ def test_two_processes_stop_at_one_step_and_go_on(config_file, corpus, tmp_path)
     assert lines(workdir)[: len(before)] == before
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(finished, corpus, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     expected = (tmp_path / "run/metrics.jsonl").read_bytes()
@@ -418,6 +419,7 @@ def run_limited(undisturbed, config_file, corpus, workdir, limit):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(undisturbed, config_file, corpus, tmp_path):
     limit = "import collections, shutil; shutil.disk_usage = lambda _: collections.namedtuple('U', 'free')(1000)"
     said = run_limited(undisturbed, config_file, corpus, tmp_path / "run", limit)
@@ -426,6 +428,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(undisturbed, config_file, cor
     assert "(1,000 are free)" in said
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_halfway_loses_nothing(undisturbed, config_file, corpus, tmp_path):
     """A limit on the size of files: the disk seems empty enough, and the write fails all the same."""
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

@@ -84,6 +84,7 @@ def in_files(workdir):
     return value
 
 
+@pytest.mark.slow
 def test_every_tracker_has_every_number_once_also_when_a_run_was_killed(corpus, tmp_path, monkeypatch, trackio):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
