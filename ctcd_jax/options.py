@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from ctcd_jax import __version__
-from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
+from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, saved_step, share_of_work
 from ctcd_jax.ranges import COUNT, Range
 
 MOST_PROCESSES = 4096
@@ -67,7 +67,12 @@ def make_parser() -> Parser:
     verb.add_argument("--workdir", required=True, type=located, metavar="DIR", help="of `ctcd train`")
     verb.add_argument("--member", required=True, metavar="NAME", help="e.g. student")
     verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the model to write")
-    verb.add_argument("--step", type=number(COUNT), metavar="N", help="a saved step (default: the newest)")
+    verb.add_argument(
+        "--step",
+        type=saved_step,
+        metavar="N",
+        help="a saved step, or best: that of the lowest validation loss, see train.keep_best (default: the newest)",
+    )
 
     _glue_arguments(verbs)
 

@@ -149,6 +149,22 @@ class TimingLine(TypedDict):
     peak_bytes: int | None  # of memory, on the fullest device; None where the platform does not say
 
 
+class Best(TypedDict):
+    """The best evaluation so far of the member that `train.keep_best` names."""
+
+    member: str
+    step: int  # updates done; that step is kept
+    loss: float  # its validation loss there, nats
+    since: int  # evaluations after it, none of them better
+
+
+class CheckpointMeta(TypedDict):
+    """The "meta" of a saved step: what its state does not hold."""
+
+    tokens: int  # real ones seen that the state does not count any more
+    best: NotRequired[Best]  # as of this step; absent: there is none
+
+
 class MemberStart(TypedDict):
     """What the weights that a member started from are known for."""
 

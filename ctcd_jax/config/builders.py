@@ -44,6 +44,12 @@ def base_config(preset: str) -> ConfigDict:
             "eval_every": eval_every,
             "checkpoint_every": checkpoint_every,
             "keep_checkpoints": 2,
+            # The step with the lowest validation loss of this member is kept beside the newest ones. "auto": of the
+            # smallest that is trained, for that is the one people deploy; None: the newest steps alone are kept
+            "keep_best": "auto",
+            "early_stopping": placeholder(
+                int
+            ),  # ends after so many evaluations in a row that are no better; None: never
             "dtype": "auto",  # auto: bfloat16 on accelerators and CPUs that multiply it in hardware, else float32
             "micro_batches": 1,
             "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)

@@ -37,6 +37,7 @@ RANGES: Mapping[str, Range] = {
     "train.eval_every": COUNT,
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": COUNT,
+    "train.early_stopping": Range(1, whole=True, off="None to train all steps"),
     "train.micro_batches": COUNT,
     "train.loss_chunk": Range(1, whole=True, off="None to have it chosen"),
     "masking.rate": Range(0, 1, above=True, below=True),
@@ -53,7 +54,7 @@ RANGES: Mapping[str, Range] = {
 }
 
 # None is "none of it" for these; for other fields with a default it is a slip.
-MAY_BE_NONE = ("train.steps", "train.epochs", "optimizer.clip_norm")  # of the first two, one
+MAY_BE_NONE = ("train.steps", "train.epochs", "train.keep_best", "optimizer.clip_norm")  # of the first two, one
 
 MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
 

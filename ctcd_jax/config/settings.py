@@ -43,6 +43,8 @@ class TrainSettings:
     """`config.train`, resolved: the number of steps and what computes them (dtype, attention) are known.
 
     Attributes:
+      keep_best: the trainable member whose best step is kept; None: nobody's.
+      early_stopping: evaluations in a row without a better loss of that member that end the run; None: it is not ended.
       attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
       profile_steps: how many steps are done where the trace begins and where it ends; None for no trace.
     """
@@ -58,6 +60,8 @@ class TrainSettings:
     attention: str = "xla"
     loss_chunk: int | None = None
     profile_steps: tuple[int, int] | None = None
+    keep_best: str | None = None
+    early_stopping: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ctcd_jax.artifacts.runs import LOCK, MetricLine
+from ctcd_jax.artifacts.runs import LOCK, METRICS, MetricLine
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
 from ctcd_jax.distill.objective import Terms
@@ -25,12 +25,14 @@ from ctcd_jax.runtime.compilation import CompilationCount
 from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import handling, interruptible
+from ctcd_jax.training.best import describe_end, ends_early, evaluated
 from ctcd_jax.training.checkpoint import Checkpoints
 from ctcd_jax.training.describe import describe_run
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import Masker, make_masker
-from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
+from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, read_lines, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
+from ctcd_jax.training.overfitting import Overfitting
 from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.resume import begin_or_resume
 from ctcd_jax.training.run import (
@@ -126,6 +128,7 @@ class _Run:
         self.signals = contextlib.ExitStack()
         self.on_terminal = primary and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
+        self.warn = _above_the_bar(warn) if self.on_terminal else warn
         self.on_line = on_line
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -143,13 +146,14 @@ class _Run:
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
         first_batch = place_rows(self.validation[0], self.mesh)
-        self.step, self.state, self.tokens, self.frozen = begin_or_resume(
+        self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
             experiment, workdir, opened, self.checkpoints, self.mesh, validation_masker, first_batch, log, warn
         )
         self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
+        self.overfitting = Overfitting(read_lines(workdir / METRICS, warn) if self.writers else ())
         self.seconds = last_seconds(workdir, warn) if primary else 0.0
         for line in describe_run(experiment, corpus, self.batches, self.mesh):
             self.log(line)
@@ -166,7 +170,8 @@ class _Run:
         bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
         start, paused = time.perf_counter(), 0.0
         last, first = None, self.step
-        for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
+        ended = self.step < settings.steps and ends_early(self.best, settings)
+        for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, first if ended else settings.steps):
             if step == first:
                 # XLA compiles for minutes and looks at no signal: until there is something to save, they end it all.
                 first_result = interruptible(partial(self._first_step, batch))
@@ -198,13 +203,19 @@ class _Run:
             pause = time.perf_counter()
             if evaluates:
                 last = self._evaluate()
-            if saves or stop:
-                self.checkpoints.save(self.step, self.state, self.tokens)
+            ended = evaluates and not final and ends_early(self.best, settings)
+            is_best = self.best is not None and self.best["step"] == self.step
+            if saves or stop or is_best or ended:
+                self.checkpoints.save(self.step, self.state, self.tokens, self.best)
             paused += time.perf_counter() - pause
+            if ended:
+                break
             if stop and not final:
                 bar.close()
                 raise Stopped(f"stopped at step {self.step:,} of {settings.steps:,}; run the same command to go on")
         bar.close()
+        if ended and self.best:
+            self.log(describe_end(self.best, settings, self.step))
         if last is None:  # the run had been finished before
             last = self._evaluate(write=False)
         return last
@@ -252,6 +263,8 @@ class _Run:
     def _write(self, line: MetricLine) -> None:
         if self.writers:
             self.writers.metrics(line)
+            if said := self.overfitting.take(line):
+                self.warn(said)
             if self.on_line:
                 self.on_line(line)
 
@@ -297,6 +310,8 @@ class _Run:
         line = record("validation", self.step, tokens, jax.device_get(terms), self.experiment.cohort)
         if write:
             self._write(line)
+            if member := self.experiment.train.keep_best:
+                self.best = evaluated(self.best, member, self.step, line["members"][member].get("hard"))
         self.log(f"step {self.step:,} validation | {describe(line)}")
         return line
 

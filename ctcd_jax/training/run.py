@@ -48,6 +48,7 @@ MAY_CHANGE = (
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.keep_best",
     "train.dtype",
     "train.remat",
     "train.attention",
