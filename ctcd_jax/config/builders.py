@@ -62,6 +62,7 @@ def base_config(preset: str) -> ConfigDict:
     config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
     config.optimizer = ConfigDict(asdict(OptimizerSettings()))
     config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
+    config.evaluation = ConfigDict({"corpora": ()})  # further corpora to evaluate on, prepared with the same tokenizer
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
     # project: None for none of it; TensorBoard is always there
     config.wandb = ConfigDict({"project": placeholder(str)})  # Weights & Biases

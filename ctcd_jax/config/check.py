@@ -54,11 +54,14 @@ RANGES: Mapping[str, Range] = {
 }
 
 # None is "none of it" for these; for other fields with a default it is a slip.
-MAY_BE_NONE = ("train.steps", "train.epochs", "train.keep_best", "optimizer.clip_norm")  # of the first two, one
+MAY_BE_NONE = (
+    *("train.steps", "train.epochs"),  # one of them
+    *("train.keep_best", "optimizer.clip_norm", "evaluation.corpora"),
+)
 
 MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
 
-KINDS = {bool: "True or False", str: "text in quotes", tuple: "numbers in brackets"}
+KINDS = {bool: "True or False", str: "text in quotes", tuple: "a list in brackets"}
 
 
 def check_names(members: Mapping) -> None:

@@ -17,6 +17,7 @@ from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
 
 NONE = ("None", "none")
+DIRECTORIES = ("--config.evaluation.corpora",)  # DIR,DIR
 # The repository's configs/; a link, so that they are in the wheel, too.
 SHIPPED = Path(__file__).parents[1] / "configs"
 
@@ -113,7 +114,11 @@ def _overridden(
 ) -> ConfigDict:
     """Returns a config, which `define` makes anew, with overrides applied."""
     given = _last_of_each(overrides, config, warn)
-    values = [f"{flag}={value}" if value is not None else flag for flag, value in given.items() if value not in NONE]
+    values = [
+        f"{flag}={_directories(value) if flag in DIRECTORIES else value}" if value is not None else flag
+        for flag, value in given.items()
+        if value not in NONE
+    ]
     if values:
         config = _parse(define, place, values)
     for flag in (flag for flag, value in given.items() if value in NONE):
@@ -122,6 +127,11 @@ def _overridden(
         _keep_the_one_set(config.train, given)
         _expand_homes(config)
     return config
+
+
+def _directories(text: str) -> str:
+    """Returns DIR,DIR as ConfigDict reads it; what is in brackets and quotes is that already."""
+    return text if text.startswith(("(", "[")) else repr(tuple(filter(None, text.split(","))))
 
 
 def _parse(define: Define, place: str, overrides: Sequence[str]) -> ConfigDict:

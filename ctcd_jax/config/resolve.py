@@ -75,6 +75,7 @@ def resolve(
         masking_rate=config.masking.rate,
         masking_smoothing=config.masking.smoothing,
         mesh=(config.mesh.data, config.mesh.fsdp),
+        evaluation_corpora=_evaluation_corpora(config),
         projects={name: config[name].project for name in ("wandb", "trackio") if config[name].project},
     )
 
@@ -182,6 +183,13 @@ def _keep_best(config: Config, models: Mapping[str, Shape]) -> str | None:
     if asked is not None and asked not in trained:
         raise UserError(f"train.keep_best: no trainable member '{asked}'{did_you_mean(asked, [*trained, 'auto'])}")
     return asked
+
+
+def _evaluation_corpora(config: Config) -> tuple[str, ...]:
+    asked = config.evaluation.corpora or ()
+    if not all(isinstance(place, str) for place in asked):
+        raise UserError(f"evaluation.corpora is {asked!r}; it must be directories: --config.evaluation.corpora=DIR,DIR")
+    return tuple(map(expand_home, asked))
 
 
 def _train(config: Config, corpus: Corpus, platform: str, keep_best: str | None) -> TrainSettings:

@@ -69,6 +69,7 @@ class Experiment:
     """A run, resolved and checked. Dicts are by member name.
 
     Attributes:
+      evaluation_corpora: directories of further corpora that are evaluated on.
       projects: of the trackers that are asked for, by "wandb" and "trackio" (`training.trackers`).
     """
 
@@ -82,4 +83,5 @@ class Experiment:
     masking_rate: float = 0.15
     masking_smoothing: float = 0.0
     mesh: tuple[int, int] = (-1, 1)
+    evaluation_corpora: tuple[str, ...] = ()
     projects: Mapping[str, str] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.training import history
 from ctcd_jax.training.best import going_on
 from ctcd_jax.training.checkpoint import Checkpoints, Saved, load_frozen
-from ctcd_jax.training.masking import Masker
+from ctcd_jax.training.held_out import Evaluation
 from ctcd_jax.training.members import check_sources, load_initial_weights, probe, report_probe, warn_of_twins
 from ctcd_jax.training.run import OpenedRun
 from ctcd_jax.training.sharding import place, replicated
@@ -45,8 +45,7 @@ def begin_or_resume(
     opened: OpenedRun,
     checkpoints: Checkpoints,
     mesh: Mesh,
-    masker: Masker,
-    batch: dict[str, jax.Array],
+    evaluation: Evaluation,
     log: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Start:
@@ -58,8 +57,7 @@ def begin_or_resume(
       opened: the run; its `content` is written where a changed run goes on.
       checkpoints: of the run.
       mesh: to train on.
-      masker: of validation.
-      batch: of validation, on the devices: frozen members are asked about it.
+      evaluation: of the run: frozen members are asked about its first batch.
       log: called with a line about every frozen member, and about what is resumed.
       warn: called with a line about what may be wrong.
 
@@ -78,7 +76,8 @@ def begin_or_resume(
     whole = replicated(mesh)
     placed = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
     for name in experiment.cohort.frozen:
-        report_probe(name, *probe(experiment, masker, name, placed[name], batch), log, warn)
+        found = probe(experiment, evaluation.masker, name, placed[name], next(evaluation.own.batches()))
+        report_probe(name, *found, evaluation.own.unigram, log, warn)
     if initial:
         warn_of_twins(experiment, initial.trained, warn)
         return Start(0, init_state(experiment, mesh, initial.trained), 0, placed, None)

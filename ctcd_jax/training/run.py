@@ -43,6 +43,7 @@ MAY_CHANGE = (
     "mesh.",
     "wandb.",
     "trackio.",
+    "evaluation.",
     "data.corpus",
     "train.log_every",
     "train.eval_every",

@@ -12,7 +12,7 @@ from ctcd_jax.config import resolve
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.models.huggingface import load_pretrained
-from ctcd_jax.training import loop, train
+from ctcd_jax.training import held_out, loop, train
 from ctcd_jax.training.best import evaluated, going_on, recorded_best
 from ctcd_jax.training.checkpoint import load_member, saved_step, saved_steps
 from ctcd_jax.training.export import export
@@ -29,7 +29,7 @@ def small(corpus, steps=12, **changes):
 @pytest.fixture(scope="module", autouse=True)
 def losses():
     """Makes the student's validation loss at a step that of LOSSES: one that is best in the middle."""
-    record = loop.record
+    record = held_out.record
 
     def made(kind, step, *rest):
         line = record(kind, step, *rest)
@@ -38,7 +38,7 @@ def losses():
         return line
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "record", made)
+        patch.setattr(held_out, "record", made)
         yield
 
 
