@@ -59,6 +59,7 @@ def train(
     start: float | None = None,
     change: bool = False,
     warn: Callable[[str], None] = warn,
+    on_line: Callable[[MetricLine], None] | None = None,
 ) -> MetricLine:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
@@ -69,6 +70,8 @@ def train(
       start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or repair the run that is there (`history`).
       warn: called with a line about what may be wrong.
+      on_line: called on the leading process with each line of metrics.jsonl, "train" and "validation", right after it
+        is written; training waits for it. What it raises ends the session; the next goes on from the newest saved step.
 
     Raises:
       UserError: a user error, in one line.
@@ -89,7 +92,7 @@ def train(
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
         opened = share(on_leader(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
-        run = _Run(experiment, corpus, workdir, opened, log, warn, primary)
+        run = _Run(experiment, corpus, workdir, opened, log, warn, on_line, primary)
         try:
             return run.finish(lambda: f"first step after {time.perf_counter() - start:.1f} s ({compiled})")
         finally:
@@ -110,11 +113,20 @@ class _Run:
     """A run under way: what the loop holds between two steps."""
 
     def __init__(
-        self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: OpenedRun, log, warn, primary: bool
+        self,
+        experiment: Experiment,
+        corpus: Corpus,
+        workdir: Path,
+        opened: OpenedRun,
+        log,
+        warn,
+        on_line,
+        primary: bool,
     ):
         self.signals = contextlib.ExitStack()
         self.on_terminal = primary and sys.stderr.isatty()
         self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
+        self.on_line = on_line
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
@@ -230,12 +242,17 @@ class _Run:
         line = record("train", self.step, self.tokens, window, self.experiment.cohort)
         rates = {name: np.asarray(rate(self.step - 1)).item() for name, rate in self.learning_rates.items()}
         line = with_optimizers(line, rates, jax.device_get(gradient_norms))
-        if self.writers:
-            self.writers.metrics(line)
+        self._write(line)
         rate, mfu, eta = self._time(seconds, window, tokens)
         self.untimed_tokens = 0
         far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
         self.log(f"{far} | {describe(line)} | {fast}")
+
+    def _write(self, line: MetricLine) -> None:
+        if self.writers:
+            self.writers.metrics(line)
+            if self.on_line:
+                self.on_line(line)
 
     def _measured(self) -> tuple[Terms, int]:
         """Returns the summed terms of the open window, and its tokens."""
@@ -277,8 +294,8 @@ class _Run:
         terms = self.evaluation(params, batches)
         tokens = self.tokens + int(self.state.tokens)
         line = record("validation", self.step, tokens, jax.device_get(terms), self.experiment.cohort)
-        if write and self.writers:
-            self.writers.metrics(line)
+        if write:
+            self._write(line)
         self.log(f"step {self.step:,} validation | {describe(line)}")
         return line
 

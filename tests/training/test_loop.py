@@ -116,6 +116,19 @@ def test_a_finished_run_is_left_as_it_is(finished, corpus):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_callback_gets_each_line_when_it_is_written(finished, corpus, tmp_path):
+    seen = []
+
+    def on_line(line):
+        assert lines(tmp_path / "run")[-1] == line
+        seen.append(line)
+
+    train(config(corpus), tmp_path / "run", log=lambda _: None, on_line=on_line)
+    assert seen == lines(tmp_path / "run") == lines(finished[0])
+    train(config(corpus), tmp_path / "run", log=lambda _: None, on_line=on_line)
+    assert len(seen) == 6  # nothing was written
+
+
 def test_the_validation_loss_is_that_of_the_saved_parameters(finished, corpus):
     """The last validation line, worked out again in NumPy from the checkpoint, row by row."""
     from ctcd_jax.models import BertForMaskedLM
