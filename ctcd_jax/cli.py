@@ -128,6 +128,8 @@ def _inspect(options, _) -> int:
 
 def _train(options, overrides) -> int:
     start = time.perf_counter()  # before the imports, which are a second or two of the start
+    if not options.workdir and not (options.config and (options.show or options.plan)):
+        options.parser.error("the following arguments are required: --workdir")
     from ctcd_jax.config.file import load_config
     from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.runtime.distributed import start_processes
@@ -136,6 +138,9 @@ def _train(options, overrides) -> int:
     from ctcd_jax.training.run import config_of_run
 
     config = load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
+    if options.show:
+        _show(options, config, overrides)
+        return 0
     start_processes()
     keep_programs(warn)
     if options.plan:
@@ -143,6 +148,17 @@ def _train(options, overrides) -> int:
     else:
         train(config, options.workdir, log=say, start=start, change=options.change)
     return 0
+
+
+def _show(options, config, overrides) -> None:
+    from ctcd_jax.config import check, load_config
+    from ctcd_jax.config.show import config_rows, show
+    from ctcd_jax.training.run import config_of_run
+
+    check(config)
+    before = load_config(options.config) if options.config else config_of_run(options.workdir, ())
+    rows = config_rows(config, before, overrides, "config file" if options.config else "the run")
+    show(rows, log=say, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
 def _export(options, _) -> int:
