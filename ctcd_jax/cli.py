@@ -131,7 +131,6 @@ def _train(options, overrides) -> int:
     if not options.workdir and not (options.config and (options.show or options.plan)):
         options.parser.error("the following arguments are required: --workdir")
     from ctcd_jax.config.file import load_config
-    from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.runtime.distributed import start_processes
     from ctcd_jax.training.loop import train
     from ctcd_jax.training.plan import plan
@@ -142,7 +141,6 @@ def _train(options, overrides) -> int:
         _show(options, config, overrides)
         return 0
     start_processes()
-    keep_programs(warn)
     if options.plan:
         plan(config, log=say, workdir=options.workdir, change=options.change)
     else:

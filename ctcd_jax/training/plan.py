@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.errors import warn
 from ctcd_jax.jobs.duration import duration
 from ctcd_jax.models.registry import parameter_count
+from ctcd_jax.runtime.compilation import keep_programs
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.describe import epochs
 from ctcd_jax.training.masking import make_masker
@@ -29,7 +31,7 @@ def plan(
     """Prints members, parameters, memory, rows, steps, epochs, tokens and projected hours, and returns them.
 
     The time is that of a few real steps on this machine, without evaluation and saving; members that would be loaded
-    take random weights, which cost the same. Nothing is written.
+    take random weights, which cost the same. Nothing is written but compiled programs (`keep_programs`).
 
     Args:
       config: as `load_config` returns it.
@@ -39,6 +41,7 @@ def plan(
     Raises:
       UserError: as `train`.
     """
+    keep_programs(warn)
     corpus = Corpus.open(corpus_directory(config))
     place = Path(workdir) if workdir else None
     before = existing_run(place) if place else None
