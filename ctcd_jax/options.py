@@ -58,10 +58,16 @@ def make_parser() -> Parser:
         help="mine.py:tiny, or one that is shipped, ctcd:tiny (default: that of the run)",
     )
     verb.add_argument(
-        "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
+        "--workdir",
+        type=located,
+        metavar="DIR",
+        help="checkpoints, metrics.jsonl, TensorBoard; --show and --plan of a --config need none",
     )
     verb.add_argument("--change", action="store_true", help="let the config extend or repair the run that is there")
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
+    verb.add_argument(
+        "--show", action="store_true", help="say every field of the config, its meaning and its value, and stop"
+    )
 
     verb = _verb(verbs, "export", "a member of a run -> a Hugging Face model, parity proven")
     verb.add_argument("--workdir", required=True, type=located, metavar="DIR", help="of `ctcd train`")

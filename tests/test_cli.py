@@ -377,7 +377,8 @@ def test_one_way_distillation_from_a_finished_run(capsys, run, config_file, corp
     [
         ("", "ctcd: the following arguments are required: VERB; `ctcd --help` explains"),
         ("glue --model m --data d --out o --seed 2", "ctcd glue: unknown argument --seed (did you mean '--seeds'?)"),
-        ("train --config c.py --work w", "ctcd train: the following arguments are required: --workdir"),
+        ("train --config c.py --work w", "ctcd train: unknown argument --work (did you mean '--workdir'?)"),
+        ("train --config c.py", "ctcd train: the following arguments are required: --workdir"),
         ("train --config c.py --workdir w --paln", "ctcd train: unknown argument --paln (did you mean '--plan'?)"),
         ("prepare --source docstrings --out o --config.every=2", "ctcd prepare: unknown argument --config.every=2"),
         (

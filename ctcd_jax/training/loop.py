@@ -17,7 +17,7 @@ from ctcd_jax.data import Corpus, TrainBatches, prefetch
 from ctcd_jax.distill.objective import Terms
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked
-from ctcd_jax.runtime.compilation import CompilationCount
+from ctcd_jax.runtime.compilation import CompilationCount, keep_programs
 from ctcd_jax.runtime.distributed import on_leader, stop_requests
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import interruptible
@@ -64,6 +64,8 @@ def train(
 ) -> MetricLine:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
+    Compiled programs are kept for the next run (`keep_programs`), from Python as from the command line.
+
     Args:
       config: as `load_config` returns it.
       workdir: of the run; made if it is not there.
@@ -82,6 +84,7 @@ def train(
     workdir = Path(workdir)
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)
+    keep_programs(warn)
     check_place(workdir)
     corpus = open_corpus(corpus_directory(config))
     before = existing_run(workdir)

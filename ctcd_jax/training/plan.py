@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.config import corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.errors import warn
 from ctcd_jax.jobs.duration import duration
 from ctcd_jax.models.registry import parameter_count
+from ctcd_jax.runtime.compilation import keep_programs
 from ctcd_jax.training.checkpoint import saved_steps
 from ctcd_jax.training.describe import describe_members, epochs
 from ctcd_jax.training.masking import make_masker
@@ -29,7 +31,7 @@ def plan(
     """Prints members, edges, rows, steps, epochs, tokens, memory and projected hours, each as it is known.
 
     The time is that of the fastest and the slowest of a few real steps on this machine; members that would be loaded
-    take random weights, which cost the same. Nothing is written.
+    take random weights, which cost the same. Nothing is written but compiled programs (`keep_programs`).
 
     Args:
       config: as `load_config` returns it.
@@ -42,6 +44,7 @@ def plan(
     Raises:
       UserError: as `train`.
     """
+    keep_programs(warn)
     corpus = Corpus.open(corpus_directory(config))
     place = Path(workdir) if workdir else None
     before = existing_run(place) if place else None
