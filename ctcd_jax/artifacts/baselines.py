@@ -1,12 +1,12 @@
 """`baselines.json` beside `results.jsonl`: what a model has to beat on each task to have learnt anything of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from ctcd_jax.artifacts.results import METRICS
+from ctcd_jax.artifacts.results import METRICS, RESULTS, locked
 from ctcd_jax.errors import UserError, warn
-from ctcd_jax.files import read_json
+from ctcd_jax.files import read_json, write_json
 from ctcd_jax.kinds import Each, mismatch
 from ctcd_jax.ranges import Range
 
@@ -28,6 +28,7 @@ class Baselines(TypedDict):
     tasks: dict[str, TaskBaselines]  # by the task's name
 
 
+NO_BASELINES: Mapping[str, TaskBaselines] = {}
 _SCORES = Each(Range(-1, 1))
 _TASK = {"data": str, "majority": _SCORES, "bag_of_words": _SCORES}
 
@@ -56,6 +57,14 @@ def read_baselines(path: Path, warn: Callable[[str], None] = warn) -> dict[str, 
         else:
             good[task] = cast("TaskBaselines", entry)
     return good
+
+
+def add_baselines(path: Path, task: str, entry: TaskBaselines) -> None:
+    """Puts a task's baselines into a baselines.json, under the lock of the results beside it: shares write it, too."""
+    with locked(path.parent / RESULTS):
+        tasks = read_baselines(path, warn=lambda text: None) | {task: entry}
+        content: Baselines = {"format": FORMAT, "tasks": dict(sorted(tasks.items()))}
+        write_json(path, content)
 
 
 def _unknown_metric(task: str, entry: dict) -> str:
