@@ -196,7 +196,9 @@ def _glue_arguments(verbs):
     own = verb.add_argument_group("a task of your own: train and dev as .tsv, .csv or .jsonl in --data")
     own.add_argument("--task", metavar="NAME", help="what to call it")
     own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
-    own.add_argument("--metric", metavar="M,M", help="accuracy, f1, matthews; or, for scores, pearson, spearman")
+    own.add_argument(
+        "--metric", metavar="M,M", help="accuracy, f1, f1_macro, matthews; or, for scores, pearson, spearman"
+    )
     own.add_argument("--positive", metavar="CLASS", help="of F1 (default: the last of the two in order)")
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS

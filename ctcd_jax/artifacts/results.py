@@ -21,6 +21,7 @@ METRICS = {
     "accuracy": "acc",
     "accuracy_mismatched": "acc mismatched",
     "f1": "F1",
+    "f1_macro": "macro-F1",
     "matthews": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",
