@@ -2,6 +2,7 @@
 
 import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -20,22 +21,18 @@ OTHERS = {"tf_model.h5", "flax_model.msgpack", "rust_model.ot", "onnx/model.onnx
 def hub(monkeypatch, tmp_path):
     """Stands for the hub with one repository, org/name; its `asked` are (id, revision) of what was asked for."""
 
-    class Hub:
-        files: set[str] = set()
-        asked: set[tuple] = set()
-        directory = tmp_path / "cache" / "models--org--name" / "snapshots" / "0a"
+    made = SimpleNamespace(files=set(), asked=set(), directory=tmp_path / "models--org--name" / "snapshots" / "0a")
 
     def download(name, revision=None, allow_patterns=(), **_):
-        Hub.asked.add((name, revision))
-        for file in Hub.files:
+        made.asked.add((name, revision))
+        for file in made.files:
             if any(fnmatch.fnmatch(file, pattern) for pattern in allow_patterns):
-                (Hub.directory / file).parent.mkdir(parents=True, exist_ok=True)
-                (Hub.directory / file).write_text("x")
-        return str(Hub.directory)
+                (made.directory / file).parent.mkdir(parents=True, exist_ok=True)
+                (made.directory / file).write_text("x")
+        return str(made.directory)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    Hub.asked = set()
-    return Hub
+    return made
 
 
 @pytest.mark.parametrize(
@@ -74,9 +71,7 @@ def test_a_directory_is_itself_and_only_an_id_is_asked_for(hub, tmp_path, monkey
 
 
 def test_an_id_that_the_hub_does_not_give_is_one_line():
-    with pytest.raises(
-        UserError, match=r"^--model org/none: no such directory, and the hub gave nothing \(.*\); name a"
-    ):
+    with pytest.raises(UserError, match=r"^--model org/none: no such directory, and the hub gave nothing \(.*\); name"):
         fetched([Path("org/none")])
     with pytest.raises(UserError, match=r"^hf:no such: no such directory, and the hub gave nothing"):
         find_pretrained("no such")
