@@ -90,7 +90,7 @@ def make_parser() -> Parser:
         "them (eager, where that is measured) is the one that reports show.",
         _latency_defaults,
     )
-    _models(verb)
+    _models(verb, _ANY_ENCODER)
     verb.add_argument(
         "--out",
         type=file_path,
@@ -178,7 +178,7 @@ def _glue_arguments(verbs):
         "folder of --data with train.tsv and dev.tsv; or one task of your own with --task, --columns and --metric.",
         _matrix_defaults,
     )
-    _models(verb)
+    _models(verb, _ANY_ENCODER)
     verb.add_argument(
         "--data", required=True, type=located, metavar="WHERE", help="folder of TSV folders, hf[:ID], tfds[:DIR]"
     )
@@ -311,6 +311,9 @@ def _verb(verbs, name: str, summary: str, more: str = "", stage_defaults: Callab
     return verb
 
 
-def _models(verb):
-    text = "of `ctcd export`; may be given several times"
+_ANY_ENCODER = "of `ctcd export`, of any encoder that transformers' AutoModel loads, or its id on the hub"
+
+
+def _models(verb, which: str = "of `ctcd export`"):
+    text = f"{which}; may be given several times"
     verb.add_argument("--model", action="append", required=True, type=file_path, metavar="DIR", help=text)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from ctcd_jax.artifacts.pickles import read_pickle
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, is_lfs_pointer, read_json
 
@@ -95,7 +96,7 @@ def weight_files(directory: Path) -> list[Path]:
     path = next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
     if path is None:
         raise UserError(
-            f"--model {directory}: no {WEIGHTS}, nor shards of it, nor pytorch_model.bin; give a directory written by "
+            f"{directory}: no {WEIGHTS}, nor shards of it, nor pytorch_model.bin; give a directory written by "
             "`ctcd export` or `save_pretrained`"
         )
     if path.suffix != ".json":
@@ -224,13 +225,5 @@ def _parameters(path: Path) -> int:
 
 
 def _parameters_of_pickle(path: Path) -> int:
-    import pickle
-
-    import torch
-
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True).values()
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: damaged ({first_line(error)}); fetch the model again") from error
-    stored = {tensor.data_ptr(): tensor.numel() for tensor in tensors if tensor.is_floating_point()}
-    return sum(stored.values())
+    tensors = read_pickle(path).values()
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in tensors if tensor.is_floating_point()}.values())

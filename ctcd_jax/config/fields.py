@@ -69,8 +69,8 @@ FIELDS: Mapping[str, Field] = {
     "train.checkpoint_every": Field("steps from one checkpoint to the next", int),
     "train.keep_checkpoints": Field("checkpoints that are kept, the newest ones", int, 2),
     "train.keep_best": Field(
-        "member whose step of the lowest validation loss is kept beside the newest; auto: the smallest that is trained, "
-        "for that is the one people deploy; None: the newest steps alone",
+        "member whose step of the lowest validation loss is kept beside the newest; auto: the smallest that is "
+        "trained, for that is the one people deploy; None: the newest steps alone",
         str,
         "auto",
         optional=True,

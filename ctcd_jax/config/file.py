@@ -13,7 +13,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ctcd_jax.artifacts.runs import CONFIG
-from ctcd_jax.config.builders import base_config, edge, keep_preset, member
+from ctcd_jax.config.builders import SIZES, base_config, edge, keep_preset, member
+from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
 
@@ -126,6 +127,7 @@ def _overridden(
         _set_none(config, flag)
     if "train" in config and isinstance(config.train, ConfigDict):  # and not the recipe of a corpus
         _keep_the_one_set(config.train, given)
+        _shape_by_init(config, given)
         _expand_homes(config)
     return config
 
@@ -181,6 +183,16 @@ def _keep_the_one_set(train: ConfigDict, given: dict[str, str | None]) -> None:
     set_here = [name for name in ("steps", "epochs") if given.get(f"--config.train.{name}", "None") not in NONE]
     if len(set_here) == 1:
         train["epochs" if set_here == ["steps"] else "steps"] = None
+
+
+def _shape_by_init(config: ConfigDict, given: dict[str, str | None]) -> None:
+    """Lets `--config.members.NAME.init` replace the sizes of a preset: what a member starts from has its own."""
+    for flag, init in given.items():
+        named = re.fullmatch(r"--config\.members\.([^.]+)\.init", flag)
+        if named and init not in NONE and split_init(init)[0] != "scratch":
+            for size in SIZES:
+                if f"--config.members.{named[1]}.{size}" not in given:
+                    config.members[named[1]][size] = None
 
 
 def _check_field(config: ConfigDict, override: str) -> None:

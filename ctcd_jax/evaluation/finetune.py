@@ -15,6 +15,7 @@ from ctcd_jax.artifacts.exports import (
     require_torch,
     weights_digest,
 )
+from ctcd_jax.artifacts.hub import fetched
 from ctcd_jax.artifacts.results import (
     CELLS,
     FAILED,
@@ -96,8 +97,9 @@ def glue(
     others.
 
     Args:
-      models: exported directories; named by the shortest end of the path that distinguishes them, or as they are named
-        in the results that are there: a model is its weights.
+      models: directories of any encoder of text that transformers' AutoModel loads, exported or not, or ids on the
+        hub; named by the shortest end of the path that distinguishes them, or as they are named in the results that
+        are there: a model is its weights.
       source: where the tasks are read from.
       tasks: names as the source understands them; None for all of GLUE but WNLI that the source has.
       seeds: number of seeds; a seed fixes the classifier's (and pooler's) initial weights, the order and the dropout.
@@ -174,7 +176,7 @@ _STOPPED = "stopped on request; the finished cells are kept, run the same comman
 def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str, Path]:
     """Returns {SHA-256 of the weights: directory}, of equal ones the first."""
     given: dict[str, Path] = {}
-    for directory in named_exports(models).values():
+    for directory in named_exports(fetched(models)).values():
         require_tokenizer(directory)
         weights = weights_digest(directory)
         if weights in given:

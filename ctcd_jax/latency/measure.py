@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import named_exports, require_torch
+from ctcd_jax.artifacts.hub import fetched
 from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
@@ -37,8 +38,8 @@ def latency(
     A model that cannot be run, or not with a runtime, is left out; the others are measured.
 
     Args:
-      models: exported directories of any encoder of text that transformers' AutoModel loads; the first that can be run
-        is the reference.
+      models: directories of any encoder of text that transformers' AutoModel loads, exported or not, or ids on the
+        hub; the first that can be run is the reference.
       out: where to write the result as JSON.
       batch_sizes: sequences a batch.
       lengths: tokens a sequence (None: 128, or as many as every model has positions for).
@@ -74,7 +75,7 @@ def latency(
         require_onnx()
     elif keep_onnx is not None:
         raise UserError(f"--keep-onnx {keep_onnx}: needs --runtime onnx, which makes the files and checks them")
-    directories = named_exports(models)
+    directories = named_exports(fetched(models))
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
     for directory in filter(None, (keep_onnx, out and out.parent)):

@@ -1,6 +1,9 @@
 """How Hugging Face keeps a BertForMaskedLM."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from ctcd_jax.models.checkpoint_format import CheckpointFormat, Tensor
 from ctcd_jax.ranges import COUNT, Range
@@ -85,6 +88,21 @@ def modern_name(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
+def fresh_head(shape: Any) -> Mapping[tuple[str, ...], np.ndarray]:
+    """An MLM head that changes least of what the encoder says: a transform that is the identity, no bias.
+
+    A random transform would throw away how the last layer's states lie to the word embeddings, which the head shares.
+    """
+    zeros, ones = np.zeros(shape.hidden, np.float32), np.ones(shape.hidden, np.float32)
+    return {
+        ("head", "transform", "kernel"): np.eye(shape.hidden, dtype=np.float32),
+        ("head", "transform", "bias"): zeros,
+        ("head", "norm", "scale"): ones,
+        ("head", "norm", "bias"): zeros,
+        ("head", "bias"): np.zeros(shape.vocab_size, np.float32),
+    }
+
+
 FORMAT = CheckpointFormat(
     model_class="BertForMaskedLM",
     fields=FIELDS,
@@ -97,4 +115,6 @@ FORMAT = CheckpointFormat(
     owned=("bert.", "cls.predictions."),
     tensors=tensors,
     modern_name=modern_name,
+    base="bert.",
+    fresh_head=fresh_head,
 )

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ctcd_jax.ranges import Range
 
@@ -26,6 +29,8 @@ class CheckpointFormat:
       owned: beginnings of the names of all others.
       tensors: number of layers -> every tensor.
       modern_name: an older name of a tensor -> today's.
+      base: beginning of the names of all but the heads' tensors, which a file of the base model alone leaves out.
+      fresh_head: shape -> {our path: float32 array} of the head that a model without one begins with.
     """
 
     model_class: str
@@ -39,3 +44,5 @@ class CheckpointFormat:
     owned: tuple[str, ...]
     tensors: Callable[[int], Iterator[Tensor]]
     modern_name: Callable[[str], str]
+    base: str
+    fresh_head: Callable[[Any], Mapping[tuple[str, ...], np.ndarray]]

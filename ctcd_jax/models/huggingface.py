@@ -1,26 +1,41 @@
 """Checkpoints to and from Hugging Face: the same tensors under other names, and the proof that nothing changed.
 
-Reading and writing need only `safetensors`; only `parity` imports PyTorch.
+Only `parity` and weights in PyTorch's own format (`pytorch_model.bin`) need PyTorch.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
-from ctcd_jax.errors import UserError, first_line
-from ctcd_jax.files import is_lfs_pointer, read_json
+from ctcd_jax.artifacts.hub import find_pretrained  # noqa: F401  whoever needs a checkpoint finds everything here
+from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json
 from ctcd_jax.models.checkpoint_format import CheckpointFormat
 from ctcd_jax.models.registry import ARCHITECTURES, DEFAULT, Shape, abstract_params, architecture_of, build
+from ctcd_jax.models.stored_tensors import floats, is_floating, stored_tensors
 
-# What else a model may be saved as, and the reason that it has to be converted.
-_OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model as it was read.
+
+    Attributes:
+      shape: of the model.
+      params: nested dict of numpy float32 arrays.
+      fresh_head: whether the checkpoint has no MLM head, so that this one knows nothing yet.
+      left_out: names of tensors that a masked language model has no place for: a pooler, a classifier.
+    """
+
+    shape: Shape
+    params: dict
+    fresh_head: bool
+    left_out: tuple[str, ...]
 
 
 def load_pretrained(directory: str | Path) -> tuple[Shape, dict]:
@@ -30,59 +45,55 @@ def load_pretrained(directory: str | Path) -> tuple[Shape, dict]:
       The shape and the parameters: nested dict of numpy float32 arrays.
 
     Raises:
+      UserError: as `read_pretrained`, or it has no MLM head.
+    """
+    read = read_pretrained(directory)
+    if read.fresh_head:
+        raise UserError(
+            f"{directory}: no MLM head; train a member that starts from it, members.NAME.init=hf:{directory}, and take "
+            "that one"
+        )
+    return read.shape, read.params
+
+
+def read_pretrained(directory: str | Path) -> Pretrained:
+    """Reads a model from a Hugging Face directory; one without an MLM head is given a fresh one.
+
+    Raises:
       UserError: no such directory or file, another architecture, a missing, misshapen or left-over tensor, or one whose
         values are not finite floating-point numbers.
     """
     directory = Path(directory)
-    config = read_config(directory / MODEL_CONFIG)
-    form = architecture_of(config).checkpoint
-    weights = directory / WEIGHTS
-    _check_there(directory, str(directory))
-    try:
-        tensors = {form.modern_name(name): value for name, value in load_file(weights).items()}
-    except SafetensorError as error:
-        reason = first_line(error)
-        raise UserError(f"{weights}: not a readable safetensors file ({reason}); fetch or export it again") from error
-    _check_tied(form, tensors, read_json(directory / MODEL_CONFIG, ""), weights)
+    shape = read_config(directory / MODEL_CONFIG)
+    form = architecture_of(shape).checkpoint
+    tensors, place = stored_tensors(directory, form)
+    head = form.fresh_head(shape)
+    names = {path: name for path, name, _ in form.tensors(shape.layers)}
+    fresh = tensors.keys().isdisjoint({names[path] for path in head} | form.tied.keys())
+    if not fresh:
+        _check_tied(form, tensors, read_json(directory / MODEL_CONFIG, ""), place)
     parts = {".".join(name.split(".")[:2]) for name in tensors}
-    flat = {}
-    for path, name, transpose in form.tensors(config.layers):
+    flat = dict(head) if fresh else {}
+    for path, name, transpose in form.tensors(shape.layers):
+        if path in flat:
+            continue
         if name not in tensors:
             raise UserError(
-                f"{weights}: no tensor '{name}'; a {form.model_class} checkpoint is needed (with its MLM head), and "
+                f"{place}: no tensor '{name}'; a BERT of {shape.layers} layers is needed, as config.json says it is; "
                 f"this one has {', '.join(sorted(parts)) or 'nothing'}"
             )
-        value = _floats(name, tensors.pop(name), weights)
+        value = floats(name, tensors.pop(name), place)
         flat[path] = np.ascontiguousarray(value.T) if transpose else value
-    _check_shapes(config, flat, weights)
+    _check_shapes(shape, flat, place)
     for name in tensors:
         if name.startswith(form.owned) and not name.startswith(form.unused):
             raise UserError(
-                f"{weights}: tensor '{name}' has no place in a BERT of {config.layers} layers, as config.json says it "
+                f"{place}: tensor '{name}' has no place in a BERT of {shape.layers} layers, as config.json says it "
                 f"is; only what {form.model_class} computes is supported"
             )
-    return config, unflatten_dict(flat)
-
-
-def find_pretrained(name: str) -> Path:
-    """Returns a local directory for a directory name or a hub id, fetching the latter.
-
-    Raises UserError if it is neither here nor to be had.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = [MODEL_CONFIG, WEIGHTS, "tokenizer*", "vocab.txt", "added_tokens.json", "special_tokens_map.json"]
-    try:
-        directory = Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"hf:{name}: no such directory, and the hub gave nothing ({first_line(error)}); name a local one"
-        ) from error
-    _check_there(directory, name)
-    return directory
+    # What is not floating-point is no parameter: the numbers of the positions, say.
+    left_out = tuple(sorted(name for name, value in tensors.items() if is_floating(value)))
+    return Pretrained(shape, unflatten_dict(flat), fresh, left_out)
 
 
 def save_pretrained(directory: str | Path, config: Shape, params: dict, pad_id: int | None = None) -> None:
@@ -166,21 +177,6 @@ def read_config(path: Path) -> Shape:
         raise UserError(f"{path}: {error}") from error
 
 
-def _check_there(directory: Path, name: str) -> None:
-    """Raises UserError, with what to do, unless the weights are there; `name` is what transformers loads them by."""
-    weights = directory / WEIGHTS
-    if is_lfs_pointer(weights):
-        raise UserError(f"{weights}: a Git LFS pointer, not the weights; run `git lfs pull` in {directory}")
-    if weights.is_file():
-        return
-    found = next((other for other in _OTHER_WEIGHTS if (directory / other).is_file()), None)
-    convert = f"BertForMaskedLM.from_pretrained('{name}').save_pretrained('DIR', max_shard_size='100GB')"
-    raise UserError(
-        f"{weights}: no such file{f', only {found}' if found else ''}; write it with transformers, {convert}, and copy "
-        "the tokenizer's files beside it"
-    )
-
-
 def _check_tied(form: CheckpointFormat, tensors: dict, config: dict, weights: Path) -> None:
     """Takes the second names of tied tensors out of `tensors`. Raises UserError if they are not the same tensor."""
     decoder = next(iter(form.tied))
@@ -200,18 +196,6 @@ def _check_tied(form: CheckpointFormat, tensors: dict, config: dict, weights: Pa
                 f"{weights}: '{second}' is not '{first}'; only a model whose head shares the word embeddings is "
                 "supported (tie_word_embeddings)"
             )
-
-
-def _floats(name: str, value, weights: Path) -> np.ndarray:
-    """Returns a tensor as float32. Raises UserError unless it holds finite floating-point numbers."""
-    import jax.numpy as jnp
-
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise UserError(f"{weights}: '{name}' is {value.dtype}; quantised weights are not supported")
-    value = np.asarray(value, np.float32)
-    if not np.isfinite(value).all():
-        raise UserError(f"{weights}: '{name}' has values that are not finite; fetch or export the model again")
-    return value
 
 
 def _check_shapes(config: Shape, flat: dict, weights: Path) -> None:

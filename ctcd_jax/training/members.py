@@ -17,7 +17,7 @@ from ctcd_jax.artifacts.runs import FROZEN, MemberStart
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.models.huggingface import find_pretrained, load_pretrained
+from ctcd_jax.models.huggingface import Pretrained, find_pretrained, read_pretrained
 from ctcd_jax.training.checkpoint import load_frozen, load_member, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
@@ -86,6 +86,7 @@ def source_params(
     frozen: Params | None = None,
     step: int | None = None,
     warn: Callable[[str], None] = warn,
+    freezes: bool | None = None,
 ) -> dict:
     """Returns a member's first parameters, as host float32 arrays, from where its `init` says.
 
@@ -94,23 +95,50 @@ def source_params(
       name: of the member.
       frozen: parameters already loaded, for members that copy their layers.
       step: the saved step of the run that it starts from; None for the newest.
-      warn: called with a line about rows of the vocabulary that are left out.
+      warn: called with a line about what a checkpoint lacks, and what of it is left out.
+      freezes: whether they will never be trained; None: as the member says.
+
+    Raises:
+      UserError: the source is not to be had, or has no MLM head although it will never be trained.
     """
     source = experiment.sources[name]
+    freezes = name in experiment.cohort.frozen if freezes is None else freezes
     if source.kind == "hf":
-        params = load_pretrained(find_pretrained(source.location))[1]
-        return _without_padding(params, experiment.models[name].vocab_size, str(source), warn)
+        read = read_pretrained(find_pretrained(source.location))
+        if read.fresh_head and freezes:
+            raise UserError(
+                f"members.{name}.init: {source} has no MLM head, and a frozen member needs a trained one; train it "
+                f"first, `ctcd train --config standalone:small-teacher --config.members.teacher.init={source}`, and "
+                "then name that run, run:WORKDIR#teacher"
+            )
+        return _said(read, experiment.models[name].vocab_size, str(source), warn)
     if source.kind == "run":
         return load_member(source.location, source.member, step)[1]
     if source.kind == "layers":
-        base = (frozen or {}).get(source.location) or source_params(experiment, source.location)
+        base = (frozen or {}).get(source.location)
+        if base is None:  # which says for itself what it lacks
+            base = source_params(experiment, source.location, warn=lambda line: None, freezes=freezes)
         kept = {key: value for key, value in base.items() if not key.startswith("layer_")}
         return kept | {f"layer_{new}": base[f"layer_{old}"] for new, old in enumerate(source.layers)}
     return jax.device_get(scratch_params(experiment, name))
 
 
-def _without_padding(params: dict, vocab_size: int, source: str, warn: Callable[[str], None]) -> dict:
-    """Leaves out the rows of a padded vocabulary that no token has."""
+def _said(read: Pretrained, vocab_size: int, source: str, warn: Callable[[str], None]) -> dict:
+    """Returns the parameters of a checkpoint without the rows of its vocabulary that no token has, and says what it
+    lacks and what of it is left out."""
+    params = read.params
+    if read.fresh_head:
+        warn(
+            f"{source}: no MLM head in it; it begins with a fresh one (the identity over the word embeddings) and can "
+            "predict nothing before it is trained"
+        )
+    if read.left_out:
+        modules = list(dict.fromkeys(tensor.rpartition(".")[0] for tensor in read.left_out))
+        more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+        warn(
+            f"{source}: {len(read.left_out)} tensors are left out, which a masked language model has no place for "
+            f"({', '.join(modules[:3])}{more})"
+        )
     rows = len(params["embeddings"]["word"])
     if rows > vocab_size:
         warn(f"{source}: {rows:,} rows for {vocab_size:,} tokens; the last {rows - vocab_size:,} are left out")

@@ -211,7 +211,8 @@ def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
     """The hub's model that a member descends from, if it descends from one. Asked while its source is still there."""
     source = sources[name]
     if source.kind == "hf":
-        return _cached_hub_id(source.location) or (None if Path(source.location).is_dir() else source.location)
+        here = Path(source.location).is_dir()
+        return _cached_hub_id(source.location) or (None if here else source.location.partition("@")[0])
     if source.kind == "layers":
         return _base_model(sources, source.location)
     if source.kind == "run":

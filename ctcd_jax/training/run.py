@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ctcd_jax.artifacts.runs import (
     ShapeFields,
 )
 from ctcd_jax.config import Experiment, resolved
+from ctcd_jax.config.builders import SIZES
 from ctcd_jax.config.file import recorded_config
 from ctcd_jax.config.init_spec import read_run, reading, split_init
 from ctcd_jax.data import Corpus
@@ -56,6 +58,8 @@ MAY_CHANGE = (
     "train.loss_chunk",
     "train.profile_steps",
 )
+
+_SIZE = re.compile(rf"members\.[^.]+\.({'|'.join(SIZES)})")
 
 # What a run that was killed while it began has left behind, and what others put into a new directory: a log that the
 # shell or the scheduler began to write, the file system's own.
@@ -191,7 +195,9 @@ def changes(before: RunConfig, content: RunConfig, workdir: Path, change: bool) 
     with reading(path):
         old = _flat(json.loads(recorded_config(before).to_json_best_effort()) | {"resolved": before["resolved"]})
     new = _flat(content)
-    different = _differing(old, new)
+    # A size that is left to `init` is compared as what it came to.
+    left = {name for name in old if _SIZE.fullmatch(name) and None in (old[name], new.get(name))}
+    different = [name for name in _differing(old, new) if name not in left]
     for name in sorted(different, key=lambda name: bool(MENDABLE.fullmatch(name))):
         said = f"{path}: this run was begun with {_said(name)} = {old.get(name)}, not {new.get(name)}; "
         if not MENDABLE.fullmatch(name):

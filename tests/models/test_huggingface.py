@@ -183,6 +183,10 @@ def _drop_head(directory):
     _edit_tensors(lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("cls")})(directory)
 
 
+def _drop_transform(directory):
+    _edit_tensors(lambda tensors: {k: v for k, v in tensors.items() if "transform.dense" not in k})(directory)
+
+
 def _other_format(name):
     def edit(directory):
         (directory / "model.safetensors").rename(directory / name)
@@ -202,8 +206,9 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 4\n"
         (_edit_config(num_attention_heads=5), r"hidden \(32\) must be divisible by heads \(5\)"),
         (_edit_config(vocab_size=99), r"embeddings/word has shape \(100, 32\)"),
         (_edit_config(num_hidden_layers=3), "no tensor 'bert.encoder.layer.2"),
-        (_drop_head, "no tensor 'cls.predictions.transform.dense.weight'"),
-        (_drop_head, "and this one has bert.embeddings, bert.encoder$"),
+        (_drop_head, r"no MLM head; train a member that starts from it, members\.NAME\.init=hf:"),
+        (_drop_transform, "no tensor 'cls.predictions.transform.dense.weight'; a BERT of 2 layers is needed"),
+        (_drop_transform, r"this one has bert\.embeddings, bert\.encoder, cls\.predictions$"),
         (_edit_config(position_embedding_type="relative_key"), "position_embedding_type is 'relative_key', but only"),
         (_edit_config(is_decoder=True), "is_decoder is True, but only False is supported"),
         (_edit_config(add_cross_attention=True), "add_cross_attention is True"),
@@ -220,14 +225,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 4\n"
         ),
         (_edit_tensors(lambda t: t | {BIAS: t[BIAS] * np.float32("nan")}), f"'{BIAS}' has values that are not finite"),
         (_edit_tensors(lambda t: t | {BIAS: t[BIAS].astype(np.int8)}), f"'{BIAS}' is int8; quantised"),
-        (
-            _other_format("pytorch_model.bin"),
-            r"no such file, only pytorch_model\.bin; write it with transformers, Bert",
-        ),
-        (_other_format("model.safetensors.index.json"), r"only model\.safetensors\.index\.json"),
+        (_other_format("pytorch_model.bin"), r"pytorch_model\.bin: damaged"),
+        (_other_format("tf_model.h5"), r"no model\.safetensors, nor shards of it, nor pytorch_model\.bin"),
         (lambda d: (d / "model.safetensors").write_bytes(POINTER), "a Git LFS pointer, not the weights; run `git lfs"),
         (lambda d: (d / "model.safetensors").write_bytes(b"nonsense"), "not a readable safetensors file"),
-        (lambda d: (d / "model.safetensors").unlink(), "no such file"),
+        (lambda d: (d / "model.safetensors").unlink(), r"no model\.safetensors, nor shards"),
         (lambda d: (d / "config.json").unlink(), "no such file"),
     ],
 )

@@ -180,6 +180,12 @@ def test_what_started_from_the_hubs_cache_is_not_named_after_a_commit(run, tmp_p
     assert member["base_model"] == member["start"]["model"] == "org/name"
 
 
+def test_a_revision_is_no_part_of_the_id_that_a_card_links_to(run):
+    workdir = run()
+    write_provenance(workdir, Corpus.open(read_run(workdir)["data"]["corpus"]), {"teacher": Init("hf", "org/name@v1")})
+    assert read_provenance(workdir)["base_models"] == {"teacher": "org/name"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
