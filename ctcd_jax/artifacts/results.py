@@ -1,13 +1,15 @@
 """`results.jsonl`: one line a finished cell of the fine-tuning matrix, appended by any number of processes."""
 
 import contextlib
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from ctcd_jax import files
 from ctcd_jax.artifacts.lines import append_line, checked_lines, locked
-from ctcd_jax.errors import warn
+from ctcd_jax.errors import UserError, warn
 from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
 from ctcd_jax.ranges import COUNT, SHARE, Range
 
@@ -75,6 +77,7 @@ class ComparisonLine(TypedDict):
     missing: str  # why it does not take in more
 
 
+_COMPARISON = ("first", "second", "column", "difference", "low", "high")
 _NUMBER = Range()
 RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
 RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
@@ -118,6 +121,31 @@ def result_fault(row: dict) -> str:
     if unknown := [metric for metric in row["metrics"] if metric not in METRICS]:
         return f"metrics.{unknown[0]} is no metric that this version knows"
     return "" if row["metrics"] else "metrics is empty"
+
+
+def read_comparison(path: Path) -> list[ComparisonLine]:
+    """Returns the lines of a comparison.csv.
+
+    Raises:
+      UserError: a line lacks a column or has one too many, or a figure is no number.
+      ValueError, csv.Error: it is no CSV, or not UTF-8.
+    """
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
+    lines = []
+    for line in reader:
+        where = f"{path}: line {reader.line_num}"
+        if missing := [name for name in _COMPARISON if line.get(name) is None]:
+            raise UserError(f"{where}: {missing[0]} is missing; run `ctcd glue` again")
+        if None in line or None in line.values():
+            raise UserError(f"{where}: not as many columns as the first line has; run `ctcd glue` again")
+        for name in ("difference", "low", "high"):
+            if line[name]:
+                try:
+                    float(line[name])
+                except ValueError:
+                    raise UserError(f"{where}: {name} is {line[name]!r}, not a number; run `ctcd glue` again") from None
+        lines.append(line)
+    return cast("list[ComparisonLine]", lines)
 
 
 def in_order(rows: Sequence[Result], models: Sequence[str]) -> list[Result]:
