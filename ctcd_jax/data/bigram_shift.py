@@ -1,11 +1,13 @@
 """Bigram shift: was one pair of neighbouring words swapped? (Conneau et al. 2018, section 3.)
 
 A labelled task made of a corpus's held-out sentences, for when no labelled data is at hand: it asks for word order,
-which the masked language model has to know, and no model has seen the sentences. The files are shaped like CoLA's.
+which the masked language model has to know and a bag of words cannot, and no model has seen the sentences. The files
+are shaped like CoLA's; beside them are minimal pairs for `ctcd probe`, which asks the same without fine-tuning.
 
     python -m ctcd_jax.data.bigram_shift --corpus DIR --out DIR
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,7 @@ from ctcd_jax.ranges import COUNT, Range
 MIN_WORDS, MAX_WORDS = 5, 30
 MIN_SENTENCES = 200
 TRAIN_SHARE = 0.8
+PAIRS = "bigram-shift.jsonl"
 
 _FINAL = {".", "!", "?"}
 
@@ -36,11 +39,11 @@ _FINAL = {".", "!", "?"}
 def write_bigram_shift(
     corpus: Corpus, out: str | Path, *, train: int = 8000, dev: int = 1000, seed: int = 0
 ) -> dict[str, int]:
-    """Writes `train.tsv` and `dev.tsv` to `out` and returns how many sentences each has.
+    """Writes `train.tsv`, `dev.tsv` and `bigram-shift.jsonl` to `out`; returns how many sentences the first two have.
 
-    The columns are source, label (1 untouched, 0 swapped), mark ("*" if swapped) and sentence, without a header. Labels
-    alternate. A sentence is used once: whole or swapped, in one of the files. If there are fewer than `train + dev`,
-    all are used, one in five for dev.
+    Their columns are source, label (1 untouched, 0 swapped), mark ("*" if swapped) and sentence, without a header.
+    Labels alternate. A sentence is used once: whole or swapped, in one of them. If there are fewer than `train + dev`,
+    all are used, one in five for dev. The pairs are the sentences of dev, each whole and swapped.
 
     Args:
       corpus: whose held-out sentences are taken.
@@ -68,6 +71,8 @@ def write_bigram_shift(
     out.mkdir(parents=True, exist_ok=True)
     for name, lines in (("train", examples[:train]), ("dev", examples[train:])):
         write_whole(out / f"{name}.tsv", "".join(f"{line}\n" for line in lines))
+    pairs = [_pair(words, seed) for words in sentences[train : train + dev]]
+    write_whole(out / PAIRS, "".join(json.dumps(pair) + "\n" for pair in pairs))
     return {"train": train, "dev": dev}
 
 
@@ -114,19 +119,27 @@ def _words(ids: np.ndarray, tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def _example(words: Sequence[str], swapped: bool, seed: int) -> str:
-    words = list(words)
-    if swapped:
-        candidates = swap_candidates(words)
-        i = candidates[hash64("swap", seed, *words) % len(candidates)]
-        words[i], words[i + 1] = words[i + 1], words[i]
-    return "\t".join(("ctcd", "0" if swapped else "1", "*" if swapped else "", " ".join(words)))
+    text = " ".join(_swapped(words, seed) if swapped else words)
+    return "\t".join(("ctcd", "0" if swapped else "1", "*" if swapped else "", text))
+
+
+def _pair(words: Sequence[str], seed: int) -> dict[str, str]:
+    named = {"UID": "bigram_shift", "linguistics_term": "word_order"}
+    return {"sentence_good": " ".join(words), "sentence_bad": " ".join(_swapped(words, seed)), **named}
+
+
+def _swapped(words: Sequence[str], seed: int) -> list[str]:
+    swapped, candidates = list(words), swap_candidates(words)
+    i = candidates[hash64("swap", seed, *words) % len(candidates)]
+    swapped[i], swapped[i + 1] = swapped[i + 1], swapped[i]
+    return swapped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     parser = Parser(prog="python -m ctcd_jax.data.bigram_shift", description="Make the bigram-shift task.")
     parser.add_argument("--corpus", required=True, type=located, help="a prepared corpus")
-    parser.add_argument("--out", required=True, type=located, help="where train.tsv and dev.tsv go")
+    parser.add_argument("--out", required=True, type=located, help="where the files go")
     parser.add_argument("--train", type=number_in(COUNT), default=8000, help="sentences to train on (default: 8000)")
     parser.add_argument("--dev", type=number_in(COUNT), default=1000, help="sentences to score on (default: 1000)")
     parser.add_argument("--seed", type=int, default=0)

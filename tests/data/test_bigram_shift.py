@@ -1,4 +1,5 @@
 import csv
+import json
 
 import pytest
 
@@ -43,6 +44,11 @@ def test_the_task_is_balanced_separate_and_made_of_whole_held_out_sentences(corp
     originals = [original(text) for _, _, _, text in rows]
     assert len(set(originals)) == 200
     assert [row[3] == before for row, before in zip(rows, originals, strict=True)] == [row[1] == "1" for row in rows]
+    pairs = [json.loads(line) for line in (tmp_path / "bigram-shift.jsonl").read_text().splitlines()]
+    assert [pair["sentence_good"] for pair in pairs] == originals[150:]
+    for pair, row in zip(pairs, files["dev"], strict=True):
+        assert original(pair["sentence_bad"]) == pair["sentence_good"] != pair["sentence_bad"]
+        assert row[3] == pair["sentence_good" if row[1] == "1" else "sentence_bad"]
 
 
 PATTERN = ["the", None, "quietly", "followed", "the", None, "near", None, "after", "the", "old", "chapter", "."]
