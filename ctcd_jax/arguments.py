@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,6 +78,11 @@ def share_of_work(text: str) -> tuple[int, int]:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 0 to N - 1, e.g. 0/8")
     return int(index), int(count)
+
+
+def saved_step(text: str) -> int | str:
+    """A saved step: its number, or best."""
+    return text if text == "best" else number(replace(COUNT, off="best"))(text)
 
 
 def file_path(text: str) -> Path:

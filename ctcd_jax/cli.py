@@ -128,21 +128,35 @@ def _inspect(options, _) -> int:
 
 def _train(options, overrides) -> int:
     start = time.perf_counter()  # before the imports, which are a second or two of the start
+    if not options.workdir and not (options.config and (options.show or options.plan)):
+        options.parser.error("the following arguments are required: --workdir")
     from ctcd_jax.config.file import load_config
-    from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.runtime.distributed import start_processes
     from ctcd_jax.training.loop import train
     from ctcd_jax.training.plan import plan
     from ctcd_jax.training.run import config_of_run
 
     config = load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
+    if options.show:
+        _show(options, config, overrides)
+        return 0
     start_processes()
-    keep_programs(warn)
     if options.plan:
         plan(config, log=say, workdir=options.workdir, change=options.change)
     else:
         train(config, options.workdir, log=say, start=start, change=options.change)
     return 0
+
+
+def _show(options, config, overrides) -> None:
+    from ctcd_jax.config import check, load_config
+    from ctcd_jax.config.show import config_rows, show
+    from ctcd_jax.training.run import config_of_run
+
+    check(config)
+    before = load_config(options.config) if options.config else config_of_run(options.workdir, ())
+    rows = config_rows(config, before, overrides, "config file" if options.config else "the run")
+    show(rows, log=say, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
 def _export(options, _) -> int:

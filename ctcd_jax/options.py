@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from ctcd_jax import __version__
-from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, share_of_work
+from ctcd_jax.arguments import Parser, count_list, file_path, located, name_list, number, saved_step, share_of_work
 from ctcd_jax.ranges import COUNT, Range
 
 MOST_PROCESSES = 4096
@@ -58,16 +58,27 @@ def make_parser() -> Parser:
         help="mine.py:tiny, or one that is shipped, ctcd:tiny (default: that of the run)",
     )
     verb.add_argument(
-        "--workdir", required=True, type=located, metavar="DIR", help="checkpoints, metrics.jsonl, TensorBoard"
+        "--workdir",
+        type=located,
+        metavar="DIR",
+        help="checkpoints, metrics.jsonl, TensorBoard; --show and --plan of a --config need none",
     )
     verb.add_argument("--change", action="store_true", help="let the config extend or repair the run that is there")
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
+    verb.add_argument(
+        "--show", action="store_true", help="say every field of the config, its meaning and its value, and stop"
+    )
 
     verb = _verb(verbs, "export", "a member of a run -> a Hugging Face model, parity proven")
     verb.add_argument("--workdir", required=True, type=located, metavar="DIR", help="of `ctcd train`")
     verb.add_argument("--member", required=True, metavar="NAME", help="e.g. student")
     verb.add_argument("--out", required=True, type=located, metavar="DIR", help="the model to write")
-    verb.add_argument("--step", type=number(COUNT), metavar="N", help="a saved step (default: the newest)")
+    verb.add_argument(
+        "--step",
+        type=saved_step,
+        metavar="N",
+        help="a saved step, or best: that of the lowest validation loss, see train.keep_best (default: the newest)",
+    )
 
     _glue_arguments(verbs)
 
@@ -185,7 +196,9 @@ def _glue_arguments(verbs):
     own = verb.add_argument_group("a task of your own: train and dev as .tsv, .csv or .jsonl in --data")
     own.add_argument("--task", metavar="NAME", help="what to call it")
     own.add_argument("--columns", metavar="C,C", help="one or two texts and the label, by name or position: text,label")
-    own.add_argument("--metric", metavar="M,M", help="accuracy, f1, matthews; or, for scores, pearson, spearman")
+    own.add_argument(
+        "--metric", metavar="M,M", help="accuracy, f1, f1_macro, matthews; or, for scores, pearson, spearman"
+    )
     own.add_argument("--positive", metavar="CLASS", help="of F1 (default: the last of the two in order)")
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS

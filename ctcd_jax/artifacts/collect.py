@@ -1,10 +1,11 @@
-"""Finds what a report is made of: runs, fine-tuning results, latency files and exports."""
+"""Finds what a report is made of: runs, fine-tuning results, zero-shot scores, latency files and exports."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ctcd_jax.artifacts.baselines import BASELINES, TaskBaselines
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS, distinct_names
 from ctcd_jax.artifacts.latency import LATENCY, Latency
 from ctcd_jax.artifacts.reading import Export, LeftOut, Reader, Run
@@ -18,6 +19,7 @@ from ctcd_jax.artifacts.results import (
     in_order,
 )
 from ctcd_jax.artifacts.runs import CHECKPOINTS, CONFIG, FROZEN, METRICS
+from ctcd_jax.artifacts.scoring import EVALUATION, PROBE, Evaluation, PairScore
 from ctcd_jax.errors import UserError, first_line, warn
 
 # Large, and holding nothing that the files beside them do not say.
@@ -32,11 +34,13 @@ class Results:
       rows: the lines of results.jsonl.
       comparison: those of comparison.csv; none where there is no such file.
       failed: why each cell without a result failed, by its folder, e.g. "student/mrpc/seed-0".
+      baselines: those of baselines.json by task; none where there is no such file.
     """
 
     rows: list[Result]
     comparison: list[ComparisonLine]
     failed: dict[str, str]
+    baselines: dict[str, TaskBaselines]
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class Artifacts:
     """Everything found, by the shortest end of its directory's path that is distinct among its kind.
 
     Attributes:
+      evaluations, probes: the lines of evaluation.jsonl and of probe.jsonl.
       left_out: what was found, but could not be used.
     """
 
     runs: dict[str, Run]
     results: dict[str, Results]
+    evaluations: dict[str, list[Evaluation]]
+    probes: dict[str, list[PairScore]]
     latencies: dict[str, Latency]
     exports: dict[str, Export]
     left_out: list[LeftOut]
@@ -69,11 +76,12 @@ def collect(directories: Sequence[Path], warn: Callable[[str], None] = warn) -> 
             raise UserError(f"{directory}: {'not a' if directory.exists() else 'no such'} directory")
         below = list(_search(directory, reader))
         if not below and not reader.left_out:
-            raise UserError(f"{directory}: nothing to report; it holds no run, {RESULTS}, {LATENCY} or export")
+            kinds = f"run, {', '.join((RESULTS, EVALUATION, PROBE, LATENCY))} or export"
+            raise UserError(f"{directory}: nothing to report; it holds no {kinds}")
         # One directory may lie below another that was given too.
         found.update({path.resolve(): (path, files) for path, files in below})
     artifacts = _read(list(found.values()), reader)
-    if not any((artifacts.runs, artifacts.results, artifacts.latencies, artifacts.exports)):
+    if not any(getattr(artifacts, field.name) for field in fields(artifacts) if field.name != "left_out"):
         raise UserError(nothing_good(reader.left_out) or f"{directories[0]}: nothing to report; no cell has run yet")
     return artifacts
 
@@ -106,23 +114,25 @@ def walk(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
 
 
 _RUN, _EXPORT = {CONFIG, METRICS}, {MODEL_CONFIG, WEIGHTS}
+_KINDS = (_RUN, {RESULTS}, {EVALUATION}, {PROBE}, {LATENCY}, _EXPORT)
 
 
 def _search(directory: Path, reader: Reader) -> Iterator[tuple[Path, set[str]]]:
     for path, files in walk(directory, reader):
         # By name alone: a link that leads nowhere is there, and cannot be read.
-        if any(kind <= files for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)):
+        if any(kind <= files for kind in _KINDS):
             yield path, files
 
 
 def _read(found: Sequence[tuple[Path, set[str]]], reader: Reader) -> Artifacts:
-    runs, results, latencies, exports = (
-        distinct_names([path for path, files in found if kind <= files])
-        for kind in (_RUN, {RESULTS}, {LATENCY}, _EXPORT)
+    runs, results, evaluations, probes, latencies, exports = (
+        distinct_names([path for path, files in found if kind <= files]) for kind in _KINDS
     )
     return Artifacts(
         {name: run for name, path in runs.items() if (run := reader.run(path)) is not None},
         {name: own for name, path in results.items() if (own := _results(path, reader)).rows or own.failed},
+        {name: lines for name, path in evaluations.items() if (lines := reader.evaluations(path / EVALUATION))},
+        {name: lines for name, path in probes.items() if (lines := reader.pair_scores(path / PROBE))},
         {name: made for name, path in latencies.items() if (made := reader.latency(path / LATENCY)) is not None},
         {name: made for name, path in exports.items() if (made := reader.export(path)) is not None},
         reader.left_out,
@@ -133,4 +143,4 @@ def _results(path: Path, reader: Reader) -> Results:
     comparison = reader.comparison(path / COMPARISON)
     models = dict.fromkeys(line[end] for end in ("first", "second") for line in comparison)
     rows = in_order(reader.results(path / RESULTS), list(models))
-    return Results(rows, comparison, reader.attempt(path, failed_cells) or {})
+    return Results(rows, comparison, reader.attempt(path, failed_cells) or {}, reader.baselines(path / BASELINES))

@@ -30,7 +30,7 @@ TOKENIZERS = (
 
 def require_torch() -> None:
     """Raises UserError where the libraries of the `torch` extra are not installed."""
-    for module in ("torch", "transformers", "accelerate", "scipy"):
+    for module in ("torch", "transformers", "accelerate", "scipy", "sklearn"):
         if importlib.util.find_spec(module) is None:
             raise UserError(f"{module} is not installed; run: pip install 'ctcd-jax[torch]'")
 

@@ -5,16 +5,29 @@ checked: every key that a reader of it may ask for is there, and of its kind.
 """
 
 import csv
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS, stored_parameters, weight_files
+from ctcd_jax.artifacts.baselines import TaskBaselines, read_baselines
+from ctcd_jax.artifacts.corpora import ManifestSummary
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS, stored_parameters, weight_files, weights_digest
+from ctcd_jax.artifacts.facts import FACTS, Facts, read_facts
 from ctcd_jax.artifacts.latency import READABLE, Latency, as_latest
-from ctcd_jax.artifacts.results import ComparisonLine, Result, name_by_weights, result_fault
-from ctcd_jax.artifacts.runs import CONFIG, METRICS, RUN_FORMAT, TIMING, MetricLine, RunConfig, TimingLine
+from ctcd_jax.artifacts.results import ComparisonLine, Result, name_by_weights, read_comparison, result_fault
+from ctcd_jax.artifacts.runs import (
+    CONFIG,
+    METRICS,
+    PROVENANCE,
+    PROVENANCE_FORMAT,
+    RUN_FORMAT,
+    TIMING,
+    MetricLine,
+    RunConfig,
+    TimingLine,
+)
+from ctcd_jax.artifacts.scoring import Evaluation, PairScore, evaluation_fault, pair_score_fault
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
@@ -37,12 +50,16 @@ _RUN = {
     ),
     "data?": {"corpus?": (str, None), "batch_size?": (COUNT, None)},
     "train?": {"steps?": (COUNT, None)},
-    "resolved?": {"steps?": (COUNT, None), "models?": Each(dict.fromkeys(_SHAPE, COUNT))},
+    "resolved?": {"steps?": (COUNT, None), "corpus_hash?": str, "models?": Each(dict.fromkeys(_SHAPE, COUNT))},
     "seed?": WHOLE,
 }
+_SPLIT = {"rows": WHOLE, "tokens": WHOLE}
+_SOURCE = {"source": str, "documents": WHOLE, "sentences": WHOLE, "kept": WHOLE}
+_CORPUS = {"sources": [_SOURCE], "splits": {"train": _SPLIT, "validation": _SPLIT}, "tokenizer": {"vocab_size": COUNT}}
+_PROVENANCE = {"corpus?": (_CORPUS, None)}
 _VALUES = Each(Each((FIGURE, None)))
 _METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
-_METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None))}
+_METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None)), "unigram?": (FIGURE, None)}
 _TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
 _TIMING |= {"device?": str, "devices?": (COUNT, None)}
 _SIZES = {"path?": str, "parameters": COUNT, "stored_parameters?": COUNT, "bytes?": COUNT}
@@ -70,16 +87,24 @@ _LATENCY = {
         "left_out?": [{"model": str, "runtime?": (str, None), "reason": str}],
     },
 }
-_COMPARISON = ("first", "second", "column", "difference", "low", "high")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its config and the lines of metrics.jsonl and timing.jsonl."""
+    """A training run.
 
+    Attributes:
+      folder: the last part of its directory, by which exports know it.
+      config: config.json.
+      metrics, timing: the lines of metrics.jsonl and timing.jsonl.
+      corpus: what provenance.json says of the corpus; None for a run of an earlier version.
+    """
+
+    folder: str
     config: RunConfig
     metrics: list[MetricLine]
     timing: list[TimingLine]
+    corpus: ManifestSummary | None
 
     def lines(self, kind: str) -> list[MetricLine]:
         """Returns the metric lines of a kind, "train" or "validation"."""
@@ -88,11 +113,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Export:
-    """An exported Hugging Face directory: its config.json and the size of its weights."""
+    """An exported Hugging Face directory.
+
+    Attributes:
+      config: its config.json.
+      parameters: stored ones.
+      bytes: of the weight files.
+      weights: SHA-256 (hex) of them.
+      facts: its ctcd.json; None where there is none, or where it is of other weights.
+    """
 
     config: dict[str, Any]
     parameters: int
     bytes: int
+    weights: str
+    facts: Facts | None
 
 
 @dataclass(frozen=True)
@@ -138,7 +173,9 @@ class Reader:
             return None
         metrics = self._lines(directory / METRICS, lambda line: mismatch(line, _METRIC))
         timing = self._lines(directory / TIMING, lambda line: mismatch(line, _TIMING))
-        return Run(config, cast("list[MetricLine]", metrics), cast("list[TimingLine]", timing))
+        corpus = self.attempt(directory / PROVENANCE, _corpus) if (directory / PROVENANCE).is_file() else None
+        lines = cast("list[MetricLine]", metrics), cast("list[TimingLine]", timing)
+        return Run(directory.resolve().name, config, *lines, corpus)
 
     def results(self, path: Path) -> list[Result]:
         """Returns the good lines of a results.jsonl; a model is called by the first name of its weights."""
@@ -152,10 +189,34 @@ class Reader:
 
     def comparison(self, path: Path) -> list[ComparisonLine]:
         """Returns the lines of a comparison.csv; none where there is no such file."""
-        return (self.attempt(path, _comparison) or []) if path.is_file() else []
+        return (self.attempt(path, read_comparison) or []) if path.is_file() else []
+
+    def baselines(self, path: Path) -> dict[str, TaskBaselines]:
+        """Returns the baselines of a baselines.json, by task; none where there is no such file."""
+
+        def damaged(text: str) -> None:
+            self.leave_out(path, text.removeprefix(f"{path}: ").removesuffix("; left out"))
+
+        return read_baselines(path, damaged)
+
+    def evaluations(self, path: Path) -> list[Evaluation]:
+        """Returns the good lines of an evaluation.jsonl."""
+        return cast("list[Evaluation]", self._lines(path, evaluation_fault))
+
+    def pair_scores(self, path: Path) -> list[PairScore]:
+        """Returns the good lines of a probe.jsonl."""
+        return cast("list[PairScore]", self._lines(path, pair_score_fault))
 
     def export(self, directory: Path) -> Export | None:
-        return self.attempt(directory, _export)
+        """Returns an export; without the facts of a ctcd.json that is damaged or speaks of other weights."""
+        made = self.attempt(directory, _export)
+        if made is None or not (directory / FACTS).is_file():
+            return made
+        facts = self.attempt(directory / FACTS, lambda path: read_facts(path.parent))
+        if facts is not None and facts["weights"] != made.weights:
+            self.leave_out(directory / FACTS, "it speaks of other weights than those beside it")
+            facts = None
+        return replace(made, facts=facts)
 
     def _lines(self, path: Path, fault: Callable[[dict], str]) -> list[dict]:
         """Returns the objects of a JSON Lines file in which `fault` finds nothing."""
@@ -198,6 +259,14 @@ def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
         raise UserError(f"{path}: format {found!r}, this version reads {known}")
 
 
+def _corpus(path: Path) -> ManifestSummary | None:
+    content = read_json(path, "restore the file")
+    _check_format(path, content, (PROVENANCE_FORMAT,))
+    if fault := mismatch(content, _PROVENANCE):
+        raise UserError(f"{path}: {fault}")
+    return content.get("corpus")
+
+
 def _latency(path: Path) -> Latency:
     found = read_json(path, "run `ctcd latency --out` again")
     _check_format(path, found, READABLE)
@@ -217,25 +286,7 @@ def _latency(path: Path) -> Latency:
     return content
 
 
-def _comparison(path: Path) -> list[ComparisonLine]:
-    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
-    lines = []
-    for line in reader:
-        where = f"{path}: line {reader.line_num}"
-        if missing := [name for name in _COMPARISON if line.get(name) is None]:
-            raise UserError(f"{where}: {missing[0]} is missing; run `ctcd glue` again")
-        if None in line or None in line.values():
-            raise UserError(f"{where}: not as many columns as the first line has; run `ctcd glue` again")
-        for name in ("difference", "low", "high"):
-            if line[name]:
-                try:
-                    float(line[name])
-                except ValueError:
-                    raise UserError(f"{where}: {name} is {line[name]!r}, not a number; run `ctcd glue` again") from None
-        lines.append(line)
-    return cast("list[ComparisonLine]", lines)
-
-
 def _export(directory: Path) -> Export:
     config = read_json(directory / MODEL_CONFIG, "export the model again")
-    return Export(config, stored_parameters(directory), sum(file.stat().st_size for file in weight_files(directory)))
+    size = sum(file.stat().st_size for file in weight_files(directory))
+    return Export(config, stored_parameters(directory), size, weights_digest(directory), None)

@@ -1,14 +1,14 @@
 """`results.jsonl`: one line a finished cell of the fine-tuning matrix, appended by any number of processes."""
 
 import contextlib
-import fcntl
-import json
-import os
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from ctcd_jax import files
+from ctcd_jax.artifacts.lines import append_line, checked_lines, locked
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
 from ctcd_jax.ranges import COUNT, SHARE, Range
@@ -21,6 +21,7 @@ METRICS = {
     "accuracy": "acc",
     "accuracy_mismatched": "acc mismatched",
     "f1": "F1",
+    "f1_macro": "macro-F1",
     "matthews": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",
@@ -77,6 +78,7 @@ class ComparisonLine(TypedDict):
     missing: str  # why it does not take in more
 
 
+_COMPARISON = ("first", "second", "column", "difference", "low", "high")
 _NUMBER = Range()
 RESULT = {"model": str, "task": str, "seed": WHOLE, "metrics": Each(_NUMBER)}
 RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
@@ -85,7 +87,6 @@ RESULT |= {"seconds?": AMOUNT, "device?": str, "precision?": str, "compiled?": b
 RESULT |= {"max_length_used?": COUNT, "threads?": (COUNT, None), "positive?": (str, None), "predictions?": (str, None)}
 RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev")}
 RESULT["majority?"] = (Each((_NUMBER, None)), None)
-_SAID = 5  # of the lines that are left out, one by one
 
 
 def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[Result]:
@@ -99,16 +100,7 @@ def read_results(path: Path, warn: Callable[[str], None] = warn) -> list[Result]
 
 def numbered_results(path: Path, warn: Callable[[str], None] = warn) -> list[tuple[int, Result]]:
     """Returns what `read_results` does, each line with its number in the file, from 1."""
-    good, damaged = files.read_json_lines(path)
-    faults = dict.fromkeys(damaged, "not a line of JSON")
-    for number, row in good:
-        if fault := result_fault(row):
-            faults[number] = fault
-    for number in sorted(faults)[:_SAID]:
-        warn(f"{path}:{number}: {faults[number]}; left out")
-    if len(faults) > _SAID:
-        warn(f"{path}: {len(faults) - _SAID:,} more lines like these; left out")
-    rows = [(number, cast("Result", row)) for number, row in good if number not in faults]
+    rows = [(number, cast("Result", row)) for number, row in checked_lines(path, result_fault, warn)]
     name_by_weights([row for _, row in rows])
     return rows
 
@@ -132,6 +124,31 @@ def result_fault(row: dict) -> str:
     return "" if row["metrics"] else "metrics is empty"
 
 
+def read_comparison(path: Path) -> list[ComparisonLine]:
+    """Returns the lines of a comparison.csv.
+
+    Raises:
+      UserError: a line lacks a column or has one too many, or a figure is no number.
+      ValueError, csv.Error: it is no CSV, or not UTF-8.
+    """
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
+    lines = []
+    for line in reader:
+        where = f"{path}: line {reader.line_num}"
+        if missing := [name for name in _COMPARISON if line.get(name) is None]:
+            raise UserError(f"{where}: {missing[0]} is missing; run `ctcd glue` again")
+        if None in line or None in line.values():
+            raise UserError(f"{where}: not as many columns as the first line has; run `ctcd glue` again")
+        for name in ("difference", "low", "high"):
+            if line[name]:
+                try:
+                    float(line[name])
+                except ValueError:
+                    raise UserError(f"{where}: {name} is {line[name]!r}, not a number; run `ctcd glue` again") from None
+        lines.append(line)
+    return cast("list[ComparisonLine]", lines)
+
+
 def in_order(rows: Sequence[Result], models: Sequence[str]) -> list[Result]:
     """Returns the lines of `models` in their order, then the others as they are: lines stand as cells were finished."""
     places = {model: place for place, model in enumerate(models)}
@@ -150,32 +167,8 @@ def failed_cells(folder: Path) -> dict[str, str]:
 
 
 def append_result(path: Path, row: Result) -> None:
-    """Adds one line, whole: under the lock, for the jobs of an array share the file; in place of a torn last line."""
-    with locked(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        kept = file.read().rfind(b"\n") + 1
-        if kept < size:
-            file.truncate(kept)
-        line = memoryview(json.dumps(row).encode() + b"\n")
-        while line:  # a disk that is nearly full takes a part of it, and says why at the next
-            line = line[file.write(line) :]
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[BinaryIO]:
-    """Holds the lock of a `results.jsonl`, which is made if it is not there, and gives it open to read and append.
-
-    Raises:
-      UserError: its file system has no locks.
-    """
-    with path.open("a+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise UserError(f"{path}: its file system has no locks ({error.strerror}); give another --out") from error
-        yield file
+    """Adds one line, as `append_line`."""
+    append_line(path, row)
 
 
 @contextlib.contextmanager

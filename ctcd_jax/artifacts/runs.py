@@ -102,6 +102,7 @@ class RunConfig(TypedDict):
     mesh: dict[str, int]  # devices along each axis; -1: all that the other leaves
     wandb: dict[str, str | None]
     trackio: dict[str, str | None]
+    evaluation: dict[str, Any]
     members: dict[str, MemberConfig]
     edges: list[EdgeConfig]
     resolved: Resolved
@@ -124,6 +125,13 @@ class EdgeFigures(TypedDict):
     soft_t1: NotRequired[float | None]  # of edges of logits: the divergence at temperature 1, in nats
 
 
+class CorpusFigures(TypedDict):
+    """Of a further corpus in a "validation" line of metrics.jsonl: on its own validation rows."""
+
+    unigram: float | None  # nats: of its own training rows' word frequencies
+    members: dict[str, MemberFigures]
+
+
 class MetricLine(TypedDict):
     """A line of metrics.jsonl: the mean over the steps since the line before ("train"), or of the validation rows."""
 
@@ -134,6 +142,9 @@ class MetricLine(TypedDict):
     members: dict[str, MemberFigures]
     edges: dict[str, EdgeFigures]  # by "SOURCE->TARGET", and "#SIGNAL" after it where that is not logits
     agreement: dict[str, float | None]  # by "A~B": share of predicted tokens with equal argmax
+    # "validation" alone, from here on
+    unigram: NotRequired[float | None]  # what word frequencies alone score, nats; see `validation_masks.unigram_loss`
+    corpora: NotRequired[dict[str, CorpusFigures]]  # of `evaluation.corpora`, by the end of the directory; absent: none
 
 
 class TimingLine(TypedDict):
@@ -141,12 +152,28 @@ class TimingLine(TypedDict):
 
     step: int  # updates done
     seconds: float  # of training, over all sessions so far
-    tokens_per_second: float  # real tokens, since the line before
+    tokens_per_second: float | None  # real tokens, since the line before; None where a session's first step is all
     mfu: float | None  # share of the devices' peak; None where that is not known
-    eta_seconds: float
+    eta_seconds: float | None  # None as above
     device: str  # kind, as JAX names it
     devices: int
     peak_bytes: int | None  # of memory, on the fullest device; None where the platform does not say
+
+
+class Best(TypedDict):
+    """The best evaluation so far of the member that `train.keep_best` names."""
+
+    member: str
+    step: int  # updates done; that step is kept
+    loss: float  # its validation loss there, nats
+    since: int  # evaluations after it, none of them better
+
+
+class CheckpointMeta(TypedDict):
+    """The "meta" of a saved step: what its state does not hold."""
+
+    tokens: int  # real ones seen that the state does not count any more
+    best: NotRequired[Best]  # as of this step; absent: there is none
 
 
 class MemberStart(TypedDict):

@@ -5,6 +5,7 @@ ConfigDict and the corpus it names into an `Experiment`.
 """
 
 from ctcd_jax.config.builders import PRESETS, SIZES, base_config, edge, member, recipe
+from ctcd_jax.config.file import load_config
 from ctcd_jax.config.resolve import check, corpus_directory, resolve, resolved
 from ctcd_jax.config.settings import Experiment, OptimizerSettings, TrainSettings
 
@@ -18,6 +19,7 @@ __all__ = [
     "check",
     "corpus_directory",
     "edge",
+    "load_config",
     "member",
     "recipe",
     "resolve",

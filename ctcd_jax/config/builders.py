@@ -1,14 +1,17 @@
-"""What a config file is written with: every field of a run, of a member, an edge and a corpus, and its default."""
+"""What a config file is written with: functions that make the config of a run, a member, an edge and a corpus.
+
+What each field of the first three means, and its default, is in `fields`.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from ctcd_jax.config.settings import OptimizerSettings
+from ctcd_jax.config.fields import FIELDS
 from ctcd_jax.data.recipe import Recipe
-from ctcd_jax.distill import Edge
 from ctcd_jax.errors import UserError, did_you_mean
 
 SIZES = ("layers", "hidden", "heads", "intermediate", "max_positions")
@@ -32,34 +35,18 @@ def base_config(preset: str) -> ConfigDict:
         raise UserError(f"no preset '{preset}'{did_you_mean(preset, PRESETS)}")
     size = PRESETS[preset]
     log_every, eval_every, checkpoint_every = size["every"]
-    config = ConfigDict()
-    config.seed = 0
-    # corpus: directory of `ctcd prepare`; batch_size: rows of the global batch.
-    config.data = ConfigDict({"corpus": placeholder(str), "batch_size": size["rows"]})
-    config.train = ConfigDict(
-        {
-            "steps": placeholder(int),  # exactly one of steps and epochs
-            "epochs": placeholder(float),
-            "log_every": log_every,
-            "eval_every": eval_every,
-            "checkpoint_every": checkpoint_every,
-            "keep_checkpoints": 2,
-            "dtype": "auto",  # auto: bfloat16 on accelerators and CPUs that multiply it in hardware, else float32
-            "micro_batches": 1,
-            "remat": False,  # keep only the layers' inputs and compute the rest again (docs/SPEED.md)
-            "attention": "auto",  # auto: cuDNN's where its conditions hold (docs/SPEED.md), else XLA's
-            "loss_chunk": placeholder(int),  # tokens whose logits exist at once; None: chosen by their size
-            # (START, STOP): a trace of the steps from START done to STOP done, in WORKDIR/profile; None: of none
-            "profile_steps": placeholder(tuple),
-        }
-    )
-    config.train.update({name: size[name] for name in ("steps", "epochs") if name in size})
-    config.optimizer = ConfigDict(asdict(OptimizerSettings()))
-    config.masking = ConfigDict({"rate": 0.15, "smoothing": 0.0})  # smoothing: 0.7 predicts rare tokens more often
-    config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # data -1: all devices that fsdp leaves
-    # project: None for none of it; TensorBoard is always there
-    config.wandb = ConfigDict({"project": placeholder(str)})  # Weights & Biases
-    config.trackio = ConfigDict({"project": placeholder(str)})
+    given = {
+        "data.batch_size": size["rows"],
+        **{f"train.{name}": size[name] for name in ("steps", "epochs") if name in size},
+        "train.log_every": log_every,
+        "train.eval_every": eval_every,
+        "train.checkpoint_every": checkpoint_every,
+    }
+    config = _with_defaults("", given)
+    for section in dict.fromkeys(name.partition(".")[0] for name in FIELDS if "." in name):
+        if section not in ("members", "edges"):
+            config[section] = _with_defaults(f"{section}.", given)
+    keep_preset(config, preset, given)
     config.members = ConfigDict()
     config.edges = ()
     return config
@@ -74,25 +61,15 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
       changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
         hard_weight, init, optimizer.
     """
-    fresh = {name: placeholder(int) for name in SIZES}
-    config = ConfigDict(
-        fresh
-        | {
-            "dropout": 0.1,
-            "attention_dropout": 0.1,
-            "trainable": True,
-            "hard_weight": 1.0,
-            "init": placeholder(str),  # scratch | hf:DIR_OR_ID | run:WORKDIR#MEMBER | layers:MEMBER#0,2,4
-            # None: as config.optimizer says
-            "optimizer": {f.name: placeholder(type(f.default)) for f in fields(OptimizerSettings)},
-        }
-    )
+    config = _with_defaults("members.", {})
+    config.optimizer = _with_defaults("members.optimizer.", {})
     if preset is not None:
         if size not in ("teacher", "student"):
             raise UserError(f"no size '{size}' in a preset{did_you_mean(size, ('teacher', 'student'))}")
         chosen = PRESETS[preset]
-        widths = zip(("hidden", "heads", "intermediate", "max_positions"), chosen["width"], strict=True)
-        config.update({"layers": chosen["layers"][("teacher", "student").index(size)]} | dict(widths))
+        given = dict(zip(SIZES, (chosen["layers"][size == "student"], *chosen["width"]), strict=True))
+        config.update(given)
+        keep_preset(config, preset, {f"members.{name}": value for name, value in given.items()})
     return _changed(config, changes, "member")
 
 
@@ -103,7 +80,7 @@ def edge(source: str, target: str, **changes) -> ConfigDict:
       source, target: names of members; the target learns from the source.
       changes: any other field of `distill.Edge`.
     """
-    config = ConfigDict(asdict(Edge(source, target, temperature=2.0, tau_squared=True)))
+    config = _with_defaults("edges.", {"edges.source": source, "edges.target": target})
     return _changed(config, changes, "edge")
 
 
@@ -122,6 +99,36 @@ def recipe(sources: Mapping[str, str], **changes) -> ConfigDict:
         if field.name != "sources"
     }
     return _changed(ConfigDict({"sources": dict(sources), **defaults}), changes, "recipe")
+
+
+def from_preset(config: ConfigDict) -> tuple[str, Mapping[str, Any]]:
+    """Returns the preset that a run or a member was made of and what that gave, {field: value}; ("", {}) for none.
+
+    It is known of what `base_config` and `member` returned, until that is copied.
+    """
+    return getattr(config, "_from_preset", ("", {}))
+
+
+def keep_preset(config: ConfigDict, preset: str, given: Mapping[str, Any]) -> None:
+    """Lets `from_preset` say where a config's values come from.
+
+    Args:
+      config: of a run or a member.
+      preset: its name, "" for none.
+      given: what it gave, {field: value}.
+    """
+    object.__setattr__(config, "_from_preset", (preset, given))  # beside the fields: it is none
+
+
+def _with_defaults(prefix: str, given: Mapping[str, Any]) -> ConfigDict:
+    """Returns the fields of a section with their defaults, or what is `given` for them by their full names."""
+    made = {}
+    for name, field in FIELDS.items():
+        section, last = name[: len(prefix)], name[len(prefix) :]
+        if section == prefix and "." not in last:
+            value = given.get(name, field.default)
+            made[last] = placeholder(field.kind) if value is None else value
+    return ConfigDict(made)
 
 
 def _changed(config, changes, kind):

@@ -1,6 +1,6 @@
 """What the fields of a run's config may hold: a number has a range, everything else the kind of its default.
 
-The schema itself, every field with its default, is in `config`; here is its check, one line for every mistake.
+The schema itself, every field with its default, is in `fields`; here is its check, one line for every mistake.
 """
 
 from collections.abc import Mapping
@@ -8,22 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ctcd_jax.config.fields import FIELDS
+from ctcd_jax.config.settings import OPTIMIZER_RANGES
 from ctcd_jax.distill.cohort import EDGE_RANGES, MEMBER_RANGES
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.models.registry import ARCHITECTURES, DEFAULT
-from ctcd_jax.ranges import COUNT, SHARE, Range
+from ctcd_jax.ranges import COUNT, Range
 
 LARGEST_INT32 = 2**31 - 1  # a step's number is one, on the device
-
-OPTIMIZER_RANGES = {
-    "learning_rate": Range(0, above=True),
-    "warmup_fraction": SHARE,  # 0: none
-    "b1": Range(0, 1, below=True),
-    "b2": Range(0, 1, below=True),
-    "eps": Range(1e-30),  # float32 has nothing much smaller, and Adam divides by it where a gradient is 0
-    "weight_decay": Range(0),  # 0: none
-    "clip_norm": Range(0, above=True, off="None for no clipping"),
-}
 
 SHAPE_RANGES = ARCHITECTURES[DEFAULT].ranges
 
@@ -37,6 +29,7 @@ RANGES: Mapping[str, Range] = {
     "train.eval_every": COUNT,
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": COUNT,
+    "train.early_stopping": Range(1, whole=True, off="None to train all steps"),
     "train.micro_batches": COUNT,
     "train.loss_chunk": Range(1, whole=True, off="None to have it chosen"),
     "masking.rate": Range(0, 1, above=True, below=True),
@@ -51,9 +44,6 @@ RANGES: Mapping[str, Range] = {
     **{f"members.{name}": allowed for name, allowed in MEMBER_RANGES.items()},
     **{f"edges.{name}": allowed for name, allowed in EDGE_RANGES.items()},
 }
-
-# None is "none of it" for these; for other fields with a default it is a slip.
-MAY_BE_NONE = ("train.steps", "train.epochs", "optimizer.clip_norm")  # of the first two, one
 
 MADE_BY = {"members.": "make the member with member(preset)", "edges.": "make the edge with edge(source, target)"}
 
@@ -112,8 +102,10 @@ def _check_section(config, schema, place, kind) -> None:
             if field != "members":
                 _check_section(value, default, f"{field}.", f"{key}.")
         elif value is None:
-            if default is not None and kind + key not in MAY_BE_NONE:
-                raise UserError(f"{field} is None, and it must be set; its default is {default!r}")
+            if default is not None and not FIELDS[kind + key].optional:
+                usual = FIELDS[kind + key].default  # None where the preset, or whoever makes the section, has one
+                fix = "give it a value" if usual is None else f"its default is {usual!r}"
+                raise UserError(f"{field} is None, and it must be set; {fix}")
         elif kind + key in RANGES:
             RANGES[kind + key].check(field, value)
         elif not isinstance(value, schema.get_type(key)):

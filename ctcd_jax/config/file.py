@@ -1,6 +1,7 @@
 """Loads a config file, `FILE.py[:PRESET]` or by its name one that is shipped, `NAME[:PRESET]`, or a run's own
 config.json, with the overrides of the command line, `--config.a.b=VALUE`."""
 
+import ast
 import contextlib
 import logging
 import re
@@ -12,8 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ctcd_jax.artifacts.runs import CONFIG
-from ctcd_jax.config import base_config, edge, member
-from ctcd_jax.config.builders import SIZES
+from ctcd_jax.config.builders import SIZES, base_config, edge, keep_preset, member
 from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.errors import UserError, did_you_mean, warn
 from ctcd_jax.files import expand_home
@@ -89,6 +89,7 @@ def recorded_config(content: Mapping, overrides: Sequence[str] = (), warn: Calla
 
 def _recorded(content: Mapping) -> ConfigDict:
     config = base_config("smoke")
+    keep_preset(config, "", {})  # what it holds is what the run was begun with
     _fill(config, {name: value for name, value in content.items() if name not in ("members", "edges")})
     config.members = ConfigDict({name: _fill(member(), fields) for name, fields in content["members"].items()})
     config.edges = tuple(_fill(edge(e["source"], e["target"]), e) for e in content["edges"])
@@ -115,11 +116,15 @@ def _overridden(
 ) -> ConfigDict:
     """Returns a config, which `define` makes anew, with overrides applied."""
     given = _last_of_each(overrides, config, warn)
-    values = [f"{flag}={value}" if value is not None else flag for flag, value in given.items() if value not in NONE]
+    values = [
+        flag if value is None else f"{flag}={_spelt(config, flag, value)}"
+        for flag, value in given.items()
+        if value not in NONE
+    ]
     if values:
         config = _parse(define, place, values)
     for flag in (flag for flag, value in given.items() if value in NONE):
-        _set_none(config, _parts(flag))
+        _set_none(config, flag)
     if "train" in config and isinstance(config.train, ConfigDict):  # and not the recipe of a corpus
         _keep_the_one_set(config.train, given)
         _shape_by_init(config, given)
@@ -197,7 +202,7 @@ def _check_field(config: ConfigDict, override: str) -> None:
     flag, equals, _ = override.partition("=")
     name = flag.partition("config.")[2]
     value: Any = config
-    for part in _parts(flag):
+    for part in field_path(flag):
         if isinstance(value, tuple):
             if not part.isdigit() or int(part) >= len(value):
                 raise UserError(f"{name}: no entry [{part}]; there are {len(value)}, counted from 0")
@@ -211,16 +216,43 @@ def _check_field(config: ConfigDict, override: str) -> None:
         raise UserError(f"{override}: no value; a field is set with --config.{name}=VALUE")
 
 
-def _parts(flag: str) -> list[str]:
+def field_path(flag: str) -> list[str]:
+    """Returns the sections and the field that a flag names: ["edges", "0", "weight"] of "--config.edges[0].weight"."""
     return re.findall(r"[^.\[\]]+", flag.partition("config.")[2])
 
 
-def _set_none(config: ConfigDict, parts: Sequence[str]) -> None:
-    *sections, last = parts
+def value_at(config: ConfigDict, name: str) -> Any:
+    """Returns the value of the field with a dotted name, e.g. "edges[0].weight"."""
+    section, last = _holder(config, f"--config.{name}")
+    return section[last]
+
+
+def _spelt(config: ConfigDict, flag: str, value: str) -> str:
+    """Returns a value as config_flags reads it: texts of a tuple, which people separate by commas, in quotes."""
+    section, last = _holder(config, flag)
+    if not (isinstance(section, ConfigDict) and section.get_type(last) is tuple):
+        return value
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return repr(tuple(value.split(",")) if value else ())
+    return value
+
+
+def _set_none(config: ConfigDict, flag: str) -> None:
+    section, last = _holder(config, flag)
+    if isinstance(section, tuple):
+        raise UserError(f"{flag}=None: an edge cannot be None; switch it off with {flag}.weight=0")
+    section[last] = None
+
+
+def _holder(config: ConfigDict, flag: str) -> tuple[Any, str]:
+    """Returns the section that holds a flag's field (or the tuple that holds its entry), and its name there."""
+    *sections, last = field_path(flag)
     place: Any = config
     for part in sections:
         place = place[int(part)] if isinstance(place, tuple) else place[part]
-    place[last] = None
+    return place, last
 
 
 def _expand_homes(config: ConfigDict) -> None:
@@ -229,3 +261,5 @@ def _expand_homes(config: ConfigDict) -> None:
             _expand_homes(value)
         elif isinstance(value, str):
             config[name] = expand_home(value)
+        elif isinstance(value, tuple):
+            config[name] = tuple(expand_home(entry) if isinstance(entry, str) else entry for entry in value)

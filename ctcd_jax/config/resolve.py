@@ -22,7 +22,7 @@ from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platform
-from ctcd_jax.models.registry import Shape, shape_from_dict, shape_to_dict
+from ctcd_jax.models.registry import Shape, parameter_count, shape_from_dict, shape_to_dict
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.runtime.hardware import Devices, default_dtype
 
@@ -60,7 +60,7 @@ def resolve(
         known = recorded_shape(place, recorded[name]) if name in recorded else None
         models[name] = _model(name, members[name], sources[name], models, corpus, known)
     devices = jax.devices()[:1] if devices is None else devices
-    train = _train(config, corpus, devices[0].platform)
+    train = _train(config, corpus, devices[0].platform, _keep_best(config, models))
     if config.train.attention == "cudnn":
         _check_cudnn(models, members, train.dtype, corpus, devices[0].platform)
     _check_mesh(config, models, len(devices))
@@ -75,6 +75,7 @@ def resolve(
         masking_rate=config.masking.rate,
         masking_smoothing=config.masking.smoothing,
         mesh=(config.mesh.data, config.mesh.fsdp),
+        evaluation_corpora=_evaluation_corpora(config),
         projects={name: config[name].project for name in ("wandb", "trackio") if config[name].project},
     )
 
@@ -172,7 +173,26 @@ def _optimizer(config: Config, name: str) -> OptimizerSettings:
     return settings
 
 
-def _train(config: Config, corpus: Corpus, platform: str) -> TrainSettings:
+def _keep_best(config: Config, models: Mapping[str, Shape]) -> str | None:
+    """Returns the member whose best step is kept: of equally small ones the first in the order of their names."""
+    asked, trained = config.train.keep_best, sorted(name for name in models if config.members[name].trainable)
+    if asked is None and config.train.early_stopping is not None:
+        raise UserError("train.early_stopping: it needs train.keep_best, the member whose validation loss decides")
+    if asked == "auto":
+        return min(trained, key=lambda name: parameter_count(models[name]), default=None)
+    if asked is not None and asked not in trained:
+        raise UserError(f"train.keep_best: no trainable member '{asked}'{did_you_mean(asked, [*trained, 'auto'])}")
+    return asked
+
+
+def _evaluation_corpora(config: Config) -> tuple[str, ...]:
+    asked = config.evaluation.corpora or ()
+    if not all(isinstance(place, str) for place in asked):
+        raise UserError(f"evaluation.corpora is {asked!r}; it must be directories: --config.evaluation.corpora=DIR,DIR")
+    return tuple(map(expand_home, asked))
+
+
+def _train(config: Config, corpus: Corpus, platform: str, keep_best: str | None) -> TrainSettings:
     train = config.train
     if (train.steps is None) == (train.epochs is None):
         raise UserError("train: set exactly one of train.steps and train.epochs")
@@ -193,8 +213,8 @@ def _train(config: Config, corpus: Corpus, platform: str) -> TrainSettings:
     _check_profile(train.profile_steps, steps)
     dtype = default_dtype(platform) if train.dtype == "auto" else train.dtype
     attention = on_platform(train.attention, platform)
-    rest = {f.name: train[f.name] for f in fields(TrainSettings) if f.name not in ("steps", "dtype", "attention")}
-    return TrainSettings(steps=steps, dtype=dtype, attention=attention, **rest)
+    found = {"steps": steps, "dtype": dtype, "attention": attention, "keep_best": keep_best}
+    return TrainSettings(**{field.name: train[field.name] for field in fields(TrainSettings)} | found)
 
 
 def _check_profile(asked: tuple | None, steps: int) -> None:

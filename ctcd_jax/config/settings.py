@@ -3,11 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ctcd_jax.config.check import OPTIMIZER_RANGES
 from ctcd_jax.config.init_spec import Init
 from ctcd_jax.distill import Cohort
 from ctcd_jax.models.registry import Shape
-from ctcd_jax.ranges import require
+from ctcd_jax.ranges import SHARE, Range, require
+
+OPTIMIZER_RANGES = {
+    "learning_rate": Range(0, above=True),
+    "warmup_fraction": SHARE,  # 0: none
+    "b1": Range(0, 1, below=True),
+    "b2": Range(0, 1, below=True),
+    "eps": Range(1e-30),  # float32 has nothing much smaller, and Adam divides by it where a gradient is 0
+    "weight_decay": Range(0),  # 0: none
+    "clip_norm": Range(0, above=True, off="None for no clipping"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,11 +24,13 @@ class OptimizerSettings:
     """AdamW of one member.
 
     Attributes:
-      learning_rate: peak, after the warm-up.
-      warmup_fraction: share of all steps during which the rate rises linearly.
-      schedule: how it falls afterwards: "linear" or "cosine" to 0, or "constant".
-      b1, b2, eps, weight_decay: AdamW's (Loshchilov & Hutter 2019). Biases and LayerNorm are not decayed.
-      clip_norm: the member's gradient is scaled down to this norm; None: it is not.
+      learning_rate: its peak, after the warm-up.
+      warmup_fraction: share of all steps during which the learning rate rises linearly.
+      schedule: how the learning rate falls after the warm-up: "linear" or "cosine" to 0, or "constant".
+      b1, b2: AdamW's rates of decay of the first and the second moment (Loshchilov & Hutter 2019).
+      eps: AdamW's, added to the denominator.
+      weight_decay: AdamW's; biases and LayerNorm are not decayed.
+      clip_norm: the gradient of a member is scaled down to this norm; None: it is not.
 
     Raises ValueError for a number out of its range.
     """
@@ -43,6 +54,8 @@ class TrainSettings:
     """`config.train`, resolved: the number of steps and what computes them (dtype, attention) are known.
 
     Attributes:
+      keep_best: the trainable member whose best step is kept; None: nobody's.
+      early_stopping: evaluations in a row without a better loss of that member that end the run; None: it is not ended.
       attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
       profile_steps: how many steps are done where the trace begins and where it ends; None for no trace.
     """
@@ -58,6 +71,8 @@ class TrainSettings:
     attention: str = "xla"
     loss_chunk: int | None = None
     profile_steps: tuple[int, int] | None = None
+    keep_best: str | None = None
+    early_stopping: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Experiment:
     """A run, resolved and checked. Dicts are by member name.
 
     Attributes:
+      evaluation_corpora: directories of further corpora that are evaluated on.
       projects: of the trackers that are asked for, by "wandb" and "trackio" (`training.trackers`).
     """
 
@@ -78,4 +94,5 @@ class Experiment:
     masking_rate: float = 0.15
     masking_smoothing: float = 0.0
     mesh: tuple[int, int] = (-1, 1)
+    evaluation_corpora: tuple[str, ...] = ()
     projects: Mapping[str, str] = field(default_factory=dict)

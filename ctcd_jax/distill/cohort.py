@@ -55,7 +55,8 @@ class Edge:
       divergence: "forward_kl" D(p_source, p_target), Eq. 1; "reverse_kl" D(p_target, p_source), Eq. 5 as printed;
         "jensen_shannon" (KL(p_source|m) + KL(p_target|m)) / 2 with m their mean. In nats.
       positions: "masked" (the predicted tokens, section 3) or "attended" (every real token, DistilBERT's script).
-      signal: what is compared: "logits", which the four fields above are about, or a name of `signals.SIGNALS`.
+      signal: what is compared: "logits", which temperature, tau_squared, divergence and positions are about, or another
+        that is entered in `signals.SIGNALS`.
     """
 
     source: str

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from ctcd_jax.artifacts.predictions import write_predictions
 from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS, Result
 from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.baselines import majority_scores, score_splits
 from ctcd_jax.evaluation.matrix import Cell
-from ctcd_jax.evaluation.scores import majority, majority_share, score
+from ctcd_jax.evaluation.scores import majority_share
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, load
 from ctcd_jax.evaluation.tasks.tasks import Task
 
@@ -99,19 +100,3 @@ def resolve_precision(wanted: str) -> str:
     if not torch.cuda.is_available():
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-
-def score_splits(data: TaskData, answers: Sequence[np.ndarray]) -> dict[str, float]:
-    """Returns the metrics of a task, given the answers to each of its development splits."""
-    metrics = score(data.task.metrics, data.dev[0].labels, answers[0])
-    if len(answers) > 1:
-        metrics["accuracy_mismatched"] = score(("accuracy",), data.dev[1].labels, answers[1])["accuracy"]
-    return metrics
-
-
-def majority_scores(data: TaskData) -> dict[str, float]:
-    """Returns the metrics of a task for always answering with the most frequent class of a development split."""
-    scores = majority(data.task.metrics, data.dev[0].labels)
-    if len(data.dev) > 1:
-        scores["accuracy_mismatched"] = majority(("accuracy",), data.dev[1].labels)["accuracy"]
-    return scores

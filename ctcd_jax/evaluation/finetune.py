@@ -29,6 +29,7 @@ from ctcd_jax.artifacts.results import (
     numbered_results,
 )
 from ctcd_jax.errors import UserError
+from ctcd_jax.evaluation.baselines import complete_baselines, metrics_text
 from ctcd_jax.evaluation.cell import resolve_precision, run_cell
 from ctcd_jax.evaluation.matrix import (
     Cell,
@@ -158,8 +159,10 @@ def glue(
         require_encoders(pending)
         for line in filter(None, map(classes_line, data)) if pending else ():
             log(line)
+        complete_baselines(out, data, options.shard, log, warn)
         failed = _run(pending, done, results, options, log, warn)
-        write_tables(out, list(directories))
+        if table := write_tables(out, list(directories)):
+            log(table)
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
     if failed:
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
@@ -291,8 +294,7 @@ def _ended(
         row["predictions"] = str((cell.folder / PREDICTIONS).relative_to(results.parent))
         append_result(results, row)
         done[cell.key] = row
-        metrics = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in row["metrics"].items())
-        text = f"{metrics}  {row['seconds']:.0f} s"
+        text = f"{metrics_text(row['metrics'])}  {row['seconds']:.0f} s"
     else:
         with contextlib.suppress(OSError):  # a full disk, of which the line below is the reason
             (cell.folder / FAILED).write_text(f"{error}\n")

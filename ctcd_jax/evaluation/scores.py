@@ -9,10 +9,11 @@ import numpy as np
 def score(
     metrics: Sequence[str], labels: Sequence[float] | np.ndarray, predictions: Sequence[float] | np.ndarray
 ) -> dict[str, float]:
-    """Returns {metric: value}; accuracy, f1 in [0, 1], matthews, pearson, spearman in [-1, 1]; 0 where undefined.
+    """Returns {metric: value}: accuracy and F1 in [0, 1], the others in [-1, 1]; 0 where undefined.
 
     Args:
-      metrics: names out of accuracy, f1 (of class 1), matthews, pearson, spearman.
+      metrics: names out of accuracy, f1 (of class 1), f1_macro (its mean over the classes that are some
+        example's label or prediction), matthews, pearson, spearman.
       labels: int[N] class ids, or float[N] for the correlations; N is 1 or more.
       predictions: the same, as the model has it.
     """
@@ -54,6 +55,7 @@ def weighted_scores(
     functions = {
         "accuracy": _accuracy,
         "f1": _f1,
+        "f1_macro": _f1_macro,
         "matthews": _matthews,
         "pearson": _pearson,
         "spearman": _spearman,
@@ -66,8 +68,21 @@ def _accuracy(labels, predictions, counts):
 
 
 def _f1(labels, predictions, counts):
-    hits = ((predictions == 1) & (labels == 1)) @ counts.T
-    return _ratio(2 * hits, (predictions == 1) @ counts.T + counts @ (labels == 1))
+    return _ratio(*_f1_parts(1, labels, predictions, counts))
+
+
+def _f1_macro(labels, predictions, counts):
+    total = classes = 0
+    for label in np.union1d(labels, predictions):
+        hits, there = _f1_parts(label, labels, predictions, counts)
+        total, classes = total + _ratio(hits, there), classes + (there > 0)
+    return total / classes
+
+
+def _f1_parts(label, labels, predictions, counts):
+    """F1 of a class as numerator and denominator, each float[runs, C]."""
+    hits = ((predictions == label) & (labels == label)) @ counts.T
+    return 2 * hits, (predictions == label) @ counts.T + counts @ (labels == label)
 
 
 def _matthews(labels, predictions, counts):

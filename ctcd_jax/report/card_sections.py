@@ -25,6 +25,7 @@ _METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "accuracy_mismatched": ("accuracy", "Accuracy"),
     "f1": ("f1", "F1"),
+    "f1_macro": ("f1", "macro-F1"),
     "matthews": ("matthews_correlation", "Matthews correlation"),
     "pearson": ("pearsonr", "Pearson correlation"),
     "spearman": ("spearmanr", "Spearman correlation"),

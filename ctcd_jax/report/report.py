@@ -9,10 +9,13 @@ from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_whole
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table
+from ctcd_jax.report.entries import findings
 from ctcd_jax.report.sections.cost import cost, to_reproduce
 from ctcd_jax.report.sections.finetuning import fine_tuning
+from ctcd_jax.report.sections.result import result
 from ctcd_jax.report.sections.serving import exports, latency
 from ctcd_jax.report.sections.training import cohorts, curves, last_validation
+from ctcd_jax.report.verdict import verdict
 
 TITLE = "Co-training and co-distillation"
 
@@ -68,9 +71,11 @@ def report(
 
 def render(artifacts: Artifacts) -> str:
     """Returns the page as HTML; sections without anything to show are left out."""
-    parts = {title: found for title, section in SECTIONS.items() if (found := section(artifacts))}
-    sections = [page.section(title, *found) for title, found in parts.items()]
-    return page.page(TITLE, lead(artifacts), sections, contents=list(parts))
+    found = findings(artifacts)
+    first = {"Result": [*result(found), page.paragraph(lead(artifacts), "note")]}
+    parts = first | {title: shown for title, section in SECTIONS.items() if (shown := section(artifacts))}
+    sections = [page.section(title, *shown) for title, shown in parts.items()]
+    return page.page(TITLE, verdict(found) or lead(artifacts), sections, contents=list(parts))
 
 
 def lead(artifacts: Artifacts) -> str:

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 # CTCD at `small` keeps 2 MB, so this is hundreds of configs, and nobody's home directory is filled.
 KEPT_BYTES = 2**30
+JAX_SECONDS = 1.0  # JAX's own: what compiles faster is not kept
 
 
 def keep_programs(warn: Callable[[str], None]) -> None:
     """Lets JAX keep compiled programs, unless JAX_ENABLE_COMPILATION_CACHE=false; after `start_processes`.
 
-    A directory that cannot be written is a warning, and the run goes on without.
+    `train` and `plan` call it, so that it holds for notebooks, too; a setting made through `jax.config` stays. A
+    directory that cannot be written is a warning, and the run goes on without.
     """
     config: Any = jax.config  # its fields are made when it is imported
     if not config.jax_enable_compilation_cache:
@@ -49,7 +52,10 @@ def keep_programs(warn: Callable[[str], None]) -> None:
         return
     if not chosen:
         jax.config.update("jax_compilation_cache_dir", str(directory))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # Whether it keeps programs JAX decides once, when it compiles its first: in a notebook that is long ago.
+        compilation_cache.reset_cache()
+    untouched = config.jax_persistent_cache_min_compile_time_secs == JAX_SECONDS
+    if untouched and "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # JAX's second would leave out all that start-up is made of but the step.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

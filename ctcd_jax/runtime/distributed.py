@@ -1,8 +1,10 @@
 """The other processes of a run, if there are any: joining them, and being of one mind with them."""
 
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -11,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ctcd_jax.errors import UserError
+from ctcd_jax.runtime.stopping import handling
 
 Result = TypeVar("Result")
 
@@ -28,6 +31,21 @@ def start_processes() -> None:
         )
     elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ:
         jax.distributed.initialize()
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGTERM or SIGINT has come: the step under way is finished and saved first.
+
+    A distributed run leaves SIGTERM to JAX, which makes all processes agree on the step to stop at.
+    """
+    asked: list[bool] = []
+    if jax.distributed.is_initialized():
+        stopping = handling(lambda *_: os.kill(os.getpid(), signal.SIGTERM), [signal.SIGINT])
+    else:
+        stopping = handling(lambda *_: asked.append(True))
+    with stopping:
+        yield lambda: bool(asked)
 
 
 def gather(text: str) -> list[str]:

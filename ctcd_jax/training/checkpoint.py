@@ -1,6 +1,6 @@
 """What a run keeps on disk: its state step by step (Orbax), its frozen members once, and the tokenizer it speaks.
 
-WORKDIR/checkpoints/STEP/   the state and {"tokens": ...}
+WORKDIR/checkpoints/STEP/   the state, and as "meta" a `CheckpointMeta`
 WORKDIR/frozen/NAME/        a Hugging Face directory and the SHA-256 of its weights
 WORKDIR/tokenizer/          as in the corpus
 """
@@ -9,69 +9,86 @@ import glob
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from etils.epath import gpath
 
 from ctcd_jax.artifacts.exports import WEIGHTS
-from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN
+from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
-from ctcd_jax.errors import UserError, first_line, is_out_of_memory
+from ctcd_jax.errors import UserError, is_out_of_memory
 from ctcd_jax.files import file_sha256, writing_directory
 from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
+from ctcd_jax.training.best import Kept, recorded_best
+from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
 from ctcd_jax.training.state import TrainState
+
+
+class Saved(NamedTuple):
+    """What was saved of a step: its state, the real tokens that it does not count any more, and the best so far."""
+
+    step: int
+    state: TrainState
+    tokens: int
+    best: Best | None
 
 
 class Checkpoints:
     """The saved steps of a run, newest last. Saving goes on in the background; `close` waits for it.
 
-    Every method raises UserError where the disk gives out; the steps saved before stay readable.
+    The `keep` newest are kept, and the best one. Every method raises UserError where the disk gives out; the steps
+    saved before stay readable.
     """
 
     def __init__(self, workdir: Path, keep: int):
         # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        sys.unraisablehook = _quiet(sys.unraisablehook)
+        sys.unraisablehook = quiet(sys.unraisablehook)
+        best = {step: found["step"] for step in saved_steps(workdir) if (found := recorded_best(workdir, step))}
+        self._kept = Kept(keep, best)
         # A step cut short by a kill is never listed; its remains are cleared away here.
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._kept, cleanup_tmp_directories=True, create=True
+        )
         self.directory = (workdir / CHECKPOINTS).resolve()
-        self._manager = ocp.CheckpointManager(_LiteralPath(self.directory), options=options)
+        self._manager = ocp.CheckpointManager(LiteralPath(self.directory), options=options)
 
     @property
     def newest(self) -> int | None:
         """The newest saved step."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, tokens: int) -> None:
+    def save(self, step: int, state: TrainState, tokens: int, best: Best | None = None) -> None:
         """Saves a state, unless its step is saved already.
 
         Args:
           step: updates done.
           state: on the devices.
           tokens: real tokens seen that the state does not count any more.
+          best: evaluation so far; its step is kept as long as this one.
         """
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
         saved = ocp.args.StandardSave(_as_saved(state))
-        args = ocp.args.Composite(state=saved, meta=ocp.args.JsonSave({"tokens": tokens}))
-        with _disk_errors(self.directory):
+        meta: CheckpointMeta = {"tokens": tokens}
+        if best:
+            meta["best"], self._kept.best[step] = best, best["step"]
+        args = ocp.args.Composite(state=saved, meta=ocp.args.JsonSave(meta))
+        with writing_errors(self.directory):
             if not self._manager.save(step, args=args, force=True):
                 raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
 
-    def restore(
-        self, abstract: Callable[[int], TrainState], warn: Callable[[str], None]
-    ) -> tuple[int, TrainState, int] | None:
-        """Returns (step, state, tokens) of the newest readable step, or None if nothing was saved.
+    def restore(self, abstract: Callable[[int], TrainState], warn: Callable[[str], None]) -> Saved | None:
+        """Returns the newest readable step, or None if nothing was saved.
 
         A step that cannot be read (Orbax raises bare Exceptions) is set aside as STEP.unreadable if an older one can. A
         run of several processes does not fall back: they might not agree.
@@ -98,14 +115,20 @@ class Checkpoints:
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
                 (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
-                warn(f"step {bad} cannot be read ({_reason(error)}); going on from step {step}")
+                warn(f"step {bad} cannot be read ({reason(error)}); going on from step {step}")
             self._manager.reload()
-            return step, _from_saved(restored.state), restored.meta["tokens"]
+            best = restored.meta.get("best")
+            if best and best["step"] not in self._manager.all_steps():
+                warn(
+                    f"step {best['step']:,}, the best of '{best['member']}', is no longer there; the next best is kept"
+                )
+                best = None
+            return Saved(step, _from_saved(restored.state), restored.meta["tokens"], best)
         if unreadable:
             newest = max(unreadable)
-            reason = _reason(unreadable[newest])
+            why = reason(unreadable[newest])
             raise UserError(
-                f"{self.directory / str(newest)}: cannot be read ({reason}); remove {self.directory} to begin again"
+                f"{self.directory / str(newest)}: cannot be read ({why}); remove {self.directory} to begin again"
             )
         return None
 
@@ -126,7 +149,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
-        with _disk_errors(self.directory):
+        with writing_errors(self.directory):
             self._manager.wait_until_finished()
             self._manager.close()
 
@@ -174,13 +197,13 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
     )
-    with ocp.CheckpointManager(_LiteralPath(directory)) as manager:
+    with ocp.CheckpointManager(LiteralPath(directory)) as manager:
         try:
             restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
         except Exception as error:  # Orbax raises bare Exceptions
             if is_out_of_memory(error):
                 raise
-            raise UserError(f"{directory / str(step)}: cannot be read ({_reason(error)}); use another step") from error
+            raise UserError(f"{directory / str(step)}: cannot be read ({reason(error)}); use another step") from error
     return config, jax.device_get(restored["members"][member]["params"])
 
 
@@ -193,11 +216,23 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(path.parent.name) for path in places if path.parent.name.isdecimal())
 
 
-def saved_step(workdir: Path, step: int | None = None) -> int:
-    """Returns `step`, or the newest saved one for None. Raises UserError if it was not saved."""
+def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:
+    """Returns `step`, for "best" that of the best evaluation, for None the newest saved one.
+
+    Raises:
+      UserError: it was not saved.
+    """
     directory, saved = (workdir / CHECKPOINTS).resolve(), saved_steps(workdir)
     if not saved:
         raise UserError(f"{directory}: no checkpoint there; train first")
+    if step == "best":
+        best = recorded_best(workdir, saved[-1])
+        if best is None:
+            raise UserError(
+                f"{directory}: no best step there: train.keep_best was None, or nothing was evaluated yet; "
+                f"saved are {saved}"
+            )
+        step = best["step"]
     if step is not None and step not in saved:
         raise UserError(f"{directory}: no step {step} there; saved are {saved}")
     return saved[-1] if step is None else step
@@ -216,7 +251,7 @@ def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
     # What a run has left that was killed before it saved a step.
     for torn in directory.parent.glob(f"{glob.escape(name)}.*.tmp"):
         shutil.rmtree(torn, ignore_errors=True)
-    with _disk_errors(directory), writing_directory(directory) as partial:
+    with writing_errors(directory), writing_directory(directory) as partial:
         save_pretrained(partial, config, params)
         (partial / "model.sha256").write_text(file_sha256(partial / WEIGHTS) + "\n")
         if directory.is_dir():
@@ -232,57 +267,5 @@ def load_frozen(workdir: Path, name: str) -> dict:
     return load_pretrained(directory)[1]
 
 
-def _quiet(hook: Callable) -> Callable:
-    """A hook for exceptions that nobody can catch, which leaves out what reading a damaged checkpoint ends in.
-
-    Orbax closes its event loop at the first failure, and each array still to come then says that it is closed.
-    """
-    if getattr(hook, "quiet", False):
-        return hook
-
-    def quiet(unraisable) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    quiet.quiet = True
-    return quiet
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error without TensorStore's specification, which is a page of JSON."""
-    return first_line(error).partition(" [tensorstore_spec")[0]
-
-
-class _LiteralPath(gpath.PosixGPath):
-    """A directory that Orbax takes literally, whatever its name.
-
-    Epath's own glob takes the directory for a part of the pattern: below one that has [ ] * or ? in its name Orbax
-    finds nothing, or the files of another, and a checkpoint is saved that nobody can read.
-    """
-
-    def glob(self, pattern: str) -> Iterator[gpath.PosixGPath]:
-        return (self / name for name in glob.iglob(pattern, root_dir=self))
-
-
 def _is_key(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-class _disk_errors:
-    """Turns a failed write, which Orbax and TensorStore raise in many guises, into a UserError."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if error is None or isinstance(error, UserError):
-            return
-        text = str(error)
-        for reason in ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system"):
-            if reason in text:
-                raise UserError(
-                    f"{self.directory}: {reason}; make room and start again, the steps saved before are whole"
-                ) from error

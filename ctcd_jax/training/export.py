@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
 from ctcd_jax.models.registry import Shape, parameter_count
 from ctcd_jax.runtime.stopping import handling
+from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
 
@@ -32,7 +34,11 @@ TOLERANCE = 1e-4
 
 
 def export(
-    workdir: str | Path, member: str, out: str | Path, step: int | None = None, log: Callable[[str], None] = print
+    workdir: str | Path,
+    member: str,
+    out: str | Path,
+    step: int | Literal["best"] | None = None,
+    log: Callable[[str], None] = print,
 ) -> float:
     """Writes a member as a Hugging Face directory and returns the parity figure, max |logit difference|.
 
@@ -41,7 +47,7 @@ def export(
       member: its name in the cohort.
       out: the new directory, or an empty one: config.json, model.safetensors, tokenizer files, README.md (model card)
         and ctcd.json (what the card is made of).
-      step: a saved step; None for the newest.
+      step: a saved step; "best" for that of the best evaluation (`train.keep_best`), None for the newest.
       log: called with each line of progress.
 
     Raises:
@@ -52,7 +58,11 @@ def export(
     run = read_run(workdir)
     trained = None
     if run["members"].get(member, {}).get("trainable"):
-        step = trained = saved_step(workdir, step)  # once: a run that is still going saves more
+        asked, step = step, saved_step(workdir, step)  # once: a run that is still going saves more
+        trained = step
+        best = recorded_best(workdir, step)
+        if asked == "best" and best:
+            log(f"step {step:,}: the best validation loss of '{best['member']}', {best['loss']:.4f}")
     elif step is not None and member in run["members"]:
         raise UserError(f"--step {step}: '{member}' is frozen, the same at every step; leave --step out")
     _check_place(out, workdir)

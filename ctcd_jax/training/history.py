@@ -21,8 +21,10 @@ from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.sharding import place
 from ctcd_jax.training.state import LossScale, TrainState
 
-MENDABLE = re.compile(r"train\.(steps|epochs|dtype)|resolved\.(steps|dtype)|(members\.[^.]+\.)?optimizer\..+")
-IN_WORDS = "train.steps, train.epochs, train.dtype and the fields of optimizer"
+MENDABLE = re.compile(
+    r"train\.(steps|epochs|dtype|early_stopping)|resolved\.(steps|dtype)|(members\.[^.]+\.)?optimizer\..+"
+)
+IN_WORDS = "train.steps, train.epochs, train.early_stopping, train.dtype and the fields of optimizer"
 
 # {field of config.json: [before, after]}
 Changed = Mapping[str, Sequence]

@@ -1,36 +1,37 @@
 """The training loop: thin wiring of corpus, step, metrics and checkpoints. Kill it at any moment and run it again."""
 
 import contextlib
-import os
-import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from ctcd_jax.artifacts.runs import LOCK, MetricLine
+from ctcd_jax.artifacts.runs import LOCK, METRICS, MetricLine
 from ctcd_jax.config import Experiment, corpus_directory, resolve
-from ctcd_jax.data import Corpus, TrainBatches, ValidationBatches, prefetch
+from ctcd_jax.data import Corpus, TrainBatches, prefetch
 from ctcd_jax.distill.objective import Terms
 from ctcd_jax.errors import NonFinite, Stopped, UserError, warn
 from ctcd_jax.files import locked
-from ctcd_jax.runtime.compilation import CompilationCount
-from ctcd_jax.runtime.distributed import on_leader
+from ctcd_jax.runtime.compilation import CompilationCount, keep_programs
+from ctcd_jax.runtime.distributed import on_leader, stop_requests
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
-from ctcd_jax.runtime.stopping import handling, interruptible
+from ctcd_jax.runtime.stopping import interruptible
+from ctcd_jax.training.best import describe_end, ends_early, evaluated
 from ctcd_jax.training.checkpoint import Checkpoints
+from ctcd_jax.training.clock import Clock
+from ctcd_jax.training.console import Bar, Console, above_the_bar, describe_hard
 from ctcd_jax.training.describe import describe_run
 from ctcd_jax.training.flops import flops_per_token
-from ctcd_jax.training.masking import Masker, make_masker
-from ctcd_jax.training.metrics import Writers, describe, last_seconds, progress, record, with_optimizers
+from ctcd_jax.training.held_out import Evaluation, open_others
+from ctcd_jax.training.masking import make_masker
+from ctcd_jax.training.metrics import Writers, last_seconds, read_lines, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
+from ctcd_jax.training.overfitting import Overfitting
 from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.resume import begin_or_resume
 from ctcd_jax.training.run import (
@@ -44,9 +45,9 @@ from ctcd_jax.training.run import (
     run_content,
     share,
 )
-from ctcd_jax.training.sharding import PlacedRows, make_mesh, place_rows
+from ctcd_jax.training.sharding import PlacedRows, make_mesh
 from ctcd_jax.training.state import TrainState, reset_window
-from ctcd_jax.training.step import make_evaluation, make_train_step
+from ctcd_jax.training.step import make_train_step
 
 # Real tokens are counted on the device in an int32, which goes no further; the host takes over before.
 MOST_TOKENS = 2**31 - 1
@@ -59,8 +60,11 @@ def train(
     start: float | None = None,
     change: bool = False,
     warn: Callable[[str], None] = warn,
+    on_line: Callable[[MetricLine], None] | None = None,
 ) -> MetricLine:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
+
+    Compiled programs are kept for the next run (`keep_programs`), from Python as from the command line.
 
     Args:
       config: as `load_config` returns it.
@@ -69,6 +73,8 @@ def train(
       start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or repair the run that is there (`history`).
       warn: called with a line about what may be wrong.
+      on_line: called on the leading process with each line of metrics.jsonl, "train" and "validation", right after it
+        is written; training waits for it. What it raises ends the session; the next goes on from the newest saved step.
 
     Raises:
       UserError: a user error, in one line.
@@ -78,18 +84,20 @@ def train(
     workdir = Path(workdir)
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)
+    keep_programs(warn)
     check_place(workdir)
     corpus = open_corpus(corpus_directory(config))
     before = existing_run(workdir)
     if change and before is None:
         raise UserError(f"{workdir}: there is no run to change; leave out --change to begin one")
     experiment = resolve(config, corpus, jax.devices(), known_shapes(before, config, workdir))
+    others = open_others(experiment, corpus)
     content = run_content(config, experiment, corpus)
     check_processes(content, change)
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
         opened = share(on_leader(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
-        run = _Run(experiment, corpus, workdir, opened, log, warn, primary)
+        run = _Run(experiment, corpus, others, workdir, opened, log, warn, on_line, primary)
         try:
             return run.finish(lambda: f"first step after {time.perf_counter() - start:.1f} s ({compiled})")
         finally:
@@ -110,35 +118,42 @@ class _Run:
     """A run under way: what the loop holds between two steps."""
 
     def __init__(
-        self, experiment: Experiment, corpus: Corpus, workdir: Path, opened: OpenedRun, log, warn, primary: bool
+        self,
+        experiment: Experiment,
+        corpus: Corpus,
+        others: Mapping[str, Corpus],
+        workdir: Path,
+        opened: OpenedRun,
+        log,
+        warn,
+        on_line,
+        primary: bool,
     ):
         self.signals = contextlib.ExitStack()
         self.on_terminal = primary and sys.stderr.isatty()
-        self.experiment, self.log = experiment, _above_the_bar(log) if self.on_terminal else log
+        if self.on_terminal:
+            log, warn = above_the_bar(log), above_the_bar(warn)
+        self.experiment, self.log, self.warn, self.on_line = experiment, log, warn, on_line
         self.mesh = make_mesh(*experiment.mesh)
         part = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         self.batches = TrainBatches(corpus, experiment.batch_size, experiment.seed, **part)
-        self.validation = ValidationBatches(corpus, experiment.batch_size, **part)
-        masker = make_masker(experiment, corpus)
-        self.train_step = make_train_step(experiment, masker, self.mesh)
-        # Always 15 %, chosen uniformly, whatever the run trains with: every run answers the same questions.
-        validation_masker = Masker(corpus.vocab_size, corpus.special_ids)
-        self.evaluation = make_evaluation(experiment, validation_masker, self.mesh)
+        self.evaluation = Evaluation(experiment, corpus, others, self.mesh)
+        self.train_step = make_train_step(experiment, make_masker(experiment, corpus), self.mesh)
         steps = experiment.train.steps
         self.learning_rates = {name: learning_rate(of, steps) for name, of in experiment.optimizers.items()}
         self.peak = peak_flops(experiment.train.dtype, list(self.mesh.devices.flat))
+        self.console = Console(log, steps, has_mfu=self.peak is not None)
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
-        first_batch = place_rows(self.validation[0], self.mesh)
-        self.step, self.state, self.tokens, self.frozen = begin_or_resume(
-            experiment, workdir, opened, self.checkpoints, self.mesh, validation_masker, first_batch, log, warn
+        self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
+            experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, log, warn
         )
-        self.untimed_tokens = int(self.state.tokens)  # of the open window, before a restart
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
-        self.seconds = last_seconds(workdir, warn) if primary else 0.0
+        self.overfitting = Overfitting(read_lines(workdir / METRICS, warn) if self.writers else ())
+        self.seconds = last_seconds(workdir, warn) if primary else 0.0  # of the sessions before
         for line in describe_run(experiment, corpus, self.batches, self.mesh):
             self.log(line)
 
@@ -150,23 +165,29 @@ class _Run:
         Args:
           started: what to say after the first step.
         """
+        with contextlib.closing(Bar(self.experiment.train.steps, self.step, self.on_terminal)) as bar:
+            last = self._train(started, bar)
+        return last or self._evaluate(write=False)  # the run had been finished before
+
+    def _train(self, started: Callable[[], str], bar: Bar) -> MetricLine | None:
         settings = self.experiment.train
-        bar = tqdm(total=settings.steps, initial=self.step, unit="step", disable=not self.on_terminal)
-        start, paused = time.perf_counter(), 0.0
         last, first = None, self.step
-        for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, settings.steps):
+        self.clock = Clock(self.seconds, first)
+        ended = first < settings.steps and ends_early(self.best, settings)
+        for step, batch in prefetch(PlacedRows(self.batches, self.mesh), first, first if ended else settings.steps):
             if step == first:
                 # XLA compiles for minutes and looks at no signal: until there is something to save, they end it all.
-                self.state, result = interruptible(partial(self._first_step, batch))
+                first_result = interruptible(partial(self._first_step, batch))
+                self.state, result = jax.block_until_ready(first_result)
                 self.log(started())
-                stop_requested = self.signals.enter_context(_stop_requests())
+                stop_requested = self.signals.enter_context(stop_requests())
             else:
-                paused += self.profiler.before_step(step, self.state)
+                self.clock.skip(self.profiler.before_step(step, self.state))
                 with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
                     self.state, result = self.train_step(self.state, self.frozen, batch)
             self.step = step + 1
-            paused += self.profiler.after_step(self.step, self.state)
-            bar.update()
+            self.clock.skip(self.profiler.after_step(self.step, self.state))
+            bar.dispatched(result["finite"])
             if self.step % self.taken_every == 0:
                 self._take_tokens()
             final = self.step == settings.steps
@@ -175,30 +196,32 @@ class _Run:
                 final or self.step % every == 0
                 for every in (settings.log_every, settings.eval_every, settings.checkpoint_every)
             )
+            if step == first:
+                self._begin_timing(say=not logs)
             if logs or evaluates or saves or stop:
                 self._check(result["finite"])
             if logs:
-                self._log_line(time.perf_counter() - start - paused, result["gradient_norms"])
-                start, paused = time.perf_counter(), 0.0
+                bar.show(describe_hard(self._log_line(result["gradient_norms"])["members"], {}))
             elif stop:  # the next session counts on from here
-                self._time(time.perf_counter() - start - paused, *self._measured())
-            pause = time.perf_counter()
-            if evaluates:
-                last = self._evaluate()
-            if saves or stop:
-                self.checkpoints.save(self.step, self.state, self.tokens)
-            paused += time.perf_counter() - pause
+                self._time(*self._measured())
+            with self.clock.pause():
+                if evaluates:
+                    last = self._evaluate()
+                ended = evaluates and not final and ends_early(self.best, settings)
+                is_best = self.best is not None and self.best["step"] == self.step
+                if saves or stop or is_best or ended:
+                    self.checkpoints.save(self.step, self.state, self.tokens, self.best)
+            if ended:
+                break
             if stop and not final:
-                bar.close()
                 raise Stopped(f"stopped at step {self.step:,} of {settings.steps:,}; run the same command to go on")
-        bar.close()
-        if last is None:  # the run had been finished before
-            last = self._evaluate(write=False)
+        if ended and self.best:
+            self.log(describe_end(self.best, settings, self.step))
         return last
 
     def _first_step(self, batch: dict, watched: Callable) -> tuple[TrainState, dict]:
         del watched  # it iterates over nothing
-        return jax.block_until_ready(self.train_step(self.state, self.frozen, batch))
+        return self.train_step(self.state, self.frozen, batch)
 
     def close(self) -> None:
         # A second signal must not cut a checkpoint short. What is entered last is closed first, whatever fails.
@@ -222,7 +245,15 @@ class _Run:
         )
         raise NonFinite(f"step {self.step:,}: the loss or a gradient is not finite; {end}{advice}")
 
-    def _log_line(self, seconds: float, gradient_norms: dict) -> None:
+    def _begin_timing(self, say: bool) -> None:
+        """Ends the start-up, after the first step of a session; `say`: its figures, without waiting for a line's."""
+        window, tokens = self._measured()
+        self.clock.started(self.step, tokens)
+        if say:
+            line = record("train", self.step, self.tokens, window, self.experiment.cohort)
+            self.console.train(line, None, None, None)
+
+    def _log_line(self, gradient_norms: dict) -> MetricLine:
         window, tokens = self._measured()
         self._take_tokens()
         self.state = reset_window(self.state)
@@ -230,12 +261,17 @@ class _Run:
         line = record("train", self.step, self.tokens, window, self.experiment.cohort)
         rates = {name: np.asarray(rate(self.step - 1)).item() for name, rate in self.learning_rates.items()}
         line = with_optimizers(line, rates, jax.device_get(gradient_norms))
+        self._write(line)
+        self.console.train(line, *self._time(window, tokens))
+        return line
+
+    def _write(self, line: MetricLine) -> None:
         if self.writers:
             self.writers.metrics(line)
-        rate, mfu, eta = self._time(seconds, window, tokens)
-        self.untimed_tokens = 0
-        far, fast = progress(self.step, self.experiment.train.steps, rate, mfu, eta)
-        self.log(f"{far} | {describe(line)} | {fast}")
+            if said := self.overfitting.take(line):
+                self.warn(said)
+            if self.on_line:
+                self.on_line(line)
 
     def _measured(self) -> tuple[Terms, int]:
         """Returns the summed terms of the open window, and its tokens."""
@@ -248,19 +284,18 @@ class _Run:
         self.tokens, self.taken = self.tokens + tokens, self.taken + tokens
         self.state = self.state.replace(tokens=jax.numpy.zeros_like(self.state.tokens))
 
-    def _time(self, seconds: float, window: Terms, tokens: int) -> tuple[float, float | None, float]:
-        """Counts the open window's `seconds`, writes them down and returns (tokens a second, MFU, seconds to go)."""
-        self.seconds += seconds
-        rate = (tokens - self.untimed_tokens) / seconds
+    def _time(self, window: Terms, tokens: int) -> tuple[float | None, float | None, float | None]:
+        """Writes down how long it took since the last line, and returns (tokens a second, MFU, seconds to go)."""
+        rate, pace = self.clock.lap(self.step, tokens)
         predicted = next(iter(window.accuracy.values())).weight
         cost = flops_per_token(self.experiment, float(predicted) / max(tokens, 1))
-        mfu = rate * cost / self.peak if self.peak else None
-        eta = (self.experiment.train.steps - self.step) * self.seconds / self.step
+        mfu = rate * cost / self.peak if self.peak and rate is not None else None
+        eta = None if pace is None else (self.experiment.train.steps - self.step) * pace
         if self.writers:
             self.writers.timing(
                 {
                     "step": self.step,
-                    "seconds": self.seconds,
+                    "seconds": self.clock.seconds,
                     "tokens_per_second": rate,
                     "mfu": mfu,
                     "eta_seconds": eta,
@@ -273,37 +308,13 @@ class _Run:
 
     def _evaluate(self, write: bool = True) -> MetricLine:
         params = {**self.state.params, **self.frozen}
-        batches = (place_rows(self.validation[index], self.mesh) for index in range(len(self.validation)))
-        terms = self.evaluation(params, batches)
-        tokens = self.tokens + int(self.state.tokens)
-        line = record("validation", self.step, tokens, jax.device_get(terms), self.experiment.cohort)
-        if write and self.writers:
-            self.writers.metrics(line)
-        self.log(f"step {self.step:,} validation | {describe(line)}")
+        line = self.evaluation.line(params, self.step, self.tokens + int(self.state.tokens))
+        if write:
+            self._write(line)
+            if member := self.experiment.train.keep_best:
+                self.best = evaluated(self.best, member, self.step, line["members"][member].get("hard"))
+        self.console.validation(line)
         return line
-
-
-@contextmanager
-def _stop_requests():
-    """Gives a function that says whether SIGTERM or SIGINT has come: the step under way is finished and saved first.
-
-    A distributed run leaves SIGTERM to JAX, which makes all processes agree on the step to stop at.
-    """
-    asked = []
-    if jax.distributed.is_initialized():
-        stopping = handling(lambda *_: os.kill(os.getpid(), signal.SIGTERM), [signal.SIGINT])
-    else:
-        stopping = handling(lambda *_: asked.append(True))
-    with stopping:
-        yield lambda: bool(asked)
-
-
-def _above_the_bar(log: Callable[[str], None]) -> Callable[[str], None]:
-    def write(text: str) -> None:
-        with tqdm.external_write_mode():
-            log(text)
-
-    return write
 
 
 def _silent(text: str) -> None:

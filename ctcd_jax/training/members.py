@@ -236,7 +236,12 @@ def probe(experiment: Experiment, masker: Masker, name: str, params: dict, batch
 
 
 def report_probe(
-    name: str, loss: float, uniform: float, log: Callable[[str], None], warn: Callable[[str], None]
+    name: str,
+    loss: float,
+    uniform: float,
+    unigram: float | None,
+    log: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> None:
     """Prints what a frozen teacher knows; a silent random teacher is the classic failure of distillation.
 
@@ -244,9 +249,17 @@ def report_probe(
       name: of the member.
       loss: its MLM loss, nats.
       uniform: that of knowing nothing, nats.
-      log: called with both.
-      warn: called with a line about a member that knows hardly more than nothing.
+      unigram: that of knowing word frequencies alone, nats; None where no row predicts anything.
+      log: called with all of them.
+      warn: called with a line about a member that knows hardly more than word frequencies.
     """
-    log(f"frozen member '{name}': MLM loss {loss:.3f} on validation rows (knowing nothing: {uniform:.3f})")
-    if loss > 0.9 * uniform:
-        warn(f"frozen member '{name}' predicts hardly better than chance ({loss:.3f} of {uniform:.3f}): wrong weights?")
+    known = uniform if unigram is None else unigram
+    log(
+        f"frozen member '{name}': MLM loss {loss:.3f} on validation rows (word frequencies: {known:.3f}, "
+        f"knowing nothing: {uniform:.3f})"
+    )
+    if loss > 0.95 * known:
+        warn(
+            f"frozen member '{name}' predicts hardly better than word frequencies do ({loss:.3f} of {known:.3f}): "
+            "wrong weights, or trained too little to teach"
+        )

@@ -1,5 +1,4 @@
-"""What a run says: `metrics.jsonl` (the same bytes however often it was interrupted), `timing.jsonl`, and a line for
-people."""
+"""What a run writes of itself: `metrics.jsonl` (the same bytes however often it was interrupted) and `timing.jsonl`."""
 
 import contextlib
 import json
@@ -13,7 +12,6 @@ from ctcd_jax.distill import Cohort
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import warn
 from ctcd_jax.files import disk_errors, read_json_lines, write_whole
-from ctcd_jax.jobs.duration import duration
 from ctcd_jax.training.trackers import Figures, Tracker, start_trackers
 
 
@@ -67,36 +65,6 @@ def with_optimizers(line: MetricLine, rates: Mapping[str, float], gradient_norms
         gradient_norm = norm if math.isfinite(norm) else None
         members[name] = {**members[name], "learning_rate": float(rate), "gradient_norm": gradient_norm}
     return {**line, "members": members}
-
-
-def describe(line: MetricLine) -> str:
-    """Returns a record as people read it: every hard loss, every soft loss, agreement."""
-    hard = " ".join(f"{name} {_shown(v['hard'], '.4f')}" for name, v in line["members"].items() if "hard" in v)
-    soft = " ".join(f"{name} {_shown(v['soft'], '.4f')}" for name, v in line["edges"].items())
-    agreement = " ".join(f"{pair} {_shown(value, '.1%')}" for pair, value in line["agreement"].items())
-    return " | ".join(
-        part for part in (f"hard {hard}", soft and f"soft {soft}", agreement and f"agree {agreement}") if part
-    )
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def progress(step: int, steps: int, tokens_per_second: float, mfu: float | None, eta: float) -> tuple[str, str]:
-    """Returns (how far, how fast) for the log line.
-
-    Args:
-      step: updates done.
-      steps: of the whole run.
-      tokens_per_second: real tokens.
-      mfu: share of the devices' peak, None where that is not known.
-      eta: seconds.
-    """
-    speed = f"{tokens_per_second:,.0f} tokens/s"
-    if mfu is not None:
-        speed += f" | MFU {mfu:.1%}"
-    return f"step {step:,}/{steps:,} {step / steps:.0%}", f"{speed} | ETA {duration(eta)}"
 
 
 class Writers:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from ctcd_jax.artifacts.runs import CONFIG, RunConfig
+from ctcd_jax.artifacts.runs import CONFIG, Best, RunConfig
 from ctcd_jax.config import Experiment
 from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.training import history
-from ctcd_jax.training.checkpoint import Checkpoints, load_frozen
-from ctcd_jax.training.masking import Masker
+from ctcd_jax.training.best import going_on
+from ctcd_jax.training.checkpoint import Checkpoints, Saved, load_frozen
+from ctcd_jax.training.held_out import Evaluation
 from ctcd_jax.training.members import check_sources, load_initial_weights, probe, report_probe, warn_of_twins
 from ctcd_jax.training.run import OpenedRun
 from ctcd_jax.training.sharding import place, replicated
@@ -28,12 +29,14 @@ class Start(NamedTuple):
       state: that they led to, on the devices.
       tokens: real ones seen that the state does not count any more.
       frozen: {member: its parameters}, on the devices.
+      best: evaluation so far of the member that `train.keep_best` names.
     """
 
     step: int
     state: TrainState
     tokens: int
     frozen: Params
+    best: Best | None
 
 
 def begin_or_resume(
@@ -42,8 +45,7 @@ def begin_or_resume(
     opened: OpenedRun,
     checkpoints: Checkpoints,
     mesh: Mesh,
-    masker: Masker,
-    batch: dict[str, jax.Array],
+    evaluation: Evaluation,
     log: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Start:
@@ -55,8 +57,7 @@ def begin_or_resume(
       opened: the run; its `content` is written where a changed run goes on.
       checkpoints: of the run.
       mesh: to train on.
-      masker: of validation.
-      batch: of validation, on the devices: frozen members are asked about it.
+      evaluation: of the run: frozen members are asked about its first batch.
       log: called with a line about every frozen member, and about what is resumed.
       warn: called with a line about what may be wrong.
 
@@ -75,26 +76,31 @@ def begin_or_resume(
     whole = replicated(mesh)
     placed = {name: place(tree, jax.tree.map(lambda _: whole, tree)) for name, tree in frozen.items()}
     for name in experiment.cohort.frozen:
-        report_probe(name, *probe(experiment, masker, name, placed[name], batch), log, warn)
+        found = probe(experiment, evaluation.masker, name, placed[name], next(evaluation.own.batches()))
+        report_probe(name, *found, evaluation.own.unigram, log, warn)
     if initial:
         warn_of_twins(experiment, initial.trained, warn)
-        return Start(0, init_state(experiment, mesh, initial.trained), 0, placed)
+        return Start(0, init_state(experiment, mesh, initial.trained), 0, placed, None)
     assert resumed
-    step, state, tokens = resumed
+    step, state, tokens, best = resumed
     log(f"resumed at step {step:,} of {experiment.train.steps:,}")
     if opened.before and opened.changed:
         for line in history.describe_change(opened.before, opened.content, opened.changed, step):
             log(line)
     if primary:
         _write_config(workdir, opened.content, step)
-    return Start(step, state, tokens, placed)
+    keep_best = experiment.train.keep_best
+    if best and best["member"] != keep_best:
+        log(
+            f"train.keep_best is {keep_best}: step {best['step']:,}, the best of '{best['member']}', is not kept longer"
+        )
+    return Start(step, state, tokens, placed, going_on(best, keep_best, step, opened.content.get("history", [])))
 
 
 def _restore(
     experiment: Experiment, content: RunConfig, checkpoints: Checkpoints, mesh: Mesh, warn: Callable[[str], None]
-) -> tuple[int, TrainState, int] | None:
-    """Returns (step, state, tokens) of the newest step, which may have been computed in another dtype; None if nothing
-    was saved."""
+) -> Saved | None:
+    """Returns the newest step, which may have been computed in another dtype; None if nothing was saved."""
 
     def saved(step: int) -> TrainState:
         dtype = history.dtype_at(content.get("history", []), step, experiment.train.dtype)
@@ -103,8 +109,7 @@ def _restore(
     restored = checkpoints.restore(saved, warn)
     if restored is None:
         return None
-    step, state, tokens = restored
-    return step, history.adapted(state, abstract_state(experiment, mesh)), tokens
+    return restored._replace(state=history.adapted(restored.state, abstract_state(experiment, mesh)))
 
 
 def _write_config(workdir: Path, content: RunConfig, step: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 import pytest
 
+from ctcd_jax.artifacts.baselines import Baselines
 from ctcd_jax.artifacts.corpora import Manifest
 from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.artifacts.latency import Latency
@@ -21,6 +22,7 @@ FILES = {
     "runs/ctcd/provenance.json": Provenance,
     "student/ctcd.json": Facts,
     "glue/results.jsonl": Result,
+    "glue/baselines.json": Baselines,
     "glue/comparison.csv": ComparisonLine,
     "latency.json": Latency,
     "corpus.json": Manifest,

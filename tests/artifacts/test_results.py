@@ -102,7 +102,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def refuse(file, operation):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ctcd_jax.artifacts.results.fcntl.flock", refuse)
+    monkeypatch.setattr("ctcd_jax.artifacts.lines.fcntl.flock", refuse)
     with pytest.raises(UserError, match=r"results\.jsonl: its file system has no locks .*; give another --out"):
         append_result(tmp_path / "results.jsonl", ROWS[0])
 
@@ -131,7 +131,7 @@ def test_a_disk_that_takes_a_part_of_a_line_says_why(tmp_path, monkeypatch):
         with real(path) as file:
             yield Nearly(file)
 
-    monkeypatch.setattr("ctcd_jax.artifacts.results.locked", nearly)
+    monkeypatch.setattr("ctcd_jax.artifacts.lines.locked", nearly)
     with pytest.raises(OSError, match="No space left"):
         append_result(path, ROWS[1])
     monkeypatch.undo()

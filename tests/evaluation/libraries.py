@@ -11,6 +11,7 @@ def scores(metrics, labels, predictions):
     functions = {
         "accuracy": sklearn.accuracy_score,
         "f1": lambda labels, predictions: sklearn.f1_score(labels, predictions, zero_division=0),
+        "f1_macro": lambda labels, predictions: sklearn.f1_score(labels, predictions, average="macro"),
         "matthews": sklearn.matthews_corrcoef,
         "pearson": lambda *both: stats.pearsonr(*both).statistic if varies else 0.0,
         "spearman": lambda *both: stats.spearmanr(*both).statistic if varies else 0.0,

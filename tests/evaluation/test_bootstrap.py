@@ -8,7 +8,7 @@ from tests.evaluation import libraries
 # A resample may hold one class only; the scores are compared there too.
 pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
 
-BINARY = ("accuracy", "f1", "matthews")
+BINARY = ("accuracy", "f1", "f1_macro", "matthews")
 CORRELATIONS = ("pearson", "spearman")
 
 
@@ -33,11 +33,14 @@ def test_binary_metrics_equal_scikit_learns(size):
     assert_equal_to_the_libraries(BINARY, labels, predictions, draws(rng, size, 30))
 
 
-def test_accuracy_and_matthews_of_several_classes_equal_scikit_learns():
+def test_metrics_of_several_classes_equal_scikit_learns():
     rng = np.random.default_rng(0)
     labels, predictions = rng.integers(4, size=50), rng.integers(4, size=(3, 50))
     predictions[2] = labels
-    assert_equal_to_the_libraries(("accuracy", "matthews"), labels, predictions, draws(rng, 50, 30))
+    metrics = ("accuracy", "f1_macro", "matthews")
+    assert_equal_to_the_libraries(metrics, labels, predictions, draws(rng, 50, 30))
+    # Of few examples a resample lacks the labels of a class, its predictions or both.
+    assert_equal_to_the_libraries(metrics, labels[:6], predictions[:, :6], draws(rng, 6, 30))
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 12])

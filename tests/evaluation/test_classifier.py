@@ -77,7 +77,7 @@ def test_other_encoders_are_fine_tuned_on_scores_and_on_classes(models, tmp_path
     assert (answers.shape, set(answers) <= {0, 1}) == ((5,), True)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta", "electra"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta", pytest.param("electra", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trained", [2, 3])
 def test_a_classifier_that_is_there_is_left_and_a_new_one_drawn_from_the_seed(models, tmp_path, kind, trained):
     config = {"num_labels": trained, "problem_type": "multi_label_classification"}

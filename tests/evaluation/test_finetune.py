@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.cell import score_splits
+from ctcd_jax.evaluation.baselines import score_splits
 from ctcd_jax.evaluation.classifier import Computation, fine_tune
 from ctcd_jax.evaluation.encoding import encode
 from ctcd_jax.evaluation.finetune import GlueOptions, glue
@@ -83,7 +83,8 @@ def test_the_matrix_is_run_once_and_taken_up_again(models, data, tmp_path):
     ]
     assert all(row["value"] == row["metrics"]["pearson"] and row["metric"] == "pearson" for row in first)
     assert "STS-B train: 24 rows, the official split has 5,749" in warned
-    assert "[1/2, " in said[0]
+    assert said[0].startswith("stsb  to beat:  majority class  pearson 0.00  spearman 0.00;  bag of words  pearson ")
+    assert "[1/2, " in said[1]
 
     both, said, _ = run(models[1:], data, ["STS-B", "mrpc"], tmp_path)
     assert both[0] == first[1]
@@ -174,7 +175,7 @@ def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
     assert sorted(cells) == [(m, t) for m in ("student", "teacher") for t in ("mrpc", "stsb")]
     rows, said, _ = run(models, data, ["stsb", "mrpc"], tmp_path)
     assert len(rows) == 4
-    assert len(said) == 1  # the summary: nothing was left to run
+    assert len(said) == 2  # the table and the summary: nothing was left to run
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_a_training_that_diverges_is_a_failed_cell(models, data, tmp_path):
     wild = GlueOptions(epochs=1, learning_rate=1e30, batch_size=4, jobs=0)
     error, said, _ = run(models[1:], data, ["mrpc", "stsb"], tmp_path, wild)
     assert "2 of 2 cells failed; what they printed is above" in str(error)
-    assert all("the predictions are not finite; give a lower --learning-rate" in line for line in said[:2])
+    assert all("the predictions are not finite; give a lower --learning-rate" in line for line in said[2:4])
     assert (tmp_path / "results.jsonl").read_text() == ""
 
 
@@ -244,7 +245,7 @@ def test_an_intermediate_task_may_be_written_in_any_case_and_gone_on_with(models
     first, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
     again, said, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)
     assert again == first
-    assert len(said) == 1
+    assert len(said) == 2  # the table and the summary
     started, tuned = (
         load_file(folder / "model.safetensors")[name]
         for folder, name in (

@@ -24,6 +24,13 @@ def test_classification_metrics_against_the_confusion_matrix():
     assert values["matthews"] == pytest.approx(matthews)
 
 
+def test_macro_f1_by_hand():
+    # F1 of the classes: 2 * 1 / (1 + 2), 2 * 1 / (2 + 2), and 0 of the class that is only ever predicted.
+    assert score(("f1_macro",), [0, 0, 1, 1], [0, 1, 1, 2]) == {"f1_macro": pytest.approx((2 / 3 + 1 / 2 + 0) / 3)}
+    # One answer for everything: 2 * 3 / (4 + 3) of the class, 0 of the other.
+    assert majority(("f1_macro",), [0, 1, 1, 1])["f1_macro"] == pytest.approx(3 / 7)
+
+
 def test_correlations_against_their_definitions():
     labels, predictions = [1.0, 2.0, 3.0, 5.0], [1.0, 3.0, 2.0, 30.0]
     mean_l, mean_p = 2.75, 9.0
@@ -50,7 +57,7 @@ def test_correlations_against_their_definitions():
     ],
 )
 def test_classes_score_as_in_scikit_learn(labels, predictions):
-    metrics = ("accuracy", "f1", "matthews")
+    metrics = ("accuracy", "f1", "f1_macro", "matthews")
     assert score(metrics, labels, predictions) == pytest.approx(
         libraries.scores(metrics, labels, predictions), abs=1e-12
     )
@@ -58,7 +65,7 @@ def test_classes_score_as_in_scikit_learn(labels, predictions):
 
 def test_three_classes_one_of_them_never_seen_score_as_in_scikit_learn():
     labels, predictions = [0, 0, 1, 1, 0, 1], [0, 2, 1, 2, 0, 0]
-    metrics = ("accuracy", "matthews")
+    metrics = ("accuracy", "f1_macro", "matthews")
     assert score(metrics, labels, predictions) == pytest.approx(
         libraries.scores(metrics, labels, predictions), abs=1e-12
     )

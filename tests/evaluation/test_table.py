@@ -9,7 +9,7 @@ import pytest
 from ctcd_jax.artifacts.results import FORMAT, append_result
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.summary import summarise
-from ctcd_jax.evaluation.tables.table import as_table, csv_text, markdown, reading_notes, write_tables
+from ctcd_jax.evaluation.tables.table import as_table, csv_text, markdown, reading_notes, terminal_table, write_tables
 
 
 def row(model, task, seed, metrics, majority_share=None, **more):
@@ -94,9 +94,10 @@ def test_the_majority_class_is_shown_by_every_metric_and_who_knows_no_more_is_na
     assert shown["majority class"]["CoLA Matthews"] == "0.00"
     assert shown["majority class"]["STS-B Pearson"] == "–"
     notes = reading_notes(rows)
-    assert "In MRPC F1 no more than that: a." in notes
-    assert "In MRPC acc no more than that: b." in notes
-    assert "In CoLA Matthews no more than that: a." in notes
+    assert "In MRPC F1 no more than the majority class: a." in notes
+    assert "In MRPC acc no more than the majority class: b." in notes
+    assert "In CoLA Matthews no more than the majority class: a." in notes
+    assert "ag of words" not in notes
     table = {line["model"]: line for line in csv.DictReader(io.StringIO(csv_text(rows)))}
     assert table["majority class"]["mrpc_f1_mean"] == "81.220000"
     averages = summarise(rows[:2]).averages({("mrpc", "f1"): 81.22, ("mrpc", "accuracy"): 68.38})
@@ -105,6 +106,33 @@ def test_the_majority_class_is_shown_by_every_metric_and_who_knows_no_more_is_na
     # What rounds to nothing has no sign; what does not has its own.
     assert (shown["a"]["CoLA Matthews"], shown["a"]["STS-B Pearson"]) == ("0.00", "−50.00")
     assert (table["a"]["cola_matthews_mean"], table["a"]["stsb_pearson_mean"]) == ("-0.001000", "-50.000000")
+
+
+def test_a_bag_of_words_of_the_same_examples_stands_beside_and_who_is_no_better_is_named():
+    rows = [
+        row("a", "rte", 0, {"accuracy": 0.6}, 0.53, data="ab"),
+        row("b", "rte", 0, {"accuracy": 0.62}, 0.53, data="ab"),
+        row("a", "mine", 0, {"f1_macro": 0.4}, data="cd"),
+    ]
+    baselines = {
+        "rte": {"data": "ab", "majority": {"accuracy": 0.53}, "bag_of_words": {"accuracy": 0.6}},
+        "mine": {"data": "of other examples", "majority": {"f1_macro": 0.3}, "bag_of_words": {"f1_macro": 0.5}},
+    }
+    shown = {line[0]: line[1:] for line in as_table(summarise(rows, baselines))}
+    assert shown["model"][:2] == ["RTE acc", "mine macro-F1"]
+    assert shown["bag of words"] == ["60.00", "–", "60.00", "60.00"]
+    notes = reading_notes(rows, baselines)
+    assert "Bag of words: a logistic" in notes
+    assert "In RTE acc no more than the bag of words: a." in notes
+    assert "mine macro-F1 no more" not in notes
+    assert "| bag of words | 60.00 |" in markdown(rows, baselines=baselines)
+    table = {line["model"]: line for line in csv.DictReader(io.StringIO(csv_text(rows, baselines)))}
+    words = table["bag of words"]
+    assert (words["source"], words["rte_accuracy_mean"], words["rte_accuracy_n"]) == ("bag of words", "60.000000", "")
+    head, first, *rest = terminal_table(summarise(rows, baselines)).splitlines()
+    assert head.split() == ["a", "b", "majority", "class", "bag", "of", "words"]
+    assert first.split() == ["RTE", "acc", "60.00", "62.00", "53.00", "60.00"]
+    assert rest[-1] == "In RTE acc no more than the bag of words: a."
 
 
 def test_a_cell_with_fewer_seeds_than_others_says_how_many():

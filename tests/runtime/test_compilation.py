@@ -2,6 +2,9 @@
 
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -34,12 +37,32 @@ def counts(done):
     return tuple(map(int, found))
 
 
+@pytest.mark.slow
 def test_the_second_run_finds_every_program_of_the_first(start, tmp_path):
     first, second = counts(start("first")), counts(start("second"))
     assert first[0] == second[0] == second[1] > 0
     (host,) = (tmp_path / "cache/ctcd_jax/xla").iterdir()
     assert re.fullmatch(r"cpu-cpu-[0-9a-f]{8}", host.name)
     assert any("train_step" in path.name for path in host.iterdir())
+
+
+def test_a_notebook_that_has_compiled_something_keeps_programs_from_then_on(tmp_path):
+    code = """
+import jax
+jax.jit(lambda x: x + 1)(1.0)
+from ctcd_jax.runtime.compilation import keep_programs
+keep_programs(print)
+jax.jit(lambda x: x * 3)(1.0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 9.0)
+keep_programs(print)
+print(jax.config.jax_persistent_cache_min_compile_time_secs)
+"""
+    ours = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "9.0\n"  # what a user has set stays
+    assert any(path.is_file() for path in (tmp_path / "ctcd_jax/xla").rglob("*"))
 
 
 @pytest.mark.slow
@@ -53,6 +76,7 @@ def test_jax_settings_are_respected(start, tmp_path):
 @pytest.mark.parametrize(
     "setting", ["XDG_CACHE_HOME", pytest.param("JAX_COMPILATION_CACHE_DIR", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_written_is_one_line(start, tmp_path, setting):
     (tmp_path / "file").write_text("")
     said = start("run", **{setting: str(tmp_path / "file/below")}).stderr

@@ -85,6 +85,7 @@ def test_the_optimizer_goes_on_where_it_was(extended):
     assert counts
 
 
+@pytest.mark.slow
 def test_the_same_history_gives_the_same_bytes_whatever_was_killed(extended, corpus, tmp_path, monkeypatch):
     go(small(corpus), tmp_path / "run")
 
@@ -149,6 +150,7 @@ def test_epochs_can_be_changed_too(extended, corpus, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_is_mended_as_its_message_says(corpus, tmp_path):
     """By clipping, and in float16 and back, whose state holds loss scales that float32's does not."""
     workdir = tmp_path / "run"
@@ -166,6 +168,7 @@ def test_a_run_that_diverged_is_mended_as_its_message_says(corpus, tmp_path):
     assert [entry["from_step"] for entry in read_run(workdir)["history"]] == [4, 8]
 
 
+@pytest.mark.slow
 def test_without_a_saved_step_the_run_begins_again(corpus, tmp_path):
     diverging = small(corpus, optimizer__learning_rate=1e36)
     with pytest.raises(NonFinite, match="no step had been saved, so the run begins again"):

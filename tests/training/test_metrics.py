@@ -7,7 +7,8 @@ import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.distill.objective import Mean, Terms
-from ctcd_jax.training.metrics import Writers, describe, figures, record, with_optimizers
+from ctcd_jax.training.console import describe
+from ctcd_jax.training.metrics import Writers, figures, record, with_optimizers
 
 COHORT = Cohort({"teacher": Member(hard_weight=2.0), "student": Member()}, (Edge("teacher", "student", weight=4.0),))
 TERMS = Terms(
@@ -46,7 +47,7 @@ def test_a_gradient_that_overflowed_has_no_norm():
 
 def test_people_read_a_dash_and_curves_have_no_point(tmp_path):
     line = record("train", 5, 100, TERMS, COHORT)
-    assert describe(line) == "hard student - teacher 3.0000 | soft teacher->student - | agree student~teacher -"
+    assert describe(line) == "hard student - teacher 3.0000 | soft teacher->student - | agree -"
     assert figures(line) == {
         "train/tokens": 100,
         "train/members/teacher/hard": 3.0,

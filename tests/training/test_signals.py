@@ -147,6 +147,7 @@ def test_an_overflow_of_float16_skips_the_projection_as_it_skips_its_target():
     assert after.edges[NAME].loss_scale is None
 
 
+@pytest.mark.slow
 def test_a_run_with_it_is_configured_resumed_and_exported_like_any_other(corpus, tmp_path, monkeypatch):
     config = load_config("ctcd:smoke")
     config.edges = (*config.edges, configured_edge("teacher", "student", signal="mean_hidden"))

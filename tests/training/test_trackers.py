@@ -26,6 +26,7 @@ NUMBERS = {
         | {f"edges/{edge}/{key}" for edge in ("teacher->student", "student->teacher") for key in ("soft", "soft_t1")}
     )
 } | {f"timing/{name}" for name in ("seconds", "tokens_per_second", "mfu", "eta_seconds", "devices", "peak_bytes")}
+NUMBERS.add("validation/unigram")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,7 @@ def in_files(workdir):
     return value
 
 
+@pytest.mark.slow
 def test_every_tracker_has_every_number_once_also_when_a_run_was_killed(corpus, tmp_path, monkeypatch, trackio):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ctcd_jax.artifacts.baselines import NO_BASELINES, TaskBaselines
 from ctcd_jax.artifacts.results import METRICS, Result
 from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.paper import MetricColumn
@@ -13,6 +14,10 @@ from ctcd_jax.evaluation.tasks.tasks import TASKS
 from ctcd_jax.text_tables import number_text
 
 MAJORITY_NOTE = "Majority class: what one answer for everything, the most frequent, scores, where that is recorded."
+BAG_OF_WORDS_NOTE = (
+    "Bag of words: a logistic (for scores: ridge) regression on the words and pairs of neighbouring words of the "
+    "training set, nothing of it tuned."
+)
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,21 @@ class SeedMean:
 
 @dataclass(frozen=True)
 class Summary:
-    """Models against (task, metric) columns; `majority` is what the most frequent dev answer for everything scores."""
+    """Models against (task, metric) columns; `majority` is what the most frequent dev answer for everything scores.
+
+    `bag_of_words` is what a linear model of words scores, where that was computed on the same examples.
+    """
 
     columns: list[MetricColumn]
     models: dict[str, dict[MetricColumn, SeedMean]]
     majority: dict[MetricColumn, float]
+    bag_of_words: dict[MetricColumn, float]
+
+    @property
+    def baselines(self) -> dict[str, dict[MetricColumn, float]]:
+        """The baselines that there are, by what tables call them."""
+        found = {"majority class": self.majority, "bag of words": self.bag_of_words}
+        return {name: values for name, values in found.items() if values}
 
     @property
     def averaged(self) -> list[MetricColumn]:
@@ -61,15 +76,21 @@ class Summary:
         return {column: cell.mean for column, cell in self.models[model].items()}
 
 
-def summarise(rows: Sequence[Result]) -> Summary:
+def summarise(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines] = NO_BASELINES) -> Summary:
     """Gathers the lines of one `results.jsonl`: means over seeds, the paper's columns in its order, then the others.
 
     Of a grid only the setting that was chosen counts (`selection.selected`).
+
+    Args:
+      rows: the lines.
+      baselines: by task, of `read_baselines`; they count where they are of the examples of the lines.
     """
     values: dict[str, dict[MetricColumn, list[float]]] = {}
-    majority = {}
+    majority, bag_of_words = {}, {}
     for row in selected(rows):
-        constant = _majority(row)
+        constant, beside = _majority(row), baselines.get(row["task"])
+        if beside and beside["data"] == row.get("data"):
+            bag_of_words |= {(row["task"], metric): 100 * value for metric, value in beside["bag_of_words"].items()}
         for metric, value in row["metrics"].items():
             column = row["task"], metric
             values.setdefault(row["model"], {}).setdefault(column, []).append(100 * value)
@@ -80,7 +101,7 @@ def summarise(rows: Sequence[Result]) -> Summary:
         model: {column: _cell(cells[column]) for column in columns if column in cells}
         for model, cells in values.items()
     }
-    return Summary(columns, models, majority)
+    return Summary(columns, models, majority, bag_of_words)
 
 
 def column_title(task: str, metric: str) -> str:

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ctcd_jax import text_tables
+from ctcd_jax.artifacts.baselines import BASELINES, NO_BASELINES, TaskBaselines, read_baselines
 from ctcd_jax.artifacts.results import (
     CELLS,
     COMPARISON,
@@ -28,6 +29,7 @@ from ctcd_jax.evaluation.tables.comparison import (
 from ctcd_jax.evaluation.tables.predictions import keep
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
+    BAG_OF_WORDS_NOTE,
     MAJORITY_NOTE,
     Summary,
     average_titles,
@@ -40,14 +42,17 @@ from ctcd_jax.evaluation.tables.summary import (
 from ctcd_jax.files import write_whole
 
 
-def write_tables(out: Path, models: Sequence[str] = ()) -> None:
-    """Writes the tables from `out`/results.jsonl, and beside them what the models answered.
+def write_tables(out: Path, models: Sequence[str] = ()) -> str:
+    """Writes the tables from `out`/results.jsonl and baselines.json, and beside them what the models answered.
 
     That is `table.md`, `table.csv`, of two models or more `comparison.csv`, and `predictions/TASK.csv`.
 
     Args:
       models: these come first, in this order: the first is the one that the others are compared with. Others follow as
         they come in the file.
+
+    Returns:
+      The table for a terminal; "" without results.
 
     Raises:
       UserError: results.jsonl is damaged.
@@ -57,26 +62,34 @@ def write_tables(out: Path, models: Sequence[str] = ()) -> None:
         rows = in_order(read_results(out / RESULTS, warn=lambda text: None), models)
         keep(rows, out)
         compared = differences(rows, out)
+        baselines = read_baselines(out / BASELINES, warn=lambda text: None)
         failed = [_failed_line(*cell) for cell in failed_cells(out).items()]
-        write_whole(out / "table.md", markdown(rows, compared, failed))
-        write_whole(out / "table.csv", csv_text(rows))
+        write_whole(out / "table.md", markdown(rows, compared, failed, baselines))
+        write_whole(out / "table.csv", csv_text(rows, baselines))
         if compared:
             write_whole(out / COMPARISON, differences_csv(compared))
         else:
             (out / COMPARISON).unlink(missing_ok=True)  # of results that are no longer there
+    return terminal_table(summarise(rows, baselines)) if rows else ""
 
 
-def markdown(rows: Sequence[Result], compared: Sequence[Difference] = (), failed: Sequence[str] = ()) -> str:
+def markdown(
+    rows: Sequence[Result],
+    compared: Sequence[Difference] = (),
+    failed: Sequence[str] = (),
+    baselines: Mapping[str, TaskBaselines] = NO_BASELINES,
+) -> str:
     """Renders the lines of one `results.jsonl` as a Markdown table with its reading notes, and what belongs to it.
 
     Args:
       rows: the lines.
       compared: of `comparison.differences`.
       failed: a line for each cell that has no result.
+      baselines: by task, of `read_baselines`.
     """
     parts = ["# Fine-tuning results"]
     if rows:
-        parts += [text_tables.markdown(as_table(summarise(rows))), reading_notes(rows)]
+        parts += [text_tables.markdown(as_table(summarise(rows, baselines))), reading_notes(rows, baselines)]
         if taken := settings_table(rows):
             parts += ["## Settings taken", text_tables.markdown(taken)]
     else:
@@ -89,30 +102,47 @@ def markdown(rows: Sequence[Result], compared: Sequence[Difference] = (), failed
 
 
 def as_table(summary: Summary) -> list[list[str]]:
-    """Returns a header and one line a model as text, the averages last; then the majority class and the paper's rows.
+    """Returns a header and one line a model as text, the averages last; then the baselines and the paper's rows.
 
     The paper stands in the columns that ours have, its averages over the same of them.
     """
-    table = [["model", *(column_title(*column) for column in summary.columns), *average_titles(summary.averaged)]]
-    for model, cells in summary.models.items():
-        means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
-        texts = (cell_text(cells.get(column), summary.seeds) for column in summary.columns)
-        table.append([model, *texts, *map(_number, means)])
-    if summary.majority:
-        shares = (_number(summary.majority.get(column)) for column in summary.columns)
-        table.append(["majority class", *shares, *map(_number, summary.averages(summary.majority))])
+    table = _measured(summary)
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         table.append([name, *(_number(values.get(column)) for column in summary.columns), *map(_number, means)])
     return table
 
 
-def csv_text(rows: Sequence[Result]) -> str:
+def terminal_table(summary: Summary) -> str:
+    """Returns models and baselines side by side, a line a metric; below, which models are no better than a baseline."""
+    turned = [list(line) for line in zip(*_measured(summary), strict=True)]
+    turned[0][0] = ""
+    below = [line for name, values in summary.baselines.items() for line in _not_above(summary, name, values)]
+    return "\n".join([text_tables.aligned(turned), *below])
+
+
+def _measured(summary: Summary) -> list[list[str]]:
+    table = [["model", *(column_title(*column) for column in summary.columns), *average_titles(summary.averaged)]]
+    for model, cells in summary.models.items():
+        means = summary.mean_of_columns(model), summary.mean_over_tasks(model)
+        texts = (cell_text(cells.get(column), summary.seeds) for column in summary.columns)
+        table.append([model, *texts, *map(_number, means)])
+    for name, values in summary.baselines.items():
+        shares = (_number(values.get(column)) for column in summary.columns)
+        table.append([name, *shares, *map(_number, summary.averages(values))])
+    return table
+
+
+def csv_text(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines] = NO_BASELINES) -> str:
     """Returns the table in per cent with a column for each mean, sample standard deviation and number of seeds.
 
-    `source` is measured, majority class, or paper (single figures: no deviation, no number of seeds).
+    `source` is measured or, for single figures without deviation and number of seeds, majority class, bag of words or
+    paper.
+
+    Args:
+      rows, baselines: as for `markdown`.
     """
-    summary = summarise(rows)
+    summary = summarise(rows, baselines)
     averages = [column_key(title) for title in average_titles(summary.averaged)]
     parts = [f"{column_key(column)}_{part}" for column in summary.columns for part in ("mean", "sd", "n")]
     lines: list[list[object]] = [["model", "source", *parts, *averages]]
@@ -122,11 +152,8 @@ def csv_text(rows: Sequence[Result]) -> str:
             cell = cells.get(column)
             line += [_figure(cell.mean), _figure(cell.deviation), cell.seeds] if cell else ["", "", ""]
         lines.append([*line, _figure(summary.mean_of_columns(model)), _figure(summary.mean_over_tasks(model))])
-    if summary.majority:
-        means = summary.averages(summary.majority)
-        lines.append(
-            ["majority class", "majority class", *_means_only(summary, summary.majority), *map(_figure, means)]
-        )
+    for name, values in summary.baselines.items():
+        lines.append([name, name, *_means_only(summary, values), *map(_figure, summary.averages(values))])
     for name, values in _papers(summary):
         means = paper.mean_of_columns(values), paper.mean_over_tasks(values)
         lines.append([name, "paper", *_means_only(summary, values), *map(_figure, means)])
@@ -135,9 +162,13 @@ def csv_text(rows: Sequence[Result]) -> str:
     return file.getvalue()
 
 
-def reading_notes(rows: Sequence[Result]) -> str:
-    """Says in one paragraph what the figures of the table are."""
-    chosen, summary = selected(rows), summarise(rows)
+def reading_notes(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines] = NO_BASELINES) -> str:
+    """Says in one paragraph what the figures of the table are.
+
+    Args:
+      rows, baselines: as for `markdown`.
+    """
+    chosen, summary = selected(rows), summarise(rows, baselines)
     seeds = f"{summary.seeds} seed{'s' * (summary.seeds != 1)}"
     spread = f", mean ± sample standard deviation over {seeds}" if summary.seeds > 1 else f"; {seeds}"
     notes = [f"Development sets, in per cent{spread}."]
@@ -153,7 +184,10 @@ def reading_notes(rows: Sequence[Result]) -> str:
     notes += _intermediate_notes(chosen)
     if summary.majority:
         notes.append(MAJORITY_NOTE)
-        notes += _majority_notes(summary)
+    if summary.bag_of_words:
+        notes.append(BAG_OF_WORDS_NOTE)
+    for name, values in summary.baselines.items():
+        notes += _not_above(summary, name, values)
     if any(_papers(summary)):
         notes.append(paper.NOTE)
     return " ".join(notes)
@@ -172,13 +206,13 @@ def _intermediate_notes(chosen: Sequence[Result]) -> Iterator[str]:
         yield f"Started from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
 
 
-def _majority_notes(summary: Summary) -> Iterator[str]:
-    """Which models know no more than the most frequent class, by column."""
-    for column, constant in summary.majority.items():
+def _not_above(summary: Summary, baseline: str, values: Mapping[paper.MetricColumn, float]) -> Iterator[str]:
+    """Which models have no more than a baseline, by column."""
+    for column, constant in values.items():
         cells = {model: cells[column] for model, cells in summary.models.items() if column in cells}
         below = [model for model, cell in cells.items() if cell.mean <= constant]
         if below:
-            yield f"In {column_title(*column)} no more than that: {', '.join(below)}."
+            yield f"In {column_title(*column)} no more than the {baseline}: {', '.join(below)}."
 
 
 def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.MetricColumn, float]]]:

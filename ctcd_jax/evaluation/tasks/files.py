@@ -105,7 +105,7 @@ class OwnFiles:
         if len(classes) < 2:
             raise UserError(f"{path}: only one class ({', '.join(classes)}) in column {self.task.label!r}")
         if "f1" in self.task.metrics and len(classes) > 2:
-            raise UserError(f"--metric f1: {path} has {len(classes)} classes, F1 is for two; give accuracy")
+            raise UserError(f"--metric f1: {path} has {len(classes)} classes, F1 is for two; give f1_macro")
         if positive := self.task.positive:
             if positive not in classes:
                 raise UserError(f"--positive {positive}: no such class in {path}{did_you_mean(positive, classes)}")

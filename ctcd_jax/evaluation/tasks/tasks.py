@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ctcd_jax.errors import UserError
 
 REGRESSION = ("pearson", "spearman")
-CLASSIFICATION = ("accuracy", "f1", "matthews")
+CLASSIFICATION = ("accuracy", "f1", "f1_macro", "matthews")
 
 
 @dataclass(frozen=True)

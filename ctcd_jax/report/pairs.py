@@ -1,0 +1,56 @@
+"""Minimal pairs: how often a model finds the good sentence the likelier, and whether that is more than chance."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctcd_jax.artifacts.collect import Artifacts
+from ctcd_jax.artifacts.scoring import PairScore
+
+CHANCE = 0.5
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An accuracy in [0, 1] with the ends of its 95 % interval, over so many paradigms and pairs."""
+
+    accuracy: float
+    low: float
+    high: float
+    paradigms: int
+    pairs: int
+
+    @property
+    def at_chance(self) -> bool:
+        return self.low <= CHANCE <= self.high
+
+
+def scores_of(weights: str | None, artifacts: Artifacts) -> list[PairScore]:
+    """Returns the lines of every probe.jsonl about these weights, each paradigm of the same pairs once."""
+    lines = [line for found in artifacts.probes.values() for line in found if line["weights"] == weights]
+    return list({(line["paradigm"], line["data"]): line for line in reversed(lines)}.values())[::-1]
+
+
+def summarised(lines: Sequence[PairScore]) -> Pairs | None:
+    """Returns the mean over paradigms, as BLiMP has it (Warstadt et al. 2020); ties are half right.
+
+    The interval is over pairs, the paradigms being those there are; of a single one it is Wilson's. None without lines.
+    """
+    if not lines:
+        return None
+    shares = [(line["correct"] + line["ties"] / 2) / line["pairs"] for line in lines]
+    mean, pairs = statistics.fmean(shares), sum(line["pairs"] for line in lines)
+    if len(lines) == 1:
+        return Pairs(mean, *_wilson(mean, pairs), 1, pairs)
+    variance = sum(share * (1 - share) / line["pairs"] for share, line in zip(shares, lines, strict=True))
+    half = _NORMAL * math.sqrt(variance) / len(lines)
+    return Pairs(mean, max(0.0, mean - half), min(1.0, mean + half), len(lines), pairs)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    square = _NORMAL**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    return middle - half, middle + half
