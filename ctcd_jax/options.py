@@ -204,7 +204,9 @@ def _glue_arguments(verbs):
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
     )
-    tuning.add_argument("--epochs", type=number(COUNT), metavar="N", help="default {default}")
+    tuning.add_argument(
+        "--epochs", type=number(Range(0, above=True)), metavar="N", help="default {default}; 0.5: half of the examples"
+    )
     tuning.add_argument("--learning-rate", type=number(Range(0, above=True)), metavar="R", help="default {default}")
     tuning.add_argument("--batch-size", type=number(COUNT), metavar="N", help="default {default}")
     tuning.add_argument(
@@ -226,6 +228,9 @@ def _glue_arguments(verbs):
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         help="default: bfloat16 or float16 on GPUs, else float32",
+    )
+    work.add_argument(
+        "--keep-models", action="store_true", help="keep each fine-tuned model for transformers.pipeline, in OUT/cells/"
     )
     work.add_argument("--compile", dest="compiled", action="store_true", help="use torch.compile")
 
