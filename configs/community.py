@@ -7,6 +7,7 @@
 Both students start from layers of the teacher ("parameter remapping", section 5.4); dropout alone makes them differ.
 `paper` takes BERT-base (12 layers, 109 M parameters) from the hub and trains two 6-layer students (67 M) on the full
 corpus for 3 epochs; the paper reports 81.40 and 81.34 GLUE dev average, against 80.33 for one-way distillation.
+Other layers: --config.members.student1.init=layers:teacher#0,2,4, and student2 likewise; sizes come with them.
 The corpus must be prepared with the teacher's tokenizer: `ctcd prepare --tokenizer DIR`.
 """
 

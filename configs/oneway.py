@@ -4,6 +4,7 @@
     ctcd train --config configs/oneway.py:tiny --workdir runs/oneway --config.data.corpus=runs/corpus \\
         --config.members.teacher.init=run:runs/teacher#teacher
 
+A student from the teacher's layers: --config.members.student.init=layers:teacher#0,2,4; its sizes come with them.
 Paper: student 77.46 after 10 epochs, 78.39 after 20; 1 + 1.3 GPU-days (A100) for 10.
 """
 

@@ -3,6 +3,7 @@
     ctcd train --config configs/standalone.py:tiny-student --workdir runs/student --config.data.corpus=runs/corpus
     ctcd train --config configs/standalone.py:tiny-teacher --workdir runs/teacher --config.data.corpus=runs/corpus
 
+From a pre-trained model, with its sizes: --config.members.teacher.init=hf:DIR (standalone:tiny-teacher).
 The member keeps its name, so its first weights, its data and its masks are those it has in CTCD. Paper, 10 epochs:
 teacher 78.06 GLUE dev average, 1 GPU-day (A100).
 """

@@ -22,11 +22,12 @@ from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
 
 USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
-RESUMABLE = ("prepare", "train", "glue")
+RESUMABLE = ("prepare", "train", "glue", "evaluate")
 LESS_MEMORY = {
     "prepare": "lower --workers",
     "train": "lower data.batch_size or train.loss_chunk, raise train.micro_batches, or set train.remat=True",
     "glue": "lower --batch-size, --max-length or --jobs",
+    "evaluate": "lower --batch-size",
     "latency": "lower --batch-size or --length",
 }
 
@@ -171,6 +172,16 @@ def _export(options, _) -> int:
     return 0
 
 
+def _evaluate(options, _) -> int:
+    from ctcd_jax.runtime.compilation import keep_programs
+    from ctcd_jax.scoring.evaluate import evaluate
+
+    keep_programs(warn)
+    given = {name: getattr(options, name) for name in ("backend", "batch_size") if hasattr(options, name)}
+    evaluate(options.model, options.corpora, options.out, **given, log=say, warn=warn)
+    return 0
+
+
 def _glue(options, _) -> int:
     from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
@@ -225,6 +236,7 @@ RUN = {
     "inspect": _inspect,
     "train": _train,
     "export": _export,
+    "evaluate": _evaluate,
     "glue": _glue,
     "latency": _latency,
     "card": _card,

@@ -80,6 +80,7 @@ def make_parser() -> Parser:
         help="a saved step, or best: that of the lowest validation loss, see train.keep_best (default: the newest)",
     )
 
+    _evaluate_arguments(verbs)
     _glue_arguments(verbs)
 
     verb = _verb(
@@ -203,7 +204,9 @@ def _glue_arguments(verbs):
     tuning = verb.add_argument_group(
         "hyper-parameters, one set for all tasks and models", argument_default=argparse.SUPPRESS
     )
-    tuning.add_argument("--epochs", type=number(COUNT), metavar="N", help="default {default}")
+    tuning.add_argument(
+        "--epochs", type=number(Range(0, above=True)), metavar="N", help="default {default}; 0.5: half of the examples"
+    )
     tuning.add_argument("--learning-rate", type=number(Range(0, above=True)), metavar="R", help="default {default}")
     tuning.add_argument("--batch-size", type=number(COUNT), metavar="N", help="default {default}")
     tuning.add_argument(
@@ -225,6 +228,9 @@ def _glue_arguments(verbs):
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         help="default: bfloat16 or float16 on GPUs, else float32",
+    )
+    work.add_argument(
+        "--keep-models", action="store_true", help="keep each fine-tuned model for transformers.pipeline, in OUT/cells/"
     )
     work.add_argument("--compile", dest="compiled", action="store_true", help="use torch.compile")
 
@@ -282,6 +288,47 @@ def _prepare_arguments(verbs):
     shard.add_argument("--shard", type=share_of_work, metavar="I/N", help="do one share of N of the work, 0/N to N-1/N")
     shard.add_argument("--finalize", action="store_true", help="put together what the shards have done")
     work.add_argument("--strict", action="store_true", help="stop at invalid UTF-8 instead of replacing it")
+
+
+def _evaluate_arguments(verbs):
+    verb = _verb(
+        verbs,
+        "evaluate",
+        "models on held-out text -> loss, perplexity, accuracy; resumes by itself",
+        "Every model on the validation rows of every corpus, under the masks of training's own validation, in float32. "
+        "Beside the loss stands that of knowing word frequencies alone. What is in --out already is not run again.",
+        _evaluate_defaults,
+    )
+    verb.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        type=located,
+        metavar="DIR|WORKDIR#MEMBER",
+        help="of `ctcd export`, another BERT of Hugging Face's, or a run's member at its newest step, also while it is "
+        "trained; may be given several times",
+    )
+    verb.add_argument(
+        "--corpus",
+        dest="corpora",
+        action="append",
+        required=True,
+        type=file_path,
+        metavar="DIR",
+        help="of `ctcd prepare`, with the model's tokenizer; may be given several times",
+    )
+    verb.add_argument("--out", type=file_path, metavar="DIR", help="also write evaluation.jsonl and table.md")
+    work = verb.add_argument_group("the work; figures differ by rounding alone", argument_default=argparse.SUPPRESS)
+    work.add_argument(
+        "--backend", choices=("jax", "torch"), help="torch: an export in PyTorch's BertForMaskedLM (default {default})"
+    )
+    work.add_argument("--batch-size", type=number(COUNT), metavar="N", help="rows at once (default {default})")
+
+
+def _evaluate_defaults() -> dict[str, Any]:
+    from ctcd_jax.scoring.evaluate import evaluate
+
+    return {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
 
 
 def _recipe_defaults() -> dict[str, Any]:

@@ -50,7 +50,8 @@ def smoke(corpus, tmp_path_factory) -> Smoke:
             _make(corpus, partial)
             partial.rename(root)
     made = Smoke(root)
-    REAL.update({name: made.read(name) for name in ("runs/ctcd/config.json", "student/ctcd.json", "latency.json")})
+    files = ("runs/ctcd/config.json", "runs/ctcd/provenance.json", "student/ctcd.json", "latency.json")
+    REAL.update({name: made.read(name) for name in files})
     REAL.update(
         {name: made.lines(name) for name in ("runs/ctcd/metrics.jsonl", "runs/ctcd/timing.jsonl", "glue/results.jsonl")}
     )

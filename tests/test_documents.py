@@ -1,5 +1,6 @@
 """What README, CONTRIBUTING and docs/ tell people to type is understood: every command, every config, every snippet."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ctcd_jax.config import resolve
+from ctcd_jax.config import PRESETS, resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.data import Corpus
 from ctcd_jax.distill import Cohort, Edge, Member, Outputs
@@ -77,10 +78,34 @@ def test_the_signal_of_contributing_is_one(monkeypatch):
 
 
 def test_the_loss_of_the_readme_is_one():
-    (block,) = blocks(ROOT / "README.md", "python")
-    teacher, student = jax.random.normal(jax.random.key(0), (2, 6, 11))
-    given = {"teacher_logits": teacher, "student_logits": student, "labels": jnp.arange(6), "weights": jnp.ones(6)}
-    exec(compile(block, "README.md", "exec"), given)
-    assert given["loss"] > 0
-    assert set(given["terms"].soft) == {"teacher->student", "student->teacher"}
-    assert 0 <= given["agreement"] <= 1
+    loss, _ = blocks(ROOT / "README.md", "python")
+    made = {}
+    exec(compile(loss, "README.md", "exec"), made)
+    predicted = made["labels"][:4] >= 0  # the last of the labels is at padding
+    log_p = {name: jax.nn.log_softmax(made[name])[:4][predicted] for name in ("teacher", "student")}
+    p = {name: jnp.exp(value) for name, value in log_p.items()}
+    hard = {name: -jnp.mean(value[jnp.arange(3), made["labels"][:4][predicted]]) for name, value in log_p.items()}
+    to_student = jnp.mean(jnp.sum(p["teacher"] * (log_p["teacher"] - log_p["student"]), axis=-1))
+    to_teacher = jnp.mean(jnp.sum(p["student"] * (log_p["student"] - log_p["teacher"]), axis=-1))
+    expected = float(hard["teacher"] + hard["student"] + to_student + 4 * to_teacher)
+    assert float(made["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_run_of_the_readme_is_one(corpus, tmp_path, monkeypatch, capsys):
+    _, run = blocks(ROOT / "README.md", "python")
+    # A smaller preset of that name: a second instead of half a minute.
+    small = {"width": (16, 2, 32, 32), "rows": 8, "steps": 4, "every": (2, 2, 4)}
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"] | small)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/corpus").symlink_to(corpus)
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(compile(run, "README.md", "exec"), made)
+    lines = [json.loads(line) for line in (tmp_path / "runs/from-python/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1] == json.loads(json.dumps(made["last"]))
+    steps = [line["step"] for line in lines if line["kind"] == "validation"]
+    assert len(steps) == 2
+    watched = [
+        line for line in capsys.readouterr().out.splitlines() if re.match(r"\d+ \{'student': [\d.]+, 'teacher'", line)
+    ]
+    assert [int(line.split()[0]) for line in watched] == steps

@@ -1,5 +1,7 @@
 """What a prepared corpus says of itself in corpus.json."""
 
+import os
+import re
 from typing import Any, NotRequired, TypedDict
 
 MANIFEST, TOKENIZER = "corpus.json", "tokenizer"  # a run keeps a copy of the tokenizer by the same name
@@ -72,3 +74,15 @@ class Manifest(ManifestSummary):
     segment_tokens: list[int]  # [n]: training segments, [CLS] to [SEP], with n tokens
     validation_cut_rows: list[int]  # numbers of the validation rows with part of a sentence only
     token_frequencies: list[int]  # [id], in the training rows, without padding
+
+
+def source_name(spec: str) -> str:
+    """Returns what a source is called without the place it lies in: "text: novels.txt" of "text:/data/novels.txt".
+
+    Args:
+      spec: KIND:LOCATION[,key=value ...], as it was given.
+    """
+    kind, _, location = re.split(r",\w+=", spec)[0].partition(":")
+    if kind in ("hf", "tfds") and not location.startswith(("/", "~", ".")):
+        return f"{kind}: {location}"
+    return f"{kind}: {os.path.basename(location.rstrip('/'))}" if location else kind

@@ -60,6 +60,7 @@ _PROVENANCE = {"corpus?": (_CORPUS, None)}
 _VALUES = Each(Each((FIGURE, None)))
 _METRIC = {"kind": str, "step": WHOLE, "tokens": AMOUNT}
 _METRIC |= {"members?": _VALUES, "edges?": _VALUES, "agreement?": Each((FIGURE, None)), "unigram?": (FIGURE, None)}
+_METRIC["corpora?"] = (Each({"unigram?": (FIGURE, None), "members": _VALUES}), None)
 _TIMING = {"seconds": AMOUNT, "tokens_per_second?": (AMOUNT, None), "mfu?": (AMOUNT, None)}
 _TIMING |= {"device?": str, "devices?": (COUNT, None)}
 _SIZES = {"path?": str, "parameters": COUNT, "stored_parameters?": COUNT, "bytes?": COUNT}

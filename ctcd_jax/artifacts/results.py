@@ -28,6 +28,7 @@ METRICS = {
 }
 # Below its folder: cells/MODEL/TASK/seed-N/. `failed` is one line, there while the cell has no result.
 CELLS, PREDICTIONS, LOG, FAILED = "cells", "predictions.npz", "log.txt", "failed"
+MODEL = "model"  # the fine-tuned model, where it was to be kept
 
 
 class Result(TypedDict):

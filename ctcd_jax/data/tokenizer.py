@@ -35,7 +35,7 @@ from ctcd_jax.files import write_json, write_whole
 
 _BATCH_SENTENCES = 4096
 _NOTHING_THERE = "tokenizer {}: no such file; give a vocab.txt, a tokenizer directory or a hub id"
-_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?(?:@[\w./-]+)?")  # ID[@REVISION]
 
 
 def load_tokenizer(spec: str | Path, warn: Callable[[str], None] = warn) -> Tokenizer:
@@ -190,8 +190,10 @@ def _departures(tokenizer: Tokenizer) -> dict:
 
 def _hub_directory(name: str) -> Path:
     """Returns the local directory of a model on the hub, with the files of its tokenizer."""
+    model, _, revision = name.partition("@")
+    revision = revision or None
     try:
-        cached = huggingface_hub.try_to_load_from_cache(name, "tokenizer.json")
+        cached = huggingface_hub.try_to_load_from_cache(model, "tokenizer.json", revision=revision)
     except HFValidationError as error:
         raise UserError(_NOTHING_THERE.format(name)) from error
     if isinstance(cached, str):
@@ -203,7 +205,7 @@ def _hub_directory(name: str) -> Path:
             f"tokenizer {name}: no such file or directory here, and the hub cannot be reached ({error})"
         ) from error
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(FILES)))
+        return Path(huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # whatever the hub's client raises
         raise UserError(f"tokenizer {name}: not to be had from the hub ({first_line(error)})") from error
 

@@ -1,16 +1,17 @@
-"""What a worker does with one cell: reads its task, fine-tunes, scores, keeps the predictions."""
+"""What a worker does with one cell: reads its task, fine-tunes, scores, keeps the predictions (and the model)."""
 
 import functools
+import math
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ctcd_jax.artifacts.predictions import write_predictions
 from ctcd_jax.artifacts.results import FORMAT, PREDICTIONS, Result
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.baselines import majority_scores, score_splits
+from ctcd_jax.evaluation.baselines import majority_scores, metrics_text, score_splits
 from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority_share
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, load
@@ -19,16 +20,26 @@ from ctcd_jax.evaluation.tasks.tasks import Task
 CUT_SPLITS = ("train", "dev", "dev_mismatched")
 
 
-def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
-    """Runs one cell and returns its line of `results.jsonl`, but for the path of its predictions.
+class Progress(NamedTuple):
+    """How far a cell is: the share of its training that is done, and a line for each epoch that has ended."""
+
+    share: float
+    epochs: tuple[str, ...]
+
+
+def run_cell(cell: Cell, progress: Callable[[Progress], None]) -> tuple[Result, tuple[str, ...]]:
+    """Runs one cell; prints a line an epoch.
 
     Args:
-      progress: called after each step with the share of the training that is done.
+      progress: called after each step.
+
+    Returns:
+      The cell's line of `results.jsonl`, but for the path of its predictions; the lines of all epochs.
     """
     import torch
     import transformers
 
-    from ctcd_jax.evaluation.classifier import Computation, fine_tune
+    from ctcd_jax.evaluation.classifier import Computation, Epoch, fine_tune
 
     started = time.perf_counter()
     start = cell.kept if cell.intermediate else cell.directory
@@ -38,18 +49,27 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
         )
     data = _load(cell.source, cell.task)
     settings = dict(cell.settings)
-    steps = -(-len(data.train) // settings["batch_size"]) * settings["epochs"]
+    steps = math.ceil(-(-len(data.train) // settings["batch_size"]) * settings["epochs"])
     computation = Computation(resolve_precision(cell.precision), cell.compiled)
-    applied = []
+    applied, epochs = [], []
+
+    def epoch_ended(epoch: Epoch) -> None:
+        scores = metrics_text(score_splits(data, epoch.answers))
+        passed = f"epoch {epoch.number:g}/{settings['epochs']:g}  train loss {epoch.loss:.4f}"
+        epochs.append(f"{cell.title}  {passed}  {scores}  {time.perf_counter() - started:.0f} s")
+        print(epochs[-1], flush=True)
+
     answers = fine_tune(
         start,
         data,
         cell.seed,
         settings,
         computation,
-        progress=lambda step: progress(step / steps),
+        progress=lambda step: progress(Progress(step / steps, tuple(epochs))),
         applied=applied.append,
+        epoch_ended=epoch_ended,
         keep=None if cell.intermediate else cell.kept,
+        keep_classifier=cell.classifier,
     )
     metrics = score_splits(data, answers)
     dev = data.dev[0]
@@ -83,7 +103,7 @@ def run_cell(cell: Cell, progress: Callable[[float], None]) -> Result:
         "compiled": computation.compiled,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    return cast("Result", line)
+    return cast("Result", line), tuple(epochs)
 
 
 @functools.lru_cache(maxsize=1)  # the seeds of a task follow one another

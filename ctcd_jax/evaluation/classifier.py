@@ -1,7 +1,10 @@
-"""One fine-tuning: an exported encoder, a new classifier on top, its answers on the dev set after the last epoch."""
+"""One fine-tuning: an exported encoder, a new classifier on top, its answers on the dev set after each epoch."""
 
+import contextlib
+import functools
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +17,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -26,6 +30,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.encoding import Encoded, applied_length, encode_task, load_tokenizer
 from ctcd_jax.evaluation.tasks.data import TaskData
 from ctcd_jax.evaluation.tasks.tasks import Task
+from ctcd_jax.files import writing_directory
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,21 @@ class AppliedSettings:
     cut: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What a training has come to at the end of an epoch.
+
+    Attributes:
+      number: of epochs so far; not a whole one at the end of a training over a part of the examples.
+      loss: mean over the epoch's training examples: cross-entropy in nats or, of a regression, squared error.
+      answers: to the development splits, as `fine_tune` returns them.
+    """
+
+    number: float
+    loss: float
+    answers: list[np.ndarray]
+
+
 def fine_tune(
     directory: Path,
     data: TaskData,
@@ -63,7 +83,9 @@ def fine_tune(
     *,
     progress: Callable[[int], None] = lambda steps: None,
     applied: Callable[[AppliedSettings], None] = lambda applied: None,
+    epoch_ended: Callable[[Epoch], None] | None = None,
     keep: Path | None = None,
+    keep_classifier: Path | None = None,
 ) -> list[np.ndarray]:
     """Trains a classifier (or, for a regression, a scorer under squared error) and returns its answers.
 
@@ -76,10 +98,12 @@ def fine_tune(
       computation: precision, and whether to compile.
       progress: called after each step with its number.
       applied: called before the training with what the examples were cut to.
+      epoch_ended: called after each epoch. What is returned does not depend on it: nothing is selected.
       keep: where to save the fine-tuned encoder and its tokenizer.
+      keep_classifier: where to save the fine-tuned model and its tokenizer, as `transformers.pipeline` loads them.
 
     Returns:
-      For each dev split int64[rows] class ids or float32[rows] scores, in the order of its rows.
+      For each dev split int64[rows] class ids or float32[rows] scores, in the order of its rows, after the last epoch.
 
     Raises:
       FloatingPointError: the training has diverged.
@@ -92,7 +116,7 @@ def fine_tune(
     applied(AppliedSettings(longest, tuple(rows.cut for rows in (train, *dev))))
     with quiet_loading(), tempfile.TemporaryDirectory() as scratch:
         model = load_classifier(directory, data.task.outputs, seed)
-        trainer = Trainer(
+        trainer = _Trainer(
             model=model,
             args=_arguments(scratch, seed, settings, computation),
             train_dataset=cast("Any", train),  # whatever has a length and items
@@ -101,14 +125,17 @@ def fine_tune(
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
+        ended = functools.partial(_end_epoch, trainer, data.task, dev, epoch_ended)
+        if epoch_ended:
+            trainer.add_callback(_Epochs(ended))
         trainer.train()
-        # The Trainer would group the dev rows by length, too, and answer in an order of its own.
-        trainer.args.train_sampling_strategy = "sequential"
-        answers = [_predict(trainer, data.task, rows) for rows in dev]
+        answers = ended(settings["epochs"])
         if keep is not None:
             model.config.problem_type = None  # of this task, not of the one that starts from here
             cast("Any", model.base_model).save_pretrained(keep)
             tokenizer.save_pretrained(keep)
+        if keep_classifier is not None:
+            _save_classifier(model, tokenizer, data.task, longest, keep_classifier)
     return answers
 
 
@@ -145,6 +172,50 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
     fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
+
+
+def _save_classifier(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, longest: int, directory: Path
+) -> None:
+    """Writes a model that a pipeline loads: it knows the names of the classes and leaves scores as they are."""
+    names = task.classes or ("score",)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.problem_type = "single_label_classification" if task.classes else "regression"
+    tokenizer.model_max_length = longest
+    shutil.rmtree(directory, ignore_errors=True)  # of the same cell, whose result was lost
+    with writing_directory(directory) as partial:
+        cast("Any", model).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+
+def _end_epoch(
+    trainer: "_Trainer",
+    task: Task,
+    dev: Sequence[Encoded],
+    epoch_ended: Callable[[Epoch], None] | None,
+    number: float,
+) -> list[np.ndarray]:
+    """Answers the development splits, and leaves no trace in the training that goes on."""
+    with _without_trace(trainer):
+        answers = [_predict(trainer, task, rows) for rows in dev]
+    if epoch_ended:
+        epoch_ended(Epoch(number, trainer.take_loss(), answers))
+    return answers
+
+
+@contextlib.contextmanager
+def _without_trace(trainer: Trainer) -> Iterator[None]:
+    """Restores the random numbers, of which a loader draws one, and the order of the training rows."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    strategy = trainer.args.train_sampling_strategy
+    with torch.random.fork_rng(devices):
+        # The Trainer would group the dev rows by length, too, and answer in an order of its own.
+        trainer.args.train_sampling_strategy = "sequential"
+        try:
+            yield
+        finally:
+            trainer.args.train_sampling_strategy = strategy
 
 
 def _predict(trainer: Trainer, task: Task, rows: Encoded) -> np.ndarray:
@@ -185,6 +256,37 @@ def _arguments(scratch: str, seed: int, settings: dict, computation: Computation
     # Otherwise several GPUs share in DataParallel and multiply the batch size that the results state.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+class _Trainer(Trainer):
+    """Adds up the training loss, without waiting for the device in each step."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._loss, self._rows = torch.zeros((), device=self.args.device), 0
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        rows = len(inputs["labels"])
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._loss, self._rows = self._loss + rows * loss, self._rows + rows
+        return loss
+
+    def take_loss(self) -> float:
+        """Returns the mean over the examples since it was last called."""
+        mean = float(self._loss) / self._rows
+        self._loss, self._rows = torch.zeros_like(self._loss), 0
+        return mean
+
+
+class _Epochs(TrainerCallback):
+    """Calls back at the end of each epoch but the last, with its number."""
+
+    def __init__(self, ended: Callable[[int], Any]):
+        self._ended = ended
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if state.global_step < state.max_steps:
+            self._ended(round(state.epoch))
 
 
 class _Steps(TrainerCallback):

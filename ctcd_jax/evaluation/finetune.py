@@ -1,8 +1,6 @@
 """Fine-tunes exported models on GLUE or other tasks: `ctcd glue`, models x tasks x seeds, resumable cell by cell."""
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,35 +16,31 @@ from ctcd_jax.artifacts.exports import (
 from ctcd_jax.artifacts.hub import fetched
 from ctcd_jax.artifacts.results import (
     CELLS,
-    FAILED,
     LOG,
-    PREDICTIONS,
+    MODEL,
     RESULTS,
     Result,
-    append_result,
     claimed,
     locked,
     numbered_results,
 )
 from ctcd_jax.errors import UserError
-from ctcd_jax.evaluation.baselines import complete_baselines, metrics_text
-from ctcd_jax.evaluation.cell import resolve_precision, run_cell
+from ctcd_jax.evaluation.baselines import complete_baselines
+from ctcd_jax.evaluation.cell import resolve_precision
 from ctcd_jax.evaluation.matrix import (
     Cell,
     finished,
     named_models,
     require_alike,
     require_encoders,
+    require_models,
     settings_of,
     share,
 )
-from ctcd_jax.evaluation.tables.selection import cut_text, was_cut
+from ctcd_jax.evaluation.running import run_cells
 from ctcd_jax.evaluation.tables.table import write_tables
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, choose, classes_line, departures, load
 from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, plain
-from ctcd_jax.jobs.pool import Outcome, environments, run_jobs
-from ctcd_jax.jobs.progress import Display
-from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.stopping import raises_stopped
 
 
@@ -58,17 +52,18 @@ class GlueOptions:
     model of BERT-base size wants 2e-5 to 5e-5.
 
     Attributes:
-      epochs, learning_rate, batch_size: of AdamW with linear warm-up and decay.
+      epochs, learning_rate, batch_size: of AdamW with linear warm-up and decay; epochs need not be whole.
       max_length: in tokens; longer inputs are truncated, as are those longer than the model's positions.
       grid: e.g. ("learning_rate=1e-4,3e-4",): every combination is run, and the table reports the best on dev as such.
       precision: "auto" (bfloat16 on GPUs that have it, float16 on others, float32 on CPUs) or one of the three.
       compiled: whether `torch.compile` is used.
       intermediate: a task, "mnli", whose fine-tuned encoder the small tasks RTE, MRPC and STS-B start from.
+      keep_models: whether each cell's fine-tuned model is kept, in its folder.
       jobs: cells at once; None: one a GPU or, on CPUs, one a core as far as memory allows; 0: in this process.
       shard: (index, count): do this share of the cells.
     """
 
-    epochs: int = 3
+    epochs: float = 3
     learning_rate: float = 1e-4
     batch_size: int = 32
     max_length: int = 128
@@ -76,6 +71,7 @@ class GlueOptions:
     precision: str = "auto"
     compiled: bool = False
     intermediate: str | None = None
+    keep_models: bool = False
     jobs: int | None = None
     shard: tuple[int, int] = (0, 1)
 
@@ -157,13 +153,16 @@ def glue(
         pending = [cell for cell in cells if cell.key not in done]
         require_alike(results, rows, pending, precision)
         require_encoders(pending)
+        require_models([cell for cell in cells if cell.key in done], results)
         for line in filter(None, map(classes_line, data)) if pending else ():
             log(line)
         complete_baselines(out, data, options.shard, log, warn)
-        failed = _run(pending, done, results, options, log, warn)
+        failed = run_cells(pending, done, results, options.jobs, log, warn)
         if table := write_tables(out, list(directories)):
             log(table)
     log(f"{out}: {len(cells) - len(failed)} of {len(cells)} cells done; table.md, table.csv, results.jsonl")
+    if options.keep_models:
+        log(f"the fine-tuned models: {out / CELLS}/MODEL/TASK/seed-N/{MODEL}, to be loaded by transformers.pipeline")
     if failed:
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
         raise UserError(f"{len(failed)} of {len(cells)} cells failed; {where}; then run the same command again")
@@ -236,6 +235,7 @@ def _cell(
         task=task,
         seed=seed,
         settings=setting,
+        classifier=folder / MODEL if options.keep_models else None,
         intermediate=starts,
         kept=kept if starts or task.name == intermediate else None,
         folder=folder,
@@ -243,63 +243,3 @@ def _cell(
         compiled=options.compiled,
         cost=one.train.characters() * setting["epochs"] * model.layers,
     )
-
-
-def _run(
-    pending: Sequence[Cell],
-    done: dict[tuple, Result],
-    results: Path,
-    options: GlueOptions,
-    log: Callable[[str], None],
-    warn: Callable[[str], None],
-) -> list[Cell]:
-    """Runs the cells, adds their lines to `done`, and returns those that failed."""
-    warn_once = functools.cache(warn)  # what is cut does not depend on the seed
-    first = [cell for cell in pending if cell.intermediate is None]
-    second = [cell for cell in pending if cell.intermediate is not None]
-    with Display(len(pending), sum(cell.cost for cell in pending), log) as display:
-        stages = [_run_stage(stage, done, results, options.jobs, display, warn_once) for stage in (first, second)]
-        return [cell for stage in stages for cell in stage]
-
-
-def _run_stage(
-    cells: Sequence[Cell],
-    done: dict[tuple, Result],
-    results: Path,
-    jobs: int | None,
-    display: Display,
-    warn: Callable[[str], None],
-) -> Iterator[Cell]:
-    """Runs cells that do not wait for one another, and yields those that fail."""
-
-    def look(running: Mapping[int, float]) -> None:
-        display.look(sum(cells[index].cost * share for index, share in running.items()))
-
-    for cell in cells:
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        for file in (FAILED, LOG):
-            (cell.folder / file).unlink(missing_ok=True)
-    wanted = environments(jobs, len(cells))
-    outcomes = run_jobs(run_cell, cells, wanted, look, log_of=lambda cell: cell.folder / LOG, setup=keep_freed_memory)
-    with contextlib.closing(outcomes):
-        for outcome in outcomes:
-            yield from _ended(outcome, done, results, display, warn)
-
-
-def _ended(
-    outcome: Outcome, done: dict[tuple, Result], results: Path, display: Display, warn: Callable[[str], None]
-) -> list[Cell]:
-    cell, row, error = outcome
-    if error is None:
-        row["predictions"] = str((cell.folder / PREDICTIONS).relative_to(results.parent))
-        append_result(results, row)
-        done[cell.key] = row
-        text = f"{metrics_text(row['metrics'])}  {row['seconds']:.0f} s"
-    else:
-        with contextlib.suppress(OSError):  # a full disk, of which the line below is the reason
-            (cell.folder / FAILED).write_text(f"{error}\n")
-        text = f"FAILED: {error}"
-    display.ended(cell.cost, f"{cell.model}  {cell.task.name}  seed {cell.seed}  {text}")
-    if row and was_cut(row):
-        warn(f"cut: {cut_text(row)}")
-    return [cell] if error else []

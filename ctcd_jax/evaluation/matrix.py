@@ -15,7 +15,7 @@ from ctcd_jax.evaluation.tasks.tasks import SMALL_TASKS, Task
 # Not arguments: nobody tunes them, but the results say what they were. The paper gives none: RoBERTa's warm-up and
 # BERT's decay.
 FIXED = {"warmup_fraction": 0.06, "weight_decay": 0.01}
-TUNABLE = {"epochs": int, "learning_rate": float, "batch_size": int}
+TUNABLE = {"epochs": float, "learning_rate": float, "batch_size": int}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Cell:
     Attributes:
       model: its name; `directory` where it lies, `weights` the SHA-256 of them, `companions` as `exports` has them.
       settings: the hyper-parameters.
+      classifier: where the fine-tuned model is to be saved; None: nowhere.
       intermediate: task whose fine-tuned encoder this cell starts from; None starts from the model itself.
       kept: where that encoder lies or, in a cell of the intermediate task itself, is to be saved.
       folder: of its log and its predictions.
@@ -40,6 +41,7 @@ class Cell:
     task: Task
     seed: int
     settings: Mapping[str, float]
+    classifier: Path | None
     intermediate: str | None
     kept: Path | None
     folder: Path
@@ -50,6 +52,11 @@ class Cell:
     @property
     def key(self) -> tuple:
         return key(self.weights, self.task.name, self.seed, self.settings)
+
+    @property
+    def title(self) -> str:
+        """What the lines that are said of it begin with."""
+        return f"{self.model}  {self.task.name}  seed {self.seed}"
 
 
 def key(weights: str, task: str, seed: int, settings: Mapping[str, float]) -> tuple:
@@ -83,8 +90,12 @@ def settings_of(defaults: Mapping[str, float], grid: Sequence[str]) -> tuple[lis
     for name, value in defaults.items():
         if not 0 < value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: give more than 0, and no infinity")
-    chosen = itertools.product(*axes.values())
-    return list(axes), [{**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in chosen]
+    chosen = [
+        {**defaults, **dict(zip(axes, values, strict=True)), **FIXED} for values in itertools.product(*axes.values())
+    ]
+    for setting in chosen:  # 3 and 3.0 are one setting, which results and folders spell alike
+        setting["epochs"] = int(setting["epochs"]) if float(setting["epochs"]).is_integer() else setting["epochs"]
+    return list(axes), chosen
 
 
 def named_models(directories: Mapping[str, Path], rows: Sequence[tuple[int, Result]]) -> dict[str, Path]:
@@ -178,6 +189,21 @@ def require_encoders(pending: Sequence[Cell]) -> None:
                 f"--intermediate {cell.intermediate}: {cell.kept} was not kept then; use another --out, or take the "
                 f"line of its cell out of {RESULTS} to have it run again"
             )
+
+
+def require_models(finished: Sequence[Cell], results: Path) -> None:
+    """Raises UserError where the models of cells are to be kept that were finished without keeping them.
+
+    Args:
+      finished: the cells asked for that have a result.
+      results: the `results.jsonl` that the error names.
+    """
+    lacking = [cell for cell in finished if cell.classifier and not cell.classifier.is_dir()]
+    if lacking:
+        raise UserError(
+            f"--keep-models: {len(lacking)} of {len(finished)} finished cells ran without it ({lacking[0].title} the "
+            f"first); use another --out, or take their lines out of {results} to have them run again"
+        )
 
 
 def _require_same_task(place: str, row: Result, data: TaskData, examples: str) -> None:

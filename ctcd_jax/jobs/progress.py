@@ -57,7 +57,7 @@ class Display:
         self._running, self._count = running, count
         self._refresh()
         if self._bar is None and time.monotonic() - self._said > self._every:
-            self._say(f"{self._label}{self._share():.0%}")
+            self.say(f"{self._label}{self._share():.0%}")
 
     def ended(self, cost: float, line: str | None = None) -> None:
         """Counts a job that has ended, and says its line."""
@@ -65,10 +65,11 @@ class Display:
         self._spent += cost
         self._running = max(self._running - cost, 0.0)
         if line is not None:
-            self._say(line)
+            self.say(line)
         self._refresh()
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Says a line, and how far all is."""
         self._said = time.monotonic()
         text = f"{line}  [{self._state()}]"
         if self._bar is None:

@@ -44,6 +44,7 @@ class Series:
       colour: the index of its colour, dashes and marks.
       bold: whether it is drawn bold, with its last value beside it.
       marked: whether marks are set on it.
+      ringed: a point of it with a ring around; None for none.
     """
 
     name: str
@@ -51,6 +52,15 @@ class Series:
     colour: int
     bold: bool
     marked: bool = False
+    ringed: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """A value to hold curves against: a level line with its name."""
+
+    name: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ def line_chart(
     *,
     skip_start: float = 0.0,
     framed: Sequence[Series] | None = None,
+    levels: Sequence[Level] = (),
 ) -> Html:
     """Returns a line chart as an <svg> element.
 
@@ -108,12 +119,13 @@ def line_chart(
       skip_start: share of the x axis whose values may leave the frame at the top, so that a steep start does not
         flatten all that follows.
       framed: the curves that the axes are made for, so that charts can be compared; None for `series`.
+      levels: values within the frame, across its whole width.
     """
     points = [(x, y) for curve in framed or series for x, y in curve.points if y is not None]
     x1 = max(x for x, _ in points)
     x0 = min(0.0, min(x for x, _ in points))
-    late = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)]
-    frame = _frame(x0, x1, min(y for _, y in points), max(late))
+    late = [y for x, y in points if x >= x0 + skip_start * (x1 - x0)] + [level.value for level in levels]
+    frame = _frame(x0, x1, min([*(y for _, y in points), *late]), max(late))
     curves = (_curve(curve, frame) for curve in sorted(series, key=lambda curve: curve.bold))
     ends = [(curve.colour, _finite(curve.points)[-1][1]) for curve in series if curve.bold]
     heights = spread([frame.y(value) for _, value in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM)
@@ -123,7 +135,10 @@ def line_chart(
     )
     inside = element("rect", x=LEFT, y=TOP - 2, width=WIDTH - LEFT - RIGHT + 2, height=HEIGHT - TOP - BOTTOM + 4)
     clip = element("clipPath", inside, id=name)
-    return _svg(title, clip, _axes(frame, x_label, y_label), element("g", *curves, clip_path=f"url(#{name})"), *labels)
+    lines = element("g", *curves, *(_ring(curve, frame) for curve in series), clip_path=f"url(#{name})")
+    return _svg(
+        title, clip, _axes(frame, x_label, y_label), *(_level(level, frame) for level in levels), lines, *labels
+    )
 
 
 def bar_chart(title: str, columns: Sequence[Bin], x_label: str, y_label: str) -> Html:
@@ -247,6 +262,24 @@ def _curve(curve: Series, frame: _Frame) -> Html:
     weight = "bold" if curve.bold else "thin"
     line = element("path", title, class_=weight, d="".join(parts), **_line(curve.colour))
     return join([line, _marks(places[last::-every], curve.colour)]) if curve.marked else line
+
+
+def _ring(curve: Series, frame: _Frame) -> Html:
+    if curve.ringed is None:
+        return Html()
+    x, y = curve.ringed
+    title = element("title", f"{curve.name}: {_end(y)} at {x:,.0f}")
+    place = {"cx": f"{frame.x(x):.1f}", "cy": f"{frame.y(y):.1f}"}
+    return element("circle", title, class_="ring", **place, r=8, style=_colour("stroke", curve.colour))
+
+
+def _level(level: Level, frame: _Frame) -> Html:
+    y = frame.y(level.value)
+    line = element("path", class_="level", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}")
+    # Above the line, but below it where it is near the top.
+    below = y < TOP + 18
+    place = {"x": WIDTH - RIGHT - 4, "y": f"{y + (15 if below else -5):.1f}"}
+    return join([line, _text(f"{level.name}: {_end(level.value)}", "mark", "end", **place)])
 
 
 def _line(colour: int) -> dict[str, str | None]:

@@ -10,11 +10,14 @@ from ctcd_jax.files import write_whole
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import Column, data_table
 from ctcd_jax.report.entries import findings
+from ctcd_jax.report.sections.corpora import corpora
 from ctcd_jax.report.sections.cost import cost, to_reproduce
+from ctcd_jax.report.sections.differs import differs
 from ctcd_jax.report.sections.finetuning import fine_tuning
 from ctcd_jax.report.sections.result import result
 from ctcd_jax.report.sections.serving import exports, latency
 from ctcd_jax.report.sections.training import cohorts, curves, last_validation
+from ctcd_jax.report.sections.zero_shot import held_out_text, minimal_pairs
 from ctcd_jax.report.verdict import verdict
 
 TITLE = "Co-training and co-distillation"
@@ -29,13 +32,17 @@ def left_out(artifacts: Artifacts) -> list[Html]:
 
 SECTIONS = {
     "Left out": left_out,
+    "What differs": differs,
     "What ran": cohorts,
     "Training curves": curves,
+    "Cost": cost,
     "Last validation": last_validation,
+    "Held-out text": held_out_text,
+    "Minimal pairs": minimal_pairs,
     "Fine-tuning": fine_tuning,
     "Latency": latency,
     "Exported checkpoints": exports,
-    "Cost": cost,
+    "Corpora": corpora,
     "To reproduce": to_reproduce,
 }
 

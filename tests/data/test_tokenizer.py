@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from ctcd_jax.data.tokenizer import (
+    SPECIAL_TOKENS,
     load_tokenizer,
     save_tokenizer,
     special_ids,
@@ -114,6 +115,16 @@ def test_errors_name_the_tokenizer(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(UserError, match=message):
             load_tokenizer(spec)
+
+
+def test_a_tokenizer_of_the_hub_may_be_named_with_its_revision(tmp_path, monkeypatch):
+    save_tokenizer(wordpiece({token: n for n, token in enumerate(SPECIAL_TOKENS.values())}, True), tmp_path, 8)
+    cached = {("org/name", "tokenizer.json", revision): str(tmp_path / "tokenizer.json") for revision in ("v1", None)}
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda name, file, revision: cached[name, file, revision]
+    )
+    expected = load_tokenizer(tmp_path).get_vocab()
+    assert load_tokenizer("org/name@v1").get_vocab() == load_tokenizer("org/name").get_vocab() == expected
 
 
 def test_a_cased_vocabulary_keeps_its_case():

@@ -126,6 +126,34 @@ def test_weights_that_are_not_those_of_the_config_are_refused(models, tmp_path):
         load_classifier(directory, 2, 0)
 
 
+def test_what_is_said_of_an_epoch_changes_nothing_and_is_what_was_trained(models):
+    settings, batches = SETTINGS | {"epochs": 2.5}, []
+    for data in (task_data("mrpc", [0, 1]), task_data("stsb", [0.0, 2.5, 5.0])):
+        epochs = []
+        (plain,) = fine_tune(models[1], data, 0, settings, PLAIN)
+        (heard,) = fine_tune(models[1], data, 0, settings, PLAIN, progress=batches.append, epoch_ended=epochs.append)
+        assert np.array_equal(heard, plain)
+        assert np.array_equal(epochs[-1].answers[0], plain)
+        assert [epoch.number for epoch in epochs] == [1, 2, 2.5]
+        assert batches[-1] == 8  # nine rows are three batches of four: two epochs, and half of one
+    assert not np.array_equal(epochs[0].answers[0], plain)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_examples(models, tmp_path):
+    """Against PyTorch on all examples at once: without dropout, and at a rate at which nothing is learnt."""
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    directory = with_head("bert", tmp_path / "still", models[0], **still)
+    data, epochs = task_data("mrpc", [0, 1, 1]), []
+    fine_tune(directory, data, 0, SETTINGS | {"learning_rate": 1e-12}, PLAIN, epoch_ended=epochs.append)
+    model = load_classifier(directory, 2, 0).eval()
+    texts = [list(column) for column in data.train.sentences]
+    inputs = load_tokenizer(directory)(*texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(data.train.labels))
+    assert epochs[0].loss == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_special_tokens_in_a_text_are_text(models):
     tokenizer = load_tokenizer(models[0])
     special = [tokenizer.convert_tokens_to_ids(name) for name in SPECIAL]

@@ -80,3 +80,21 @@ def test_what_was_used_longest_ago_is_given_up(models, monkeypatch):
 def test_arrays_are_as_narrow_as_their_values_allow(models):
     rows = encode(models[0], pairs(9), 16)
     assert {flat.dtype for flat in rows.values.values()} == {np.dtype(np.uint8)}  # a vocabulary below 256
+
+
+def test_pairs_are_joined_as_the_models_own_tokenizer_joins_them(tmp_path):
+    """RoBERTa's way: no token types, two separators between the texts, and byte pairs."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaTokenizer
+
+    learnt = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learnt.train_from_iterator(["the cat sees a red house"], vocab_size=280, special_tokens=special)
+    learnt.save_model(str(tmp_path))
+    RobertaTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")).save_pretrained(tmp_path)
+    RobertaConfig().save_pretrained(tmp_path)
+    (row,) = encode(tmp_path, Split((["the cat"], ["a house"]), [1]), 64)
+    first, second = (learnt.encode(text).ids for text in ("the cat", "a house"))
+    start, end = learnt.token_to_id("<s>"), learnt.token_to_id("</s>")
+    assert row["input_ids"] == [start, *first, end, end, *second, end]
+    assert set(row) == {"input_ids", "attention_mask", "labels"}

@@ -156,6 +156,11 @@ def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_mo
     assert str(error) == f"1 of 2 cells failed; see {folder / 'log.txt'}; then run the same command again"
     assert "Traceback" in (folder / "log.txt").read_text()
     assert any(line.startswith("broken  mrpc  seed 0  FAILED: ") for line in said)
+    # The other cell's epoch was said once, before its result, as it stands in its log.
+    log = (tmp_path / "out" / "cells/student/mrpc/seed-0/log.txt").read_text()
+    (epoch,) = (line for line in log.splitlines() if "epoch" in line)
+    assert epoch.startswith("student  mrpc  seed 0  epoch 1/1  train loss 0.")
+    assert [line.startswith(epoch) for line in said if line.startswith("student  mrpc")] == [True, False]
     assert [row["model"] for row in map(json.loads, (tmp_path / "out/results.jsonl").open())] == ["student"]
     table = (tmp_path / "out" / "table.md").read_text()
     assert "cells/broken/mrpc/seed-0/log.txt" in table
@@ -165,6 +170,32 @@ def test_a_cell_that_fails_leaves_its_log_and_the_others_go_on(models, export_mo
     assert [row["model"] for row in rows] == ["broken", "student"]
     assert not (folder / "failed").exists()
     assert "log.txt" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_models_that_are_kept_answer_in_a_pipeline_as_their_cells_did(models, data, tmp_path):
+    from transformers import pipeline
+
+    tasks, options = ["good", "stsb", "mrpc"], GlueOptions(epochs=0.5, jobs=0, keep_models=True)
+    rows, said, _ = run(models[1:], data, tasks, tmp_path, options)
+    assert said[-1].startswith(f"the fine-tuned models: {tmp_path}/cells/MODEL/TASK/seed-N/model")
+    assert rows[0]["hyperparameters"]["epochs"] == 0.5
+    for row, task in zip(rows, (Folder(data).find("good"), TASKS["stsb"], TASKS["mrpc"]), strict=True):
+        classify = pipeline("text-classification", model=str(tmp_path / f"cells/student/{row['task']}/seed-0/model"))
+        kept = np.load(tmp_path / row["predictions"])["predictions"]
+        columns = load(Folder(data), task).dev[0].sentences
+        texts = [dict(zip(("text", "text_pair"), texts, strict=False)) for texts in zip(*columns, strict=True)]
+        answers = [classify(text) for text in texts]
+        if task.classes:
+            assert [answer["label"] for answer in answers] == [task.classes[index] for index in kept]
+        else:
+            assert [answer["label"] for answer in answers] == ["score"] * len(kept)
+            assert [answer["score"] for answer in answers] == pytest.approx(kept, abs=1e-5)
+    # In what a user gives it a special token is text, as it was in training.
+    assert classify.tokenizer("[SEP]", add_special_tokens=False)["input_ids"] != [classify.tokenizer.sep_token_id]
+
+    shutil.rmtree(tmp_path / "cells/student/stsb/seed-0/model")
+    error, _, _ = run(models[1:], data, tasks, tmp_path, options)
+    assert "--keep-models: 1 of 3 finished cells ran without it (student  stsb  seed 0 the first); use an" in str(error)
 
 
 def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
@@ -182,7 +213,7 @@ def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
     ("options", "message"),
     [
         (GlueOptions(grid=("dropout=1,2",)), "--grid dropout=1,2: give one of epochs"),
-        (GlueOptions(grid=("epochs=1,two",)), "'two' is no whole number above 0"),
+        (GlueOptions(grid=("epochs=1,two",)), "'two' is no number above 0"),
         (GlueOptions(grid=("epochs=1", "epochs=2")), "epochs was given before"),
         (GlueOptions(jobs=-1), "--jobs -1: give 1 or more"),
         (GlueOptions(learning_rate=0.0), "--learning-rate 0: give more than 0"),

@@ -8,6 +8,7 @@ import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.finetune import GlueOptions, glue
+from ctcd_jax.evaluation.matrix import settings_of
 from ctcd_jax.evaluation.tables.selection import applied_note, selected
 from ctcd_jax.evaluation.tasks.data import open_source
 from ctcd_jax.evaluation.tasks.tasks import own_task
@@ -144,6 +145,14 @@ def test_what_a_model_does_not_take_is_cut_counted_and_said(export_model, pets, 
     text = "short on pets 14.3% of the training examples to 8 tokens, all that the model takes of 128"
     assert warned.count(f"cut: {text}") == 1
     assert f"Cut: {text}." in applied_note(rows)
+
+
+def test_whole_epochs_are_one_setting_however_they_are_written():
+    defaults = {"epochs": 3.0, "learning_rate": 1e-4, "batch_size": 32, "max_length": 128}
+    _, (setting,) = settings_of(defaults, ())
+    assert json.dumps(setting["epochs"]) == "3"
+    _, settings = settings_of(defaults, ("epochs=0.5,1,2.0",))
+    assert [json.dumps(setting["epochs"]) for setting in settings] == ["0.5", "1", "2"]
 
 
 def line(model="m", seed=0, value=0.5, **more):

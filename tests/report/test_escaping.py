@@ -5,7 +5,18 @@ import shutil
 
 from ctcd_jax.artifacts.collect import collect
 from ctcd_jax.report.report import SECTIONS, render
-from tests.report.reporting import Page, latency, measurement, metric_line, result, write_lines, write_run
+from tests.report.reporting import (
+    Page,
+    evaluation,
+    latency,
+    measurement,
+    metric_line,
+    pair_score,
+    result,
+    write_lines,
+    write_run,
+)
+from tests.smoke import REAL, varied
 
 EVIL = "\"'><evil>&amp;"
 
@@ -16,6 +27,12 @@ def test_hostile_names_and_values_are_text_in_every_section(models, tmp_path):
     lines = [metric_line(kind, step, (EVIL, "b"), edges) for kind in ("train", "validation") for step in (1, 2)]
     write_run(root / EVIL, (EVIL, "b"), edges, [line | {"agreement": {f"{EVIL}~b": 0.5}} for line in lines])
     write_lines(root / EVIL / "timing.jsonl", [{"step": 2, "seconds": 9.5, "device": EVIL, "devices": 2}])
+    write_run(root / f"{EVIL}-other", (EVIL,))
+    corpus = REAL["runs/ctcd/provenance.json"]["corpus"]
+    corpus = varied(corpus, sources=[varied(corpus["sources"][0], source=f"text:{EVIL}")])
+    (root / EVIL / "provenance.json").write_text(json.dumps({"format": 1, "corpus": corpus}))
+    write_lines(root / f"{EVIL}-other" / "evaluation.jsonl", [evaluation(EVIL, 5.0, corpus=EVIL)])
+    write_lines(root / f"{EVIL}-other" / "probe.jsonl", [pair_score(EVIL, EVIL, 50)])
     write_run(root / f"{EVIL}-broken", ("a",))
     (root / f"{EVIL}-broken" / "config.json").write_text(json.dumps({"format": 1, "members": EVIL}))
     shutil.copytree(models[1], root / f"{EVIL}-export")

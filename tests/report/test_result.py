@@ -14,10 +14,12 @@ from ctcd_jax.report.tuned import fine_tuned
 from tests.report.reporting import (
     Page,
     downloads,
+    evaluation,
     latency,
     make,
     measurement,
     metric_line,
+    pair_score,
     result,
     table,
     weights_of,
@@ -55,19 +57,6 @@ def glue(folder, scores, comparison=(), **fields):
         ]
         (folder / "comparison.csv").write_text(HEAD + "".join(lines))
     return folder
-
-
-def evaluation(model, loss, **fields):
-    ends = {"loss": loss, "loss_low": loss - 0.1, "loss_high": loss + 0.1}
-    own = {"model": model, "path": model, "parameters": model, "shape": "", "weights": weights_of(model), "step": None}
-    text = {"corpus": "novels", "corpus_hash": "c0ffee", "rows": 9, "predicted": 90, "unigram_loss": 6.5}
-    return {"format": 1, "accuracy": 0.25, "backend": "jax"} | own | text | ends | fields
-
-
-def pair_score(model, paradigm, correct, pairs=100, **fields):
-    own = {"model": model, "path": model, "weights": weights_of(model), "tokenizer": "", "config": "", "unknown": 0}
-    own |= {"data": "d", "paradigm": paradigm, "phenomenon": paradigm[0], "pairs": pairs, "correct": correct, "ties": 0}
-    return {"format": 1, "backend": "jax"} | own | fields
 
 
 @pytest.mark.parametrize(
@@ -202,13 +191,13 @@ def test_losses_on_different_corpora_are_not_compared(tmp_path):
 def test_members_stand_with_their_last_validation_until_they_are_exported(smoke, tmp_path):
     last = [line for line in REAL["runs/ctcd/metrics.jsonl"] if line["kind"] == "validation"][-1]["members"]
     found = rows(make([smoke.root / "runs"], tmp_path / "runs"))
-    assert set(found) == {"ctcd#student", "ctcd#teacher"}
+    assert set(found) == {"ctcd#student", "ctcd#teacher", "word frequencies"}
     assert found["ctcd#student"]["held-out loss"] == f"{last['student']['hard']:.3f}"
     exported = tmp_path / "with"
     shutil.copytree(smoke.root / "runs" / "ctcd", exported / "ctcd", ignore=shutil.ignore_patterns("checkpoints"))
     shutil.copytree(smoke.root / "student", exported / "student")
     found = rows(make([exported], tmp_path / "page"))
-    assert set(found) == {"student", "ctcd#teacher"}
+    assert set(found) == {"student", "ctcd#teacher", "word frequencies"}
     # Another run of the name and the seed is told from the export's by its figures.
     shutil.copytree(exported / "ctcd", exported / "other" / "ctcd")
     path = exported / "other" / "ctcd" / "metrics.jsonl"

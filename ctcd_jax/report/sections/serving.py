@@ -6,9 +6,11 @@ from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, Results
 from ctcd_jax.artifacts.latency import SETTING, Latency, Measurement, fine_tuned_as, plain_settings, setting_of
 from ctcd_jax.evaluation.tables.summary import average_titles, column_title, summarise
+from ctcd_jax.latency.table import UNSTEADY
 from ctcd_jax.page import Html
 from ctcd_jax.page.plots import Point, scatter
 from ctcd_jax.page.tables import Column, data_table, download, fixed, millions
+from ctcd_jax.report.speed import is_steady
 
 _MEGABYTES = fixed(1, scale=1e-6)
 
@@ -77,6 +79,9 @@ def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence
         Column("speed-up", "speedup", fixed(2, "×")),
     ]
     rows = [[line.get(column.name) for column in columns] for line in lines]
+    if not all(map(is_steady, lines)):
+        columns.append(Column("steady", "steady"))
+        rows = [[*row, "yes" if is_steady(line) else "unsteady"] for row, line in zip(rows, lines, strict=True)]
     shared = dict(zip(SETTING, setting_of(lines[0]), strict=True))
     one_place = settings == SETTING and not {"device", "threads"} & {*varied}
     facts = [
@@ -101,10 +106,15 @@ def _count(number: int, noun: str) -> str:
 def _note(content: Latency) -> str:
     cpu = f" CPU: {name}." if (name := content.get("cpu")) else ""
     onnx = " ONNX: largest difference of the outputs from PyTorch's." if content.get("onnx_differences") else ""
+    wild = sum(not is_steady(line) for line in content["measurements"])
+    unsteady = (
+        f" Unsteady: {wild} of {len(content['measurements'])} measurements, whose 95th percentile is over {UNSTEADY:g} "
+        "times their median, as on a machine that does other work."
+    )
     return (
         f"Forward passes of the encoders, PyTorch {content['torch']}, {content['rounds']} rounds in which the models "
         f"take turns; p50 and p95 of the milliseconds a batch. Speed-up over {content['reference']}: the median of the "
-        f"rounds' ratios.{cpu}{onnx}"
+        f"rounds' ratios.{cpu}{onnx}{unsteady if wild else ''}"
     )
 
 

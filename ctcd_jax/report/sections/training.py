@@ -7,18 +7,21 @@ from pathlib import Path
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
+from ctcd_jax.artifacts.corpora import source_name
 from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.runs import MetricLine
 from ctcd_jax.page import Html
-from ctcd_jax.page.plots import COLOURS, MOST_POINTS, Series, line_chart, swatch, thin
+from ctcd_jax.page.plots import COLOURS, MOST_POINTS, Level, Series, line_chart, swatch, thin
 from ctcd_jax.page.tables import Column, data_table, download, fixed, percent
 from ctcd_jax.report.graph import DIVERGENCES, cohort_graph
+from ctcd_jax.report.held_out import is_finite
 from ctcd_jax.report.shapes import member_shapes
 
 _SPACE = "\N{NO-BREAK SPACE}"
 # A page stays below a megabyte or so: this many points of a curve, however many runs there are.
 _LEAST_POINTS = 60
 _LARGEST = 1e100
+_MOST_SOURCES = 3
 _AT_ONE = f"at τ{_SPACE}={_SPACE}1"
 
 
@@ -32,6 +35,7 @@ class _Family:
       axis: label of its y axis.
       csv: name of the value in the CSV.
       skip: share of the steps whose values may leave the frame.
+      level: field of a validation line with what word frequencies alone score, in the same unit; "" for none.
     """
 
     group: str
@@ -40,6 +44,7 @@ class _Family:
     axis: str
     csv: str
     skip: float = 0.0
+    level: str = ""
 
 
 def cohorts(artifacts: Artifacts) -> list[Html]:
@@ -66,10 +71,16 @@ def _records(file: str, records: Sequence[Mapping]) -> Html:
 def _setting(run: Run) -> str:
     data, train = run.config.get("data", {}), run.config.get("train", {})
     resolved = run.config.get("resolved", {})
-    corpus = data.get("corpus")
+    path = data.get("corpus")
+    corpus = f"corpus {Path(path).name}" if path else ""
+    if run.corpus:
+        names = list(dict.fromkeys(source_name(source["source"]) for source in run.corpus["sources"]))
+        more = f" and {len(names) - _MOST_SOURCES} more" if len(names) > _MOST_SOURCES else ""
+        listed = ", ".join(names[:_MOST_SOURCES])
+        corpus = f"{corpus or 'corpus'} ({listed}{more}; {run.corpus['splits']['train']['tokens']:,} tokens)"
     steps = resolved.get("steps") or train.get("steps")
     facts = [
-        f"corpus {Path(corpus).name}" if corpus else "",
+        corpus,
         f"{steps:,} steps of {data.get('batch_size')} rows" if steps else "",
         f"seed {run.config['seed']}" if "seed" in run.config else "",
     ]
@@ -92,6 +103,10 @@ def curves(artifacts: Artifacts) -> list[Html]:
         "steps. Losses and divergences are in nats, over masked positions; agreement is the share of them on which two "
         "members would answer the same. A gap is a step with no figure, or none that is finite."
     )
+    if any(_levels(runs, family) for family in _FAMILIES):
+        note += " Dotted: what the word frequencies of the corpus alone score on the same masked tokens."
+    if any(_best(run, family, key) for family in _FAMILIES for key in _keys(runs, family) for run in runs.values()):
+        note += " A ring marks the lowest validation loss of a curve that ends higher."
     several = len(runs) > COLOURS
     if several:
         note += f" A panel of more than {COLOURS} runs is several charts on the same axes."
@@ -119,13 +134,15 @@ def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) ->
         drawn = [kind for kind, found in points.items() if any(value is not None for _, value in found)]
         for kind in drawn:
             bold = kind == "validation"
-            curve = Series(f"{name}, {kind}", points[kind], number % COLOURS, bold, marked=bold or len(drawn) == 1)
+            best = _best(run, family, key) if bold else None
+            curve = Series(f"{name}, {kind}", points[kind], number % COLOURS, bold, bold or len(drawn) == 1, best)
             groups.setdefault(number // COLOURS, {}).setdefault(name, []).append(curve)
+    levels = _levels({name: run for group in groups.values() for name, run in runs.items() if name in group}, family)
     framed = [curve for group in groups.values() for found in group.values() for curve in found]
     for part, group in groups.items():
         series = [curve for found in group.values() for curve in found]
         place = f", {part + 1} of {math.ceil(len(runs) / COLOURS)}" if len(runs) > COLOURS else ""
-        axes = {"skip_start": family.skip, "framed": framed}
+        axes = {"skip_start": family.skip, "framed": framed, "levels": levels}
         svg = line_chart(f"{identity}-{part}", title + place, series, "step", family.axis, **axes)
         if place:
             key_to_curves = page.legend([(swatch(found[0].colour), name) for name, found in group.items()])
@@ -138,6 +155,22 @@ def _panel(identity: str, family: _Family, runs: Mapping[str, Run], key: str) ->
         ]
         link = download(f"{family.csv} {key}{place}", ("run", "kind", "step", family.csv), rows)
         yield page.figure(title + place, svg, links=[link])
+
+
+def _best(run: Run, family: _Family, key: str) -> tuple[int, float] | None:
+    """The lowest validation loss and its step, where it is not the last: what was learnt after it was unlearnt."""
+    if not family.level:
+        return None
+    found = [(step, value) for step, value in _points(run, "validation", family, key) if value is not None]
+    best = min(found, key=lambda point: point[1], default=None)
+    return best if found and best != found[-1] else None
+
+
+def _levels(runs: Mapping[str, Run], family: _Family) -> list[Level]:
+    """What word frequencies score, once for all runs on one corpus."""
+    lines = (line for run in runs.values() for line in run.lines("validation")) if family.level else ()
+    values = dict.fromkeys(value for line in lines if is_finite(value := line.get(family.level)))
+    return [Level("word frequencies", value) for value in values]
 
 
 def _keys(runs: Mapping[str, Run], family: _Family) -> list[str]:
@@ -205,7 +238,7 @@ def last_validation(artifacts: Artifacts) -> list[Html]:
 
 
 _FAMILIES = (
-    _Family("members", "hard", lambda _, key: f"hard loss of {key}", "hard loss (nats)", "hard_loss", 0.2),
+    _Family("members", "hard", lambda _, key: f"hard loss of {key}", "hard loss (nats)", "hard_loss", 0.2, "unigram"),
     _Family("members", "accuracy", lambda _, key: f"accuracy of {key}", "share of masked tokens", "accuracy"),
     _Family("edges", "soft", lambda _, key: f"soft loss {_shown(key)}", "soft loss (nats)", "soft_loss"),
     _Family(

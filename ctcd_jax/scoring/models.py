@@ -1,0 +1,103 @@
+"""What `--model` names: an exported directory or a hub id, or a member of a run, WORKDIR#MEMBER."""
+
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from ctcd_jax.artifacts.corpora import TOKENIZER
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names
+from ctcd_jax.artifacts.runs import FROZEN
+from ctcd_jax.config.init_spec import run_member_config
+from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json
+from ctcd_jax.models.huggingface import find_pretrained, load_pretrained, read_config
+from ctcd_jax.models.registry import Shape, shape_to_dict
+from ctcd_jax.training.checkpoint import load_member, saved_step
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies: it is known by its shape and its tokenizer before its weights are read.
+
+    Attributes:
+      given: as it was given.
+      path: whose end is its name: its directory, or WORKDIR/MEMBER.
+      shape: from its config.
+      tokenizer: directory of its tokenizer.
+      directory: its Hugging Face directory; None for a member of a run.
+    """
+
+    given: str
+    path: Path
+    shape: Shape
+    tokenizer: Path
+    directory: Path | None
+
+    @property
+    def shape_sha256(self) -> str:
+        """What makes another model of equal parameters."""
+        return hashlib.sha256(json.dumps(shape_to_dict(self.shape), sort_keys=True).encode()).hexdigest()
+
+    def check_vocabulary(self, tokens: int, warn: Callable[[str], None]) -> None:
+        """Raises UserError if the model has fewer tokens than its tokenizer has; `warn` is called if it has more."""
+        rows = self.shape.vocab_size
+        if rows < tokens:
+            raise UserError(f"--model {self.given}: {rows:,} tokens, but {tokens:,} in its tokenizer; fetch it again")
+        if rows > tokens:
+            warn(f"--model {self.given}: {rows:,} rows for {tokens:,} tokens; the last {rows - tokens:,} are left out")
+
+    def load(self) -> tuple[dict, int | None]:
+        """Returns its parameters, host float32, and the step that they are of: a member's newest, None for others.
+
+        Raises:
+          UserError: they cannot be had.
+        """
+        if self.directory is not None:
+            return load_pretrained(self.directory)[1], None
+        workdir, member = self.path.parent, self.path.name
+        step = None if (workdir / FROZEN / member).is_dir() else saved_step(workdir)
+        return load_member(workdir, member, step)[1], step
+
+
+def locate(given: str) -> Place:
+    """Returns the place of a model.
+
+    Args:
+      given: DIR, a hub id, or WORKDIR#MEMBER; what is a directory as it is written is meant literally.
+
+    Raises:
+      UserError: there is none, or it is a run of which no member is named.
+    """
+    workdir, mark, member = given.rpartition("#")
+    if mark and not Path(given).is_dir():
+        return Place(given, Path(workdir, member), run_member_config(workdir, member), Path(workdir, TOKENIZER), None)
+    directory = find_pretrained(given)
+    path = directory / MODEL_CONFIG
+    if members := read_json(path, "give a model that `ctcd export` wrote, or WORKDIR#MEMBER").get("members"):
+        names = " or ".join(f"'{given}#{member}'" for member in members)
+        raise UserError(f"--model {given}: a run; name a member of it, {names}")
+    return Place(given, directory, read_config(path), directory, directory)
+
+
+def named(places: Sequence[Place]) -> dict[str, Place]:
+    """Returns {name: place} in the order given. Raises UserError if one is given twice."""
+    by_path = {place.path: place for place in places}
+    return {name: by_path[path] for name, path in distinct_names([place.path for place in places]).items()}
+
+
+def unused_name(name: str, identity: Hashable, known: Mapping[Any, str]) -> str:
+    """Returns what a model or corpus is called in a folder: as before, else `name`, or "name (2)" if that is another's.
+
+    Args:
+      name: the end of its path.
+      identity: that it is known by.
+      known: {identity: name} of the folder.
+    """
+    if identity in known:
+        return known[identity]
+    taken = set(known.values())
+    return next(each for each in chain([name], (f"{name} ({n})" for n in count(2))) if each not in taken)

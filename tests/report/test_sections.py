@@ -1,0 +1,138 @@
+"""What differs between runs, the lines to hold curves against, corpora, and what models know without fine-tuning."""
+
+import json
+import re
+
+from tests.report.reporting import (
+    Page,
+    downloads,
+    evaluation,
+    latency,
+    make,
+    measurement,
+    metric_line,
+    pair_score,
+    table,
+    write_lines,
+    write_run,
+)
+from tests.smoke import REAL
+
+
+def change(path, **fields):
+    """Changes sections of a run's config.json: {section: {field: value}}."""
+    config = json.loads((path / "config.json").read_text())
+    for section, values in fields.items():
+        config[section] = config[section] | values if isinstance(values, dict) else values
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def test_of_the_configs_of_runs_only_what_differs_is_shown(tmp_path):
+    runs = tmp_path / "runs"
+    write_run(runs / "a", ("teacher", "student"), (("teacher", "student"),))
+    write_run(runs / "b", ("student",))
+    change(runs / "b", seed=7, optimizer={"clip_norm": None}, data={"corpus": "elsewhere/corpus"})
+    assert table(make([runs], tmp_path), "Fields of config.json") == [
+        ["field", "a", "b"],
+        ["members", "teacher, student", "student"],
+        ["edges", "teacher → student", "none"],
+        ["seed", "0", "7"],
+        ["optimizer.clip_norm", f"{REAL['runs/ctcd/config.json']['optimizer']['clip_norm']:g}", "None"],
+    ]
+
+
+def test_many_runs_stand_in_rows_and_equal_ones_are_said_to_be(tmp_path):
+    runs = tmp_path / "runs"
+    for seed in range(5):
+        write_run(runs / f"run-{seed}", ("student",))
+    assert "Nothing: the configs of the 5 runs are the same." in Page(make([runs], tmp_path)).words
+    for seed in range(5):
+        change(runs / f"run-{seed}", seed=seed)
+    html = make([runs], tmp_path)
+    assert table(html, "Fields of config.json") == [["run", "seed"], *([f"run-{n}", f"{n}"] for n in range(5))]
+    assert downloads(html)["differences-of-configs.csv"][1] == ["run-0", "0"]
+    assert "What differs" not in make([runs / "run-0"], tmp_path / "one")
+
+
+def test_curves_have_word_frequencies_beside_them_and_a_ring_at_the_best_step(tmp_path):
+    lines = [metric_line(kind, step, ("student",), ()) for step in (10, 20, 30) for kind in ("train", "validation")]
+    for line, loss in zip(lines, (6.2, 6.1, 5.4, 5.5, 4.0, 5.8), strict=True):
+        line["members"]["student"]["hard"] = loss
+        if line["kind"] == "validation":
+            line["unigram"] = 6.42
+    write_run(tmp_path / "runs" / "a", ("student",), lines=lines)
+    html = make([tmp_path / "runs"], tmp_path)
+    panel = html[html.index("<h3>hard loss of student</h3>") :].split("</figure>")[0]
+    assert re.findall("<title>(a, [^<]* at [^<]*)</title>", panel) == ["a, validation: 5.500 at 20"]
+    assert panel.count('class="level"') == panel.count("word frequencies: 6.420") == 1
+    # Level line and ring stand where the axes have their values.
+    ticks = {
+        float(value): float(y) - 4 for y, value in re.findall(r'y="([\d.]+)" text-anchor="end">([\d.]+)</text>', panel)
+    }
+    (low, low_y), (high, high_y) = min(ticks.items()), max(ticks.items())
+    for value, pattern in ((6.42, r'class="level" d="M70 ([\d.]+)H'), (5.5, r'class="ring" cx="[\d.]+" cy="([\d.]+)"')):
+        (y,) = re.findall(pattern, panel)
+        assert abs(float(y) - (low_y + (value - low) / (high - low) * (high_y - low_y))) < 0.2
+    assert html.count('class="ring"') == 1  # not of accuracy
+    assert "A ring marks the lowest validation loss of a curve that ends higher." in " ".join(Page(html).words)
+
+
+def test_corpora_are_known_by_their_sources(smoke, tmp_path):
+    html = make([smoke.root / "runs", smoke.root / "student"], tmp_path)
+    manifest = smoke.read("runs/ctcd/provenance.json")["corpus"]
+    train, validation = manifest["splits"]["train"], manifest["splits"]["validation"]
+    digest = REAL["runs/ctcd/config.json"]["resolved"]["corpus_hash"]
+    counts = [f"{split[count]:,}" for split in (train, validation) for count in ("rows", "tokens")]
+    assert table(html, "Corpora")[1:] == [["corpus", "text: text.txt", *counts, "150", digest[:12]]]
+    assert table(html, "Their sources: what was read, and sentences kept")[1:] == [
+        ["corpus", "text: text.txt", "120", "1,200", "1,200"]
+    ]
+    expected = f"corpus corpus (text: text.txt; {train['tokens']:,} tokens), 4 steps of 8 rows, seed 0"
+    assert expected in Page(html).words
+    # An export alone knows them, too.
+    alone = make([smoke.root / "student"], tmp_path / "alone")
+    assert table(alone, "Corpora")[1][1:] == ["text: text.txt", *counts, "150", digest[:12]]
+
+
+def test_held_out_text_of_every_corpus_is_shown(tmp_path):
+    (tmp_path / "text").mkdir()
+    wiki = {"corpus": "wiki", "corpus_hash": "beef", "unigram_loss": 7.0}
+    write_lines(tmp_path / "text" / "evaluation.jsonl", [evaluation("a", 5.0), evaluation("a", 6.95, **wiki)])
+    lines = [metric_line("validation", 20, ("student",), ()) | {"unigram": 6.0}]
+    lines[0]["corpora"] = {"news": {"unigram": 6.5, "members": {"student": {"hard": 6.6, "accuracy": 0.1}}}}
+    write_run(tmp_path / "text" / "run", ("student",), lines=lines)
+    html = make([tmp_path / "text"], tmp_path)
+    found = html[html.index("<h3>text/evaluation.jsonl") :]
+    rows = table(found, re.findall('<table aria-label="([^"]+)"', found)[0])
+    assert [[*row[:5], *row[7:]] for row in rows[1:]] == [
+        ["a", "novels", "5.0000", "4.9000", "5.1000", "6.5000", "–"],
+        ["a", "wiki", "6.9500", "6.8500", "7.0500", "7.0000", "no better than word frequencies"],
+    ]
+    assert table(html, "Further corpora at the last validation of the runs")[1:] == [
+        ["run#student", "news", "6.6000", "735.1", "10.00 %", "6.5000", "no better than word frequencies"]
+    ]
+
+
+def test_minimal_pairs_are_shown_by_phenomenon_and_chance_is_called_so(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    scores = {"binding1": 90, "binding2": 70, "islands1": 52}
+    lines = [pair_score("a", paradigm, correct) for paradigm, correct in scores.items()]
+    write_lines(tmp_path / "pairs" / "probe.jsonl", lines)
+    html = make([tmp_path / "pairs"], tmp_path)
+    rows = {row[0]: row[1] for row in table(html, "Table of phenomenon, a")[1:]}
+    assert rows["overall"].startswith("70.7 [")
+    assert rows["b"].startswith("80.0 [")
+    assert rows["i"] == "52.0 [42.3, 61.5], chance"
+    assert float(downloads(html)["pairs-minimal-pairs.csv"][1][2]) == (0.9 + 0.7 + 0.52) / 3
+
+
+def test_what_the_console_called_unsteady_the_page_does_too(tmp_path):
+    lines = [measurement("a", 4.0, p95_ms=8.0), measurement("b", 2.0, p95_ms=4.5)]
+    (tmp_path / "latency.json").write_text(json.dumps(latency(lines)))
+    html = make([tmp_path], tmp_path)
+    rows = table(html, "Latency, CPU, 1 thread, eager PyTorch, float32, batch 1, length 64")
+    assert [(row[0], row[-1]) for row in rows] == [("model", "steady"), ("a", "yes"), ("b", "unsteady")]
+    assert "Unsteady: 1 of 2 measurements" in " ".join(Page(html).words)
+    steady = [measurement("a", 4.0, p95_ms=8.0)]
+    (tmp_path / "latency.json").write_text(json.dumps(latency(steady)))
+    assert "nsteady" not in make([tmp_path], tmp_path / "steady")
