@@ -53,7 +53,8 @@ def test_shipped_configs(method, preset, opened):
     resolved = resolve(loaded, opened)
     assert [e.name for e in resolved.cohort.edges] == METHODS[method]
     assert all((e.temperature, e.tau_squared, e.positions) == (2.0, True, "masked") for e in resolved.cohort.edges)
-    assert resolved.optimizers[resolved.cohort.trainable[0]].learning_rate == 5e-4
+    rate = {"smoke": 3e-3, "tiny": 2e-3}.get(preset, 5e-4)
+    assert resolved.optimizers[resolved.cohort.trainable[0]].learning_rate == rate
 
 
 def test_the_paper_preset_is_the_papers(opened):
@@ -99,7 +100,7 @@ def test_a_member_may_have_its_own_optimizer(opened, corpus):
     made = config(corpus)
     made.members.teacher.optimizer.learning_rate = 1e-3
     settings = resolve(made, opened).optimizers
-    assert (settings["teacher"].learning_rate, settings["student"].learning_rate) == (1e-3, 5e-4)
+    assert (settings["teacher"].learning_rate, settings["student"].learning_rate) == (1e-3, 3e-3)
     assert settings["teacher"].b2 == settings["student"].b2
 
 
