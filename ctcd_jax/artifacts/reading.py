@@ -27,6 +27,7 @@ from ctcd_jax.artifacts.runs import (
     RunConfig,
     TimingLine,
 )
+from ctcd_jax.artifacts.samples import SAMPLES, Samples, read_samples
 from ctcd_jax.artifacts.scoring import Evaluation, PairScore, evaluation_fault, pair_score_fault
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
@@ -122,13 +123,15 @@ class Export:
       bytes: of the weight files.
       weights: SHA-256 (hex) of them.
       facts: its ctcd.json; None where there is none, or where it is of other weights.
+      samples: its samples.json; None where there is none.
     """
 
     config: dict[str, Any]
     parameters: int
     bytes: int
     weights: str
-    facts: Facts | None
+    facts: Facts | None = None
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -216,8 +219,9 @@ class Reader:
         facts = self.attempt(directory / FACTS, lambda path: read_facts(path.parent))
         if facts is not None and facts["weights"] != made.weights:
             self.leave_out(directory / FACTS, "it speaks of other weights than those beside it")
-            facts = None
-        return replace(made, facts=facts)
+            return made
+        samples = self.attempt(directory / SAMPLES, lambda path: read_samples(path.parent))
+        return replace(made, facts=facts, samples=samples)
 
     def _lines(self, path: Path, fault: Callable[[dict], str]) -> list[dict]:
         """Returns the objects of a JSON Lines file in which `fault` finds nothing."""
@@ -290,4 +294,4 @@ def _latency(path: Path) -> Latency:
 def _export(directory: Path) -> Export:
     config = read_json(directory / MODEL_CONFIG, "export the model again")
     size = sum(file.stat().st_size for file in weight_files(directory))
-    return Export(config, stored_parameters(directory), size, weights_digest(directory), None)
+    return Export(config, stored_parameters(directory), size, weights_digest(directory))

@@ -67,11 +67,8 @@ def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: Ma
       tokenizer: of the corpus.
       mask_rows: masks them as validation does.
     """
-    total = corpus.rows("validation")
-    count = min(count, total)
-    numbers = [(2 * index + 1) * total // (2 * count) for index in range(count)]
     batches = ValidationBatches(corpus, 1)  # batch n is row n
-    found = [batches[number] for number in numbers]
+    found = [batches[number] for number in spread(corpus.rows("validation"), count)]
     lengths = {batch["input_ids"].shape[1] for batch in found}
     rows = []
     for length in sorted(lengths):
@@ -81,6 +78,12 @@ def example_rows(corpus: Corpus, count: int, tokenizer: Tokenizer, mask_rows: Ma
         seen, labels = np.asarray(masked.input_ids), np.asarray(masked.row_labels)
         rows += [_example(corpus, tokenizer, *row) for row in zip(places.tolist(), ids, seen, labels, strict=True)]
     return rows
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Returns `count` of the numbers below `total`, evenly spread over them; all where there are fewer."""
+    count = min(count, total)
+    return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
 
 def token_text(tokenizer: Tokenizer, number: int) -> str:

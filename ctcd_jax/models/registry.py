@@ -102,7 +102,8 @@ def build(shape: Shape, dtype: jnp.dtype = jnp.float32, attention: str = "xla", 
 def abstract_params(shape: Shape) -> dict:
     """Returns the parameters' shapes and dtypes: a nested dict of `jax.ShapeDtypeStruct`."""
     ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    return jax.eval_shape(build(shape).init, jax.eval_shape(lambda: jax.random.key(0)), ids, ids)["params"]
+    # Through the program of `init_params`, which is then not traced a second time.
+    return jax.eval_shape(_initializer(shape), jax.eval_shape(lambda: jax.random.key(0)), ids, ids)["params"]
 
 
 def parameter_count(shape: Shape) -> int:

@@ -90,10 +90,12 @@ def table(
     names: int = 1,
     links: Sequence[Html] = (),
     words: Collection[int] = (),
+    label: str = "",
 ) -> Html:
     """Returns a table of text.
 
-    It scrolls sideways where it is too wide, also by keyboard: a region that can be focused, named by the caption.
+    It scrolls sideways where it is too wide, also by keyboard: a region that can be focused, named by the caption. A
+    cell may be Html.
 
     Args:
       rows: of equal length; the first heads the columns.
@@ -101,14 +103,18 @@ def table(
       names: how many of the first columns head the rows.
       links: to its data.
       words: other columns that hold words, not figures.
+      label: names it for who cannot see it, where the caption does not.
     """
     head, *body = rows
-    label = caption or "Table of " + ", ".join(filter(None, head))
+    label = label or caption or "Table of " + ", ".join(filter(None, head))
     wide = len(head) > MANY
     if wide:
-        body = [[text.replace("± ", "±\N{NO-BREAK SPACE}") for text in row] for row in body]
+        body = [
+            [text if isinstance(text, Html) else text.replace("± ", "±\N{NO-BREAK SPACE}") for text in row]
+            for row in body
+        ]
     left = {*range(names), *words}
-    long = {column for column in left if any(len(row[column]) > LONG for row in body)}
+    long = {column for column in left if any(_is_long(row[column]) for row in body)}
     kinds = ["name long" if column in long else "name" if column in left else None for column in range(len(head))]
     headings = (element("th", text, class_=kind, scope="col") for text, kind in zip(head, kinds, strict=True))
     lines = (
@@ -130,6 +136,10 @@ def table(
     )
     above = paragraph(caption, "caption") if caption else ""
     return join([above, _region("div", made, label, class_="scroll"), downloads(links)])
+
+
+def _is_long(cell: str) -> bool:
+    return len(cell) > LONG and not isinstance(cell, Html)
 
 
 def _region(tag: str, child: str, label: str, **attributes: str) -> Html:

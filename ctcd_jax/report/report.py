@@ -15,6 +15,7 @@ from ctcd_jax.report.sections.cost import cost, to_reproduce
 from ctcd_jax.report.sections.differs import differs
 from ctcd_jax.report.sections.finetuning import fine_tuning
 from ctcd_jax.report.sections.result import result
+from ctcd_jax.report.sections.samples import sample_predictions
 from ctcd_jax.report.sections.serving import exports, latency
 from ctcd_jax.report.sections.training import cohorts, curves, last_validation
 from ctcd_jax.report.sections.zero_shot import held_out_text, minimal_pairs
@@ -35,6 +36,7 @@ SECTIONS = {
     "What differs": differs,
     "What ran": cohorts,
     "Training curves": curves,
+    "Sample predictions": sample_predictions,
     "Cost": cost,
     "Last validation": last_validation,
     "Held-out text": held_out_text,
@@ -79,8 +81,8 @@ def report(
 def render(artifacts: Artifacts) -> str:
     """Returns the page as HTML; sections without anything to show are left out."""
     found = findings(artifacts)
-    first = {"Result": [*result(found), page.paragraph(lead(artifacts), "note")]}
-    parts = first | {title: shown for title, section in SECTIONS.items() if (shown := section(artifacts))}
+    parts = {"Result": [*result(found), page.paragraph(lead(artifacts), "note")]}
+    parts |= {title: shown for title, section in SECTIONS.items() if (shown := section(artifacts))}
     sections = [page.section(title, *shown) for title, shown in parts.items()]
     return page.page(TITLE, verdict(found) or lead(artifacts), sections, contents=list(parts))
 

@@ -17,6 +17,7 @@ from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
 from ctcd_jax.artifacts.facts import FORMAT, Facts, write_facts
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, RunConfig
+from ctcd_jax.artifacts.samples import write_samples
 from ctcd_jax.card import write_card
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
@@ -28,6 +29,7 @@ from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import load_member, saved_step
 from ctcd_jax.training.provenance import card_facts, recorded_start
+from ctcd_jax.training.samples import samples_of_run
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
 TOLERANCE = 1e-4
@@ -45,8 +47,9 @@ def export(
     Args:
       workdir: of the run.
       member: its name in the cohort.
-      out: the new directory, or an empty one: config.json, model.safetensors, tokenizer files, README.md (model card)
-        and ctcd.json (what the card is made of).
+      out: the new directory, or an empty one: config.json, model.safetensors, tokenizer files, README.md (model card),
+        ctcd.json (what the card is made of) and, where the run's corpus is at hand, samples.json (what the model
+        answers in a few held-out sentences).
       step: a saved step; "best" for that of the best evaluation (`train.keep_best`), None for the newest.
       log: called with each line of progress.
 
@@ -94,6 +97,8 @@ def export(
             "parity": difference,
         }
         write_facts(partial, facts)
+        if samples := samples_of_run(run, partial):
+            write_samples(partial, samples)
         write_card(partial, facts)
     log(f"{out}: {member} of {workdir}; max |logit difference| to PyTorch {difference:.1e} (float32, CPU)")
     return difference

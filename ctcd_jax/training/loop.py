@@ -21,6 +21,7 @@ from ctcd_jax.runtime.compilation import CompilationCount, keep_programs
 from ctcd_jax.runtime.distributed import on_leader, stop_requests
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import interruptible
+from ctcd_jax.training.ahead import compiling
 from ctcd_jax.training.best import describe_end, ends_early, evaluated
 from ctcd_jax.training.checkpoint import Checkpoints
 from ctcd_jax.training.clock import Clock
@@ -146,8 +147,9 @@ class _Run:
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
+        meanwhile = compiling(self.train_step, experiment, self.mesh, lambda: self.batches[0])
         self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
-            experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, log, warn
+            experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, meanwhile, log, warn
         )
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))

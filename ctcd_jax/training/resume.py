@@ -1,6 +1,7 @@
 """What a session of training goes on from: the newest saved step of its run, or the members' first parameters."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ def begin_or_resume(
     checkpoints: Checkpoints,
     mesh: Mesh,
     evaluation: Evaluation,
+    meanwhile: AbstractContextManager,
     log: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Start:
@@ -58,6 +60,7 @@ def begin_or_resume(
       checkpoints: of the run.
       mesh: to train on.
       evaluation: of the run: frozen members are asked about its first batch.
+      meanwhile: entered while a new run's state is made.
       log: called with a line about every frozen member, and about what is resumed.
       warn: called with a line about what may be wrong.
 
@@ -80,7 +83,8 @@ def begin_or_resume(
         report_probe(name, *found, evaluation.own.unigram, log, warn)
     if initial:
         warn_of_twins(experiment, initial.trained, warn)
-        return Start(0, init_state(experiment, mesh, initial.trained), 0, placed, None)
+        with meanwhile:
+            return Start(0, init_state(experiment, mesh, initial.trained), 0, placed, None)
     assert resumed
     step, state, tokens, best = resumed
     log(f"resumed at step {step:,} of {experiment.train.steps:,}")

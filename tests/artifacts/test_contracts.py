@@ -14,6 +14,7 @@ from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.artifacts.latency import Latency
 from ctcd_jax.artifacts.results import ComparisonLine, Result
 from ctcd_jax.artifacts.runs import MetricLine, Provenance, RunConfig, TimingLine
+from ctcd_jax.artifacts.samples import Samples
 
 FILES = {
     "runs/ctcd/config.json": RunConfig,
@@ -21,6 +22,7 @@ FILES = {
     "runs/ctcd/timing.jsonl": TimingLine,
     "runs/ctcd/provenance.json": Provenance,
     "student/ctcd.json": Facts,
+    "student/samples.json": Samples,
     "glue/results.jsonl": Result,
     "glue/baselines.json": Baselines,
     "glue/comparison.csv": ComparisonLine,

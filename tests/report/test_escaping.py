@@ -4,6 +4,7 @@ import json
 import shutil
 
 from ctcd_jax.artifacts.collect import collect
+from ctcd_jax.artifacts.samples import write_samples
 from ctcd_jax.report.report import SECTIONS, render
 from tests.report.reporting import (
     Page,
@@ -21,7 +22,7 @@ from tests.smoke import REAL, varied
 EVIL = "\"'><evil>&amp;"
 
 
-def test_hostile_names_and_values_are_text_in_every_section(models, tmp_path):
+def test_hostile_names_and_values_are_text_in_every_section(models, smoke, tmp_path):
     root = tmp_path / "runs"
     edges = ((EVIL, "b"), ("b", EVIL))
     lines = [metric_line(kind, step, (EVIL, "b"), edges) for kind in ("train", "validation") for step in (1, 2)]
@@ -36,6 +37,9 @@ def test_hostile_names_and_values_are_text_in_every_section(models, tmp_path):
     write_run(root / f"{EVIL}-broken", ("a",))
     (root / f"{EVIL}-broken" / "config.json").write_text(json.dumps({"format": 1, "members": EVIL}))
     shutil.copytree(models[1], root / f"{EVIL}-export")
+    made = shutil.copytree(smoke.root / "student", root / f"{EVIL}-made")
+    hidden = {"position": 0, "token": EVIL, "guesses": [{"token": EVIL, "probability": 0.5}]}
+    write_samples(made, {"format": 1, "corpus_hash": "", "rows": [{"row": 0, "tokens": [EVIL], "hidden": [hidden]}]})
     scores = root / f"{EVIL}-glue"
     scores.mkdir()
     rows = [result(EVIL, seed, task, device=EVIL, precision=EVIL) for seed in (0, 1) for task in ("rte", EVIL)]

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 
+from ctcd_jax.artifacts.samples import write_samples
 from tests.report.reporting import (
     Page,
     downloads,
@@ -92,6 +94,39 @@ def test_corpora_are_known_by_their_sources(smoke, tmp_path):
     # An export alone knows them, too.
     alone = make([smoke.root / "student"], tmp_path / "alone")
     assert table(alone, "Corpora")[1][1:] == ["text: text.txt", *counts, "150", digest[:12]]
+
+
+def sample(guesses, tokens=("the", "[MASK]", "sleep", "##s")):
+    hidden = {"position": 1, "token": "cat", "guesses": [{"token": word, "probability": p} for word, p in guesses]}
+    return {"row": 3, "tokens": list(tokens), "hidden": [hidden]}
+
+
+def test_exports_of_a_corpus_answer_side_by_side(smoke, tmp_path):
+    root = tmp_path / "exports"
+    answers = {"student": [("dog", 0.5), ("cat", 0.25)], "teacher": [("cat", 0.9), ("<b>", 0.05)]}
+    for name, guesses in answers.items():
+        shutil.copytree(smoke.root / name, root / name)
+        write_samples(root / name, {"format": 1, "corpus_hash": "c0ffee", "rows": [sample(guesses)] * 4})
+    html = make([root], tmp_path)
+    (line,) = table(html, "Row 3: the [1] sleeps")[1:]
+    assert line == [
+        "[1] cat",
+        '<ol class="ranked"><li>dog 50.0 %</li><li><b>cat 25.0 %</b></li></ol>',
+        '<ol class="ranked"><li><b>cat 90.0 %</b></li><li>&lt;b&gt; 5.0 %</li></ol>',
+    ]
+    assert "1 more sentence" in Page(html).words
+    assert downloads(html)["samples-c0ffee.csv"][:2] == [
+        ["row", "place", "hidden", "model", "rank", "token", "probability"],
+        ["3", "1", "cat", "student", "1", "dog", "0.5"],
+    ]
+    # Of an export that hides other words there is nothing beside the others; a damaged file is named.
+    other = sample(answers["teacher"], ("a", "[MASK]", "sleep", "##s"))
+    write_samples(root / "teacher", {"format": 1, "corpus_hash": "c0ffee", "rows": [other]})
+    assert table(make([root], tmp_path), "Row 3: the [1] sleeps")[1][2] == "–"
+    (root / "teacher" / "samples.json").write_text("[]")
+    warned = []
+    assert "Row 3" in make([root], tmp_path, warned.append)
+    assert [line.split(": left out: ")[0] for line in warned] == [str(root / "teacher" / "samples.json")]
 
 
 def test_held_out_text_of_every_corpus_is_shown(tmp_path):

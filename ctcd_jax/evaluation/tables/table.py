@@ -117,8 +117,7 @@ def terminal_table(summary: Summary) -> str:
     """Returns models and baselines side by side, a line a metric; below, which models are no better than a baseline."""
     turned = [list(line) for line in zip(*_measured(summary), strict=True)]
     turned[0][0] = ""
-    below = [line for name, values in summary.baselines.items() for line in _not_above(summary, name, values)]
-    return "\n".join([text_tables.aligned(turned), *below])
+    return "\n".join([text_tables.aligned(turned), *_not_above(summary)])
 
 
 def _measured(summary: Summary) -> list[list[str]]:
@@ -186,8 +185,7 @@ def reading_notes(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines]
         notes.append(MAJORITY_NOTE)
     if summary.bag_of_words:
         notes.append(BAG_OF_WORDS_NOTE)
-    for name, values in summary.baselines.items():
-        notes += _not_above(summary, name, values)
+    notes += _not_above(summary)
     if any(_papers(summary)):
         notes.append(paper.NOTE)
     return " ".join(notes)
@@ -206,13 +204,16 @@ def _intermediate_notes(chosen: Sequence[Result]) -> Iterator[str]:
         yield f"Started from the model as fine-tuned on {task_title(start)}: {', '.join(places)}."
 
 
-def _not_above(summary: Summary, baseline: str, values: Mapping[paper.MetricColumn, float]) -> Iterator[str]:
-    """Which models have no more than a baseline, by column."""
-    for column, constant in values.items():
-        cells = {model: cells[column] for model, cells in summary.models.items() if column in cells}
-        below = [model for model, cell in cells.items() if cell.mean <= constant]
-        if below:
-            yield f"In {column_title(*column)} no more than the {baseline}: {', '.join(below)}."
+def _not_above(summary: Summary) -> Iterator[str]:
+    """Says of each baseline, in a sentence, in which columns which models have no more than it."""
+    for baseline, values in summary.baselines.items():
+        places = []
+        for column, constant in values.items():
+            cells = {model: cells[column] for model, cells in summary.models.items() if column in cells}
+            if below := [model for model, cell in cells.items() if cell.mean <= constant]:
+                places.append(f"{column_title(*column)} ({', '.join(below)})")
+        if places:
+            yield f"No more than the {baseline}: {', '.join(places)}."
 
 
 def _papers(summary: Summary) -> Iterator[tuple[str, dict[paper.MetricColumn, float]]]:

@@ -1,0 +1,53 @@
+"""The program of the step, made while something else is done: both take seconds, and each leaves a core idle."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ctcd_jax.config import Experiment
+from ctcd_jax.models.registry import abstract_params
+from ctcd_jax.training.sharding import batch_sharding, replicated
+from ctcd_jax.training.state import abstract_state
+
+
+@contextmanager
+def compiling(train_step: Any, experiment: Experiment, mesh: Mesh, batch: Callable[[], dict]) -> Iterator[None]:
+    """Compiles a step in a thread while the block runs, and waits for it: the first call finds it made.
+
+    Processes of one run do not: they compile together, in the order in which they come to it.
+
+    Args:
+      train_step: of `make_train_step`.
+      experiment: that it is of.
+      mesh: of devices.
+      batch: gives the first batch, {"input_ids": int32[B, L]}.
+    """
+    if jax.process_count() > 1:
+        yield
+        return
+
+    def compile_step() -> None:
+        with suppress(Exception):  # whatever it is, the first step will say it
+            whole, rows = replicated(mesh), batch_sharding(mesh)
+            frozen = {
+                name: jax.tree.map(lambda leaf: _placed(leaf, whole), abstract_params(experiment.models[name]))
+                for name in experiment.cohort.frozen
+            }
+            first = {name: _placed(values, rows) for name, values in batch().items()}
+            train_step.lower(abstract_state(experiment, mesh), frozen, first).compile()
+
+    thread = threading.Thread(target=compile_step)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _placed(leaf: jax.ShapeDtypeStruct | np.ndarray, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
