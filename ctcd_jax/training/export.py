@@ -61,15 +61,14 @@ def export(
     run = read_run(workdir)
     trained = None
     if run["members"].get(member, {}).get("trainable"):
-        asked, step = step, saved_step(workdir, step)  # once: a run that is still going saves more
-        trained = step
-        best = recorded_best(workdir, step)
-        if asked == "best" and best:
-            log(f"step {step:,}: the best validation loss of '{best['member']}', {best['loss']:.4f}")
+        trained = saved_step(workdir, step)  # once: a run that is still going saves more
+        best = recorded_best(workdir, trained)
+        if step == "best" and best:
+            log(f"step {trained:,}: the best validation loss of '{best['member']}', {best['loss']:.4f}")
     elif step is not None and member in run["members"]:
         raise UserError(f"--step {step}: '{member}' is frozen, the same at every step; leave --step out")
     _check_place(out, workdir)
-    config, params = load_member(workdir, member, step)
+    config, params = load_member(workdir, member, trained)
     if recorded_start(run, workdir, member)["from_scratch"]:
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]

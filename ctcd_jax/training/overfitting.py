@@ -1,10 +1,8 @@
 """Whether a member learns its corpus by heart: better on what it trains on, worse on what is held out."""
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
-
-from ctcd_jax.artifacts.runs import MetricLine
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 # So many evaluations after the best one, and so much worse: less than that is noise.
 EVALUATIONS, RISE = 3, 0.01
@@ -20,15 +18,15 @@ class _Lowest(NamedTuple):
 class Overfitting:
     """Follows the lines of a run and says once what it sees, of the first member that overfits."""
 
-    def __init__(self, earlier: Iterable[MetricLine]):
-        """Takes the lines of the sessions before: what they have said is not said again."""
+    def __init__(self, earlier: Iterable[Mapping[str, Any]]):
+        """Takes the lines of metrics.jsonl of the sessions before: what they have said is not said again."""
         self._trained: dict[str, float] = {}  # latest training loss
         self._lowest: dict[str, _Lowest] = {}
         self._said = False
         for line in earlier:
             self.take(line)
 
-    def take(self, line: MetricLine) -> str | None:
+    def take(self, line: Mapping[str, Any]) -> str | None:
         """Takes the next line of metrics.jsonl, and returns what there is to say after it."""
         for member, figures in line["members"].items():
             loss = figures.get("hard")
