@@ -149,7 +149,8 @@ def make_parser() -> Parser:
         type=file_path,
         metavar="PLACE",
         dest="places",
-        help="results.jsonl, latency.json, or a directory that is searched for them; may be given several times",
+        help="results.jsonl, evaluation.jsonl, probe.jsonl, latency.json, or a directory that is searched for them; "
+        "may be given several times",
     )
 
     verb = _verb(verbs, "report", "runs and results -> one HTML page that opens without a network")

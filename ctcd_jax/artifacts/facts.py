@@ -134,6 +134,9 @@ class HeldOut(TypedDict):
     step: int
     loss: float | None  # nats a predicted token
     accuracy: float | None  # share of the predicted tokens
+    unigram: NotRequired[
+        float | None
+    ]  # nats of word frequencies on the same tokens; a run of an earlier version lacks it
 
 
 class RunFacts(TypedDict):
@@ -197,7 +200,7 @@ KIND = {
         "length?": COUNT,
         "language?": str,
     },
-    "held_out?": {"step": WHOLE, "loss": (FIGURE, None), "accuracy": (FIGURE, None)},
+    "held_out?": {"step": WHOLE, "loss": (FIGURE, None), "accuracy": (FIGURE, None), "unigram?": (FIGURE, None)},
     "parameters": COUNT,
     "bytes": COUNT,
     "weights": str,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctcd_jax.artifacts.facts import Facts
+from ctcd_jax.artifacts.samples import Samples, read_samples
 from ctcd_jax.card import metadata
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
@@ -47,25 +48,28 @@ def write_card(directory: Path, facts: Facts, measured: ExportMeasurements = Exp
 
     Raises:
       UserError: the generated part of the present README.md was edited or is not there, it is no UTF-8, or its metadata
-        is not YAML.
+        is not YAML; or `samples.json` is damaged.
     """
     path = directory / CARD
     try:
         present = path.read_text(encoding="utf-8-sig") if path.is_file() else None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    write_whole(path, updated(present, path, facts, measured))
+    write_whole(path, updated(present, path, facts, measured, read_samples(directory)))
 
 
-def updated(present: str | None, path: Path, facts: Facts, measured: ExportMeasurements) -> str:
+def updated(
+    present: str | None, path: Path, facts: Facts, measured: ExportMeasurements, samples: Samples | None = None
+) -> str:
     """Returns the new text of a card.
 
     Args:
       present: its present text; None if there is no card.
       path: of the card, for the errors.
       facts, measured: as for `write_card`.
+      samples: the content of `samples.json`; None without one.
     """
-    part = f"\n{body(facts, measured.sections)}\n\n"
+    part = f"\n{body(facts, measured.sections, samples)}\n\n"
     generated = f"{_BEGIN}\n{part}<!-- ctcd card ends {_digest(part)} -->\n"
     if present is None:
         return f"---\n{metadata.front(facts, measured.results)}---\n\n{generated}"

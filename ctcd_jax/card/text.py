@@ -1,14 +1,17 @@
 """What a model card says, as Markdown. A fact that is not known has no line."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
 from ctcd_jax.artifacts.runs import EdgeConfig
+from ctcd_jax.artifacts.samples import SampleRow, Samples, sentence
 from ctcd_jax.text_tables import markdown
 
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
 SMALL_CORPUS = 100_000_000
+SAMPLE_ROWS = 3
 
 _DIVERGENCES = {
     "forward_kl": "KL divergence D({source}, {target})",
@@ -22,17 +25,19 @@ _PACKING = {
 }
 
 
-def body(facts: Facts, measured: Sequence[str] = ()) -> str:
+def body(facts: Facts, measured: Sequence[str] = (), samples: Samples | None = None) -> str:
     """Returns the card without its metadata.
 
     Args:
       facts: the content of `ctcd.json`.
       measured: further sections with headings of level 3.
+      samples: the content of `samples.json`; None without one.
     """
     sections = [_head(facts), _use(facts), _training(facts)]
     if "splits" in facts["corpus"]:
         sections.append(_corpus(facts["corpus"]))
-    return "\n\n".join([*sections, _measurements(facts), *measured])
+    shown = [_samples(samples["rows"])] if samples and samples["rows"] else []
+    return "\n\n".join([*sections, _measurements(facts), *measured, *shown])
 
 
 def _bullets(lines: Iterable[str]) -> str:
@@ -236,14 +241,47 @@ def _measurements(facts: Facts) -> str:
     lines = []
     held_out = facts.get("held_out")
     if held_out and held_out["loss"] is not None and held_out["accuracy"] is not None:
+        loss, unigram = held_out["loss"], held_out.get("unigram")
         lines.append(
-            f"Held-out masked tokens: loss {held_out['loss']:.4f} nats, accuracy {held_out['accuracy']:.1%} "
-            f"(after step {held_out['step']:,})"
+            f"Held-out masked tokens: loss {loss:.4f} nats (perplexity {_perplexity(loss)}), accuracy "
+            f"{held_out['accuracy']:.1%} (after step {held_out['step']:,})"
         )
+        if unigram is not None:
+            better = "" if loss < unigram else ": this model is no better"
+            lines.append(
+                f"The frequencies of the corpus's words alone score {unigram:.4f} nats there (perplexity "
+                f"{_perplexity(unigram)}){better}"
+            )
     lines.append(
         f"Parity of PyTorch with the training code in JAX: max |logit difference| {facts['parity']:.1e} (float32, CPU)"
     )
     return f"## Measurements\n\n{_bullets(lines)}"
+
+
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(loss):,.1f}" if loss < 700 else "beyond 10^300"
+
+
+def _samples(rows: Sequence[SampleRow]) -> str:
+    """Some held-out sentences, and what the model holds likely in the hidden places."""
+    parts = []
+    for row in rows[:SAMPLE_ROWS]:
+        parts.append(f"{_code(' '.join(sentence(row)))}")
+        parts.append(_bullets(_answers(row)))
+    return "\n\n".join(
+        ["### Held-out sentences", "Hidden words, and the five tokens that the model holds likeliest there.", *parts]
+    )
+
+
+def _answers(row: SampleRow) -> Iterator[str]:
+    for number, hidden in enumerate(row["hidden"], start=1):
+        guesses = (f"{_code(guess['token'])} {100 * guess['probability']:.1f}%" for guess in hidden["guesses"])
+        yield f"[{number}] {_code(hidden['token'])}: {', '.join(guesses)}"
+
+
+def _code(text: str) -> str:
+    """Text as Markdown's code, in which nothing means anything, backticks included."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,17 +3,23 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from ctcd_jax.artifacts.baselines import BASELINES, TaskBaselines
 from ctcd_jax.artifacts.collect import walk
 from ctcd_jax.artifacts.exports import named_exports, weights_digest
 from ctcd_jax.artifacts.facts import FACTS, read_facts
 from ctcd_jax.artifacts.latency import LATENCY, Latency
 from ctcd_jax.artifacts.reading import Reader
 from ctcd_jax.artifacts.results import RESULTS, Result
+from ctcd_jax.artifacts.scoring import EVALUATION, PROBE, Evaluation, PairScore
 from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.report.card_sections import Timing, latency_section, model_index_results, scores_section
+from ctcd_jax.report.card_zero_shot import held_out_section, pairs_section
+
+_KINDS = (RESULTS, LATENCY, EVALUATION, PROBE)
 
 
 def card(
@@ -29,7 +35,8 @@ def card(
 
     Args:
       models: exported directories.
-      places: results.jsonl and latency.json files, or directories to search for them, checkpoints excepted.
+      places: results.jsonl, evaluation.jsonl, probe.jsonl and latency.json files, or directories to search for them,
+        checkpoints excepted. Of results.jsonl the baselines.json beside it is read, too.
       log: called with a line about each card.
       warn: called with a line about each file that is left out.
 
@@ -39,34 +46,93 @@ def card(
         of a model before the one whose README.md is at fault.
     """
     reader = Reader(warn)
-    results, latencies = _found(places, reader)
-    scored = [(path, reader.results(path)) for path in results]
-    timed = list(_timed(latencies, reader))
+    found = _found(places, reader)
+    measured = _Measured(
+        [(path, reader.results(path)) for path in found[RESULTS]],
+        {task: own for path in found[RESULTS] for task, own in reader.baselines(path.parent / BASELINES).items()},
+        [line for path in found[EVALUATION] for line in reader.evaluations(path)],
+        [line for path in found[PROBE] for line in reader.pair_scores(path)],
+        list(_timed(found[LATENCY], reader)),
+    )
     cards = []
     for name, directory in named_exports(models).items():
         facts, weights = read_facts(directory), weights_digest(directory)
         if weights != facts["weights"]:
             raise UserError(f"{directory}: not the weights that were exported; {FACTS} does not speak of them")
-        rows, timings = _rows(scored, weights, facts["name"]), _timings(timed, weights)
-        if not rows and not timings:
+        own = measured.of(weights, facts["name"])
+        if not any((own.rows, own.evaluations, own.pairs, own.timings)):
             first = f" (left out: {reader.left_out[0].path}: {reader.left_out[0].reason})" if reader.left_out else ""
+            read = [f"{len(found[kind])} {kind}" for kind in _KINDS if found[kind] or kind in (RESULTS, LATENCY)]
             raise UserError(
-                f"{name}: nothing there is of its weights ({weights[:12]}): {len(results)} {RESULTS} and "
-                f"{len(latencies)} {LATENCY} were read{first}; run `ctcd glue` or `ctcd latency --out` on {directory}"
+                f"{name}: nothing there is of its weights ({weights[:12]}): {', '.join(read[:-1])} and {read[-1]} were "
+                f"read{first}; run `ctcd glue`, `ctcd evaluate`, `ctcd probe` or `ctcd latency --out` on {directory}"
             )
-        cards.append((directory, facts, rows, timings))
-    for directory, facts, rows, timings in cards:
-        sections = ([scores_section(rows)] if rows else []) + ([latency_section(timings)] if timings else [])
+        cards.append((directory, facts, own))
+    for directory, facts, own in cards:
         try:
-            write_card(directory, facts, ExportMeasurements(tuple(sections), tuple(model_index_results(rows))))
+            write_card(directory, facts, ExportMeasurements(own.sections(), tuple(model_index_results(own.rows))))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             raise UserError(f"{directory / FACTS}: damaged ({reason}); export the model again") from error
-        log(f"{directory / 'README.md'}: {len(rows)} fine-tuned cells, {sum(len(t.rows) for t in timings)} timings")
+        log(f"{directory / 'README.md'}: {own.counts()}")
 
 
-def _found(places: Sequence[Path], reader: Reader) -> tuple[list[Path], list[Path]]:
-    """Returns the results and the latency files at `places`, each once."""
+@dataclass(frozen=True)
+class _Own:
+    """What was measured of one model."""
+
+    rows: list[Result]
+    baselines: dict[str, TaskBaselines]
+    evaluations: list[Evaluation]
+    pairs: list[PairScore]
+    timings: list[Timing]
+
+    def sections(self) -> tuple[str, ...]:
+        parts = [held_out_section(self.evaluations)] if self.evaluations else []
+        parts += [pairs_section(self.pairs)] if self.pairs else []
+        parts += [scores_section(self.rows, self.baselines)] if self.rows else []
+        return (*parts, *([latency_section(self.timings)] if self.timings else []))
+
+    def counts(self) -> str:
+        """Returns how much of each kind there is; the kinds that every earlier card had are named also at 0."""
+        counts = [f"{len(self.rows)} fine-tuned cells, {sum(len(timing.rows) for timing in self.timings)} timings"]
+        counts += [f"{len(self.evaluations)} held-out corpora"] if self.evaluations else []
+        counts += [f"{len(self.pairs)} paradigms of minimal pairs"] if self.pairs else []
+        return ", ".join(counts)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was found, of all models.
+
+    Attributes:
+      scored: (results.jsonl, its good lines).
+      baselines: by task.
+      evaluations, pairs: lines.
+      timed: contents of the files that say whose weights they timed.
+    """
+
+    scored: list[tuple[Path, list[Result]]]
+    baselines: dict[str, TaskBaselines]
+    evaluations: list[Evaluation]
+    pairs: list[PairScore]
+    timed: list[Latency]
+
+    def of(self, weights: str, name: str) -> _Own:
+        """Returns what is of these weights, each measurement once; of both backends of an evaluation JAX's counts."""
+        lines = sorted((line for line in self.evaluations if line["weights"] == weights), key=_is_jax)
+        evaluations = {line["corpus_hash"]: line for line in lines}
+        pairs = {(line["paradigm"], line["data"]): line for line in self.pairs if line["weights"] == weights}
+        rows, timings = _rows(self.scored, weights, name), _timings(self.timed, weights)
+        return _Own(rows, self.baselines, list(evaluations.values()), list(pairs.values()), timings)
+
+
+def _is_jax(line: Evaluation) -> bool:
+    return line["backend"] == "jax"
+
+
+def _found(places: Sequence[Path], reader: Reader) -> dict[str, list[Path]]:
+    """Returns the files at `places` by what they are, each once."""
     files: dict[Path, Path] = {}
     for place in places:
         if not place.exists():
@@ -75,13 +141,17 @@ def _found(places: Sequence[Path], reader: Reader) -> tuple[list[Path], list[Pat
             raise UserError(f"--from {place}: neither {RESULTS} nor {LATENCY}; give one, or a directory")
         for path in [place] if place.is_file() else _search(place, reader):
             files.setdefault(Path(os.path.realpath(path)), path)  # of links in a ring `resolve` makes an error
-    results = [path for path in files.values() if path.suffix == ".jsonl"]
-    return results, [path for path in files.values() if path.suffix == ".json"]
+    found: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
+    for path in files.values():
+        # Results and timings may be called as one likes.
+        usual = RESULTS if path.suffix == ".jsonl" else LATENCY
+        found[path.name if path.name in (EVALUATION, PROBE) else usual].append(path)
+    return found
 
 
 def _search(directory: Path, reader: Reader) -> Iterator[Path]:
     for parent, files in walk(directory, reader):
-        yield from (parent / name for name in (LATENCY, RESULTS) if name in files)
+        yield from (parent / name for name in _KINDS if name in files)
 
 
 def _rows(scored: Sequence[tuple[Path, list[Result]]], weights: str, name: str) -> list[Result]:

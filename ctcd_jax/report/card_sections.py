@@ -1,14 +1,16 @@
 """The measured part of a model card: fine-tuned scores and latency as Markdown, and scores as the hub reads them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from ctcd_jax.artifacts.baselines import NO_BASELINES, TaskBaselines
 from ctcd_jax.artifacts.latency import Latency, LatencyModel, Measurement
 from ctcd_jax.artifacts.results import Result
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
+    BAG_OF_WORDS_NOTE,
     MAJORITY_NOTE,
     Summary,
     average_titles,
@@ -43,22 +45,23 @@ class Timing:
     rows: list[Measurement]
 
 
-def scores_section(rows: Sequence[Result]) -> str:
+def scores_section(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines] = NO_BASELINES) -> str:
     """Returns the fine-tuned scores of one model.
 
     Args:
       rows: lines of results.jsonl, all of this model.
+      baselines: by task; they count where they are of the examples of the lines.
     """
-    summary = summarise(rows)
+    summary = summarise(rows, baselines)
     (model,) = summary.models
-    cells, majority = summary.models[model], summary.majority
-    shown = [["metric", "score", "seeds", *(["majority class"] if majority else [])]]
+    cells, beside = summary.models[model], summary.baselines
+    shown = [["metric", "score", "seeds", *beside]]
     for column in summary.columns:
-        share = [f"{majority[column]:.2f}" if column in majority else ""] if majority else []
-        shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *share])
+        figures = [f"{values[column]:.2f}" if column in values else "" for values in beside.values()]
+        shown.append([column_title(*column), cell_text(cells[column]), str(cells[column].seeds), *figures])
     means = summary.mean_of_columns(model), summary.mean_over_tasks(model)  # of its own columns, so they are there
     for title, mean in zip(average_titles(summary.averaged), cast("tuple[float, float]", means), strict=True):
-        shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] if majority else [])])
+        shown.append([f"**{title}**", f"**{number_text(mean)}**", "", *([""] * len(beside))])
     parts = [f"### Fine-tuned\n\n{_score_notes(rows, summary)}", markdown(shown)]
     if taken := settings_table(rows):
         heads, values = taken[0][1:], taken[1][1:]
@@ -117,6 +120,8 @@ def _score_notes(rows: Sequence[Result], summary: Summary) -> str:
         notes.append(f"In neither average: {', '.join(outside)}.")
     if summary.majority:
         notes.append(MAJORITY_NOTE)
+    if summary.bag_of_words:
+        notes.append(BAG_OF_WORDS_NOTE)
     devices = {(row["device"], row["precision"]): None for row in chosen if {"device", "precision"} <= row.keys()}
     where = [f"{'a CPU' if device == 'cpu' else device} in {precision}" for device, precision in devices]
     if where:

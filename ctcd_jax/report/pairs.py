@@ -23,8 +23,11 @@ class Pairs:
     pairs: int
 
     @property
-    def at_chance(self) -> bool:
-        return self.low <= CHANCE <= self.high
+    def against_chance(self) -> str:
+        """Where the interval does not lie above chance: "at chance" or "below chance"; else ""."""
+        if self.low > CHANCE:
+            return ""
+        return "at chance" if self.high >= CHANCE else "below chance"
 
 
 def scores_of(weights: str | None, artifacts: Artifacts) -> list[PairScore]:
@@ -36,17 +39,17 @@ def scores_of(weights: str | None, artifacts: Artifacts) -> list[PairScore]:
 def summarised(lines: Sequence[PairScore]) -> Pairs | None:
     """Returns the mean over paradigms, as BLiMP has it (Warstadt et al. 2020); ties are half right.
 
-    The interval is over pairs, the paradigms being those there are; of a single one it is Wilson's. None without lines.
+    The interval is over pairs, the paradigms being those there are: the half-widths of Wilson's intervals of the
+    paradigms, added in quadrature (Zou and Donner 2008), as in the table of `ctcd probe`. None without lines.
     """
     if not lines:
         return None
     shares = [(line["correct"] + line["ties"] / 2) / line["pairs"] for line in lines]
     mean, pairs = statistics.fmean(shares), sum(line["pairs"] for line in lines)
-    if len(lines) == 1:
-        return Pairs(mean, *_wilson(mean, pairs), 1, pairs)
-    variance = sum(share * (1 - share) / line["pairs"] for share, line in zip(shares, lines, strict=True))
-    half = _NORMAL * math.sqrt(variance) / len(lines)
-    return Pairs(mean, max(0.0, mean - half), min(1.0, mean + half), len(lines), pairs)
+    ends = [_wilson(share, line["pairs"]) for share, line in zip(shares, lines, strict=True)]
+    below = math.hypot(*(share - low for share, (low, _) in zip(shares, ends, strict=True))) / len(lines)
+    above = math.hypot(*(high - share for share, (_, high) in zip(shares, ends, strict=True))) / len(lines)
+    return Pairs(mean, mean - below, mean + above, len(lines), pairs)
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:

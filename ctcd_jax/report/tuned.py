@@ -67,7 +67,7 @@ def fine_tuned(results: Results) -> Scores | None:
     """Returns what a folder's models score; None where no cell has a result."""
     if not results.rows:
         return None
-    summary, rows = summarise(results.rows), selected(results.rows)
+    summary, rows = summarise(results.rows, results.baselines), selected(results.rows)
     title = average_titles(summary.averaged)[0]
     try:
         found = read_differences(results.comparison, results.rows) if results.comparison else []
@@ -81,7 +81,7 @@ def fine_tuned(results: Results) -> Scores | None:
         mean = summary.mean_of_columns(model)
         models[model] = Tuned(mean, differences.get(model), sum(judged.values()), len(judged))
     shown = title if len(summary.averaged) > 1 else column_title(*summary.averaged[0])
-    return Scores(shown, tuple(summary.averaged), reference, models, _baselines(summary, results, rows))
+    return Scores(shown, tuple(summary.averaged), reference, models, _baselines(summary))
 
 
 def reversed_(difference: Difference) -> Difference:
@@ -92,16 +92,8 @@ def reversed_(difference: Difference) -> Difference:
     return replace(difference, **ends, value=-difference.value, interval=turned)
 
 
-def _baselines(summary: Summary, results: Results, rows: Sequence[Result]) -> list[Baseline]:
-    data = {row["task"]: row.get("data") for row in rows}
-    words = {
-        (task, metric): 100 * value
-        for task, entry in results.baselines.items()
-        if entry["data"] == data.get(task)
-        for metric, value in entry["bag_of_words"].items()
-    }
-    known = {"most frequent answer": summary.majority, "bag of words": words}
-    means = {name: summary.averages(values)[0] for name, values in known.items()}
+def _baselines(summary: Summary) -> list[Baseline]:
+    means = {name: summary.averages(values)[0] for name, values in summary.baselines.items()}
     return [Baseline(name, mean) for name, mean in means.items() if mean is not None]
 
 

@@ -138,8 +138,8 @@ def in_words(found: Findings, entry: Entry) -> str:
         said.append("no better than word frequencies")
     if text and text.best:
         said.append(f"its run was better at step {text.best[0]:,} ({number_text(text.best[1], 3)})")
-    if entry.pairs and entry.pairs.at_chance:
-        said.append("minimal pairs at chance")
+    if entry.pairs and entry.pairs.against_chance:
+        said.append(f"minimal pairs {entry.pairs.against_chance}")
     if tuned and tuned[1].tasks and not tuned[1].above:
         said.append("fine-tuned at chance")
     if tuned and tuned[1].difference and (own := tuned[1].difference.interval) and own.low <= 0 <= own.high:

@@ -169,9 +169,12 @@ def _card_facts(
     lines = [line for line in read_lines(workdir / METRICS, warn) if line["step"] == step]
     if lines:
         facts["training"]["tokens"] = lines[-1]["tokens"]
-    held_out = [line["members"].get(member, {}) for line in lines if line["kind"] == "validation"]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    held_out = [line["members"].get(member, {}) for line in validations]
     if held_out and held_out[-1].get("hard") is not None:  # None where nothing was predicted
         facts["held_out"] = {"step": step, "loss": held_out[-1]["hard"], "accuracy": held_out[-1]["accuracy"]}
+        if "unigram" in validations[-1]:
+            facts["held_out"]["unigram"] = validations[-1]["unigram"]
     if history := run.get("history"):
         facts["training"]["history"] = [entry for entry in history if entry["from_step"] < step]
     return facts

@@ -3,6 +3,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from ctcd_jax.artifacts.facts import read_facts, write_facts
+from ctcd_jax.artifacts.samples import write_samples
 from ctcd_jax.card import ExportMeasurements, write_card
 from ctcd_jax.card.text import body
 from ctcd_jax.errors import UserError
@@ -247,7 +248,8 @@ def test_the_text_says_what_was_done():
         "* Tokenizer: WordPiece of 150 tokens, trained on it, lower case",
         "* Its corpus is small: 2,000 training tokens",
         "* Not trained: the positions after the first 32",
-        "* Held-out masked tokens: loss 4.9200 nats, accuracy 9.8% (after step 20)",
+        "* Held-out masked tokens: loss 4.9200 nats (perplexity 137.0), accuracy 9.8% (after step 20)",
+        "* The frequencies of the corpus's words alone score 5.3000 nats there (perplexity 200.3)",
         "max |logit difference| 8.2e-08",
     ):
         assert line in text, line
@@ -335,3 +337,24 @@ def test_gradients_that_were_not_clipped(tmp_path):
     known = facts()
     known["training"]["optimizer"]["clip_norm"] = None
     assert "weight decay 0, gradients not clipped" in written(tmp_path, known)
+
+
+def test_a_model_that_knows_word_frequencies_alone_is_said_to(tmp_path):
+    known = facts(held_out={"step": 20, "loss": 5.31, "accuracy": 0.05, "unigram": 5.3})
+    assert "score 5.3000 nats there (perplexity 200.3): this model is no better" in written(tmp_path, known)
+    del known["held_out"]["unigram"]  # of an earlier version
+    text = written(tmp_path, known)
+    assert "loss 5.3100 nats (perplexity 202.4)" in text
+    assert "no better" not in text
+
+
+def test_a_few_held_out_sentences_are_shown_and_mean_nothing_to_markdown(tmp_path):
+    hidden = {"position": 1, "token": "*cat*", "guesses": [{"token": "`", "probability": 0.5}]}
+    rows = [{"row": n, "tokens": ["the", "[MASK]", "sleep", "##s"], "hidden": [hidden]} for n in range(5)]
+    write_samples(tmp_path, {"format": 1, "corpus_hash": "c0ffee", "rows": rows})
+    text = written(tmp_path)
+    assert text.count("`the [1] sleeps`\n\n* [1] `*cat*`: `` ` `` 50.0%") == 3
+    assert text.index("### Fine-tuned") < text.index("### Held-out sentences")
+    (tmp_path / "samples.json").write_text("{}")
+    with pytest.raises(UserError, match=r"samples\.json: format None, this version reads 1"):
+        written(tmp_path)

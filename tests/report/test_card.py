@@ -12,6 +12,7 @@ from ctcd_jax.card import write_card
 from ctcd_jax.errors import UserError
 from ctcd_jax.report.card import card
 from tests.card.facts import facts
+from tests.report.reporting import evaluation, pair_score, write_lines
 from tests.smoke import REAL, varied
 
 SETTINGS = {"epochs": 3, "learning_rate": 1e-4}
@@ -239,3 +240,48 @@ def test_facts_that_no_card_can_be_made_of_are_one_line(export, score, tmp_path)
     path.write_text(json.dumps(known))
     with pytest.raises(UserError, match=r"ctcd\.json: damaged \(no 'x'\); export the model again"):
         card([export], [tmp_path / "glue"], log=lambda _: None)
+
+
+def test_what_the_model_knows_without_fine_tuning_is_shown(export, tmp_path):
+    weights, found = weights_digest(export), tmp_path / "found"
+    found.mkdir()
+    wiki = {"corpus": "wiki", "corpus_hash": "beef", "unigram_loss": 7.0}
+    lines = [
+        evaluation("a", 5.5, weights=weights, backend="torch"),
+        evaluation("a", 5.0, weights=weights),
+        evaluation("a", 6.95, weights=weights, **wiki),
+        evaluation("other", 1.0),
+    ]
+    write_lines(found / "evaluation.jsonl", lines)
+    pairs = [pair_score("a", "x1", 80, weights=weights), pair_score("a", "y1", 52, weights=weights)]
+    write_lines(found / "probe.jsonl", [*pairs, pair_score("other", "x1", 1)])
+    said = []
+    card([export], [found], log=said.append)
+    assert said == [
+        f"{export / 'README.md'}: 0 fine-tuned cells, 0 timings, 2 held-out corpora, 2 paradigms of minimal pairs"
+    ]
+    text = (export / "README.md").read_text()
+    assert "| `novels` | 5.0000 [4.9000, 5.1000] | 148.4 | 25.0% | 6.5000 |" in text
+    assert "| `wiki` | 6.9500 [6.8500, 7.0500] | 1,043.1 | 25.0% | 7.0000 |" in text
+    assert "No better than word frequencies on `wiki`." in text
+    assert "| `y` | 52.00 [42.32, 61.54], at chance | 1 | 100 |" in text
+    assert "| **mean over paradigms** | 66.00 [" in text
+    assert "1.0000 [" not in text
+    # Single files will do, too.
+    card([export], [found / "probe.jsonl"], log=said.append)
+    assert "### Held-out text" not in (export / "README.md").read_text()
+
+
+def test_baselines_stand_beside_the_scores_of_the_same_examples(export, score, tmp_path):
+    score("rte", 0, {"accuracy": 0.5271}, majority={"accuracy": 0.5235}, data="examples")
+    score("cola", 0, {"matthews": 0.1}, majority={"matthews": 0.0}, data="others")
+    entries = {
+        "rte": {"data": "examples", "majority": {"accuracy": 0.5235}, "bag_of_words": {"accuracy": 0.5812}},
+        "cola": {"data": "examples", "majority": {"matthews": 0.0}, "bag_of_words": {"matthews": 0.3}},
+    }
+    (tmp_path / "glue" / "baselines.json").write_text(json.dumps({"format": 1, "tasks": entries}))
+    card([export], [tmp_path / "glue"], log=lambda _: None)
+    text = (export / "README.md").read_text()
+    assert "| metric | score | seeds | majority class | bag of words |" in text
+    assert "| RTE acc | 52.71 | 1 | 52.35 | 58.12 |" in text
+    assert "| CoLA Matthews | 10.00 | 1 | 0.00 |  |" in text

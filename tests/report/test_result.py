@@ -89,7 +89,7 @@ def glue(folder, scores, comparison=(), **fields):
             {"a": 0.52, "b": 0.51},
             [],
             "Fine-tuned, a has the highest score, 52.00 % (RTE acc), and b has 51.00 %; there is no interval of the "
-            "difference, so it may be chance. No model is above chance on the task. The most frequent answer has "
+            "difference, so it may be chance. No model is above chance on the task. The majority class has "
             "53.00 %.",
         ),
     ],
@@ -113,12 +113,12 @@ def test_the_table_has_all_that_was_measured_of_the_same_weights_in_one_row(tmp_
     write_lines(root / "probe.jsonl", lines)
     html = make([root], tmp_path)
     found = rows(html)
-    assert list(found) == ["b", "a", "word frequencies", "chance", "most frequent answer", "bag of words"]
+    assert list(found) == ["b", "a", "word frequencies", "chance", "majority class", "bag of words"]
     assert found["b"] == {
         "model": "b",
         "held-out loss": "6.450 [6.350, 6.550]",
         "perplexity": "632.7",
-        "minimal pairs, %": "50.00 [43.07, 56.93]",
+        "minimal pairs, %": "50.00 [43.20, 56.80]",
         "fine-tuned mean, %": "66.00",
         "points against a": "+2.00 [−0.50, 3.50]",
         "tasks above chance": "1 of 1",
@@ -133,7 +133,7 @@ def test_the_table_has_all_that_was_measured_of_the_same_weights_in_one_row(tmp_
     assert found["a"]["points against a"] == "reference"
     assert found["word frequencies"]["held-out loss"] == "6.500"
     assert found["word frequencies"]["perplexity"] == f"{math.exp(6.5):.1f}"
-    assert found["most frequent answer"]["fine-tuned mean, %"] == "53.00"
+    assert found["majority class"]["fine-tuned mean, %"] == "53.00"
     assert found["bag of words"]["fine-tuned mean, %"] == "58.00"
     csv = [dict(zip(downloads(html)["result.csv"][0], row, strict=True)) for row in downloads(html)["result.csv"][1:]]
     assert (csv[0]["model"], float(csv[0]["loss_high"]), float(csv[0]["difference_low"])) == ("b", 6.55, -0.5)
@@ -283,7 +283,7 @@ def test_the_interval_of_one_paradigm_is_wilsons(correct, pairs):
     assert own is not None
     expected = binomtest(correct, pairs).proportion_ci(0.95, "wilson")
     assert (own.low, own.high) == pytest.approx((expected.low, expected.high), abs=1e-5)
-    assert own.at_chance == (expected.low <= 0.5 <= expected.high)
+    assert (own.against_chance == "at chance") == (expected.low <= 0.5 <= expected.high)
 
 
 @pytest.mark.parametrize(("correct", "above"), [(150, False), (158, False), (168, True), (200, True)])

@@ -157,7 +157,7 @@ def test_minimal_pairs_are_shown_by_phenomenon_and_chance_is_called_so(tmp_path)
     rows = {row[0]: row[1] for row in table(html, "Table of phenomenon, a")[1:]}
     assert rows["overall"].startswith("70.7 [")
     assert rows["b"].startswith("80.0 [")
-    assert rows["i"] == "52.0 [42.3, 61.5], chance"
+    assert rows["i"] == "52.0 [42.3, 61.5], at chance"
     assert float(downloads(html)["pairs-minimal-pairs.csv"][1][2]) == (0.9 + 0.7 + 0.52) / 3
 
 

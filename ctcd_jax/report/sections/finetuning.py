@@ -30,9 +30,11 @@ def _parts(name: str, results: Results) -> Iterator[Html]:
 
 def _scores(name: str, results: Results) -> Iterator[Html]:
     yield page.table(
-        as_table(summarise(results.rows)), f"Scores of {name}", links=[download_text(name, csv_text(results.rows))]
+        as_table(summarise(results.rows, results.baselines)),
+        f"Scores of {name}",
+        links=[download_text(name, csv_text(results.rows, results.baselines))],
     )
-    yield page.paragraph(reading_notes(results.rows), "note")
+    yield page.paragraph(reading_notes(results.rows, results.baselines), "note")
     if taken := settings_table(results.rows):
         link = download(f"{name}-settings", taken[0], taken[1:])
         yield page.table(taken, "Settings taken", links=[link], words=range(len(taken[0])))

@@ -79,8 +79,7 @@ def minimal_pairs(artifacts: Artifacts) -> list[Html]:
         parts += [page.heading(f"{folder}/probe.jsonl"), _pairs_table(folder, models, rows, values)]
     note = (
         "Zero-shot: the share of pairs whose good sentence has the higher pseudo-log-likelihood, in per cent, the mean "
-        "over paradigms, with its 95 % interval over pairs; ties are half right. Chance is 50: where the interval "
-        "holds it, the figure is called so."
+        "over paradigms, with its 95 % interval over pairs; ties are half right. Chance is 50."
     )
     return [*parts, page.paragraph(note, "note")] if parts else []
 
@@ -100,7 +99,7 @@ def _cell(pairs: Pairs | None) -> str:
     if pairs is None:
         return MISSING
     shown = fixed(1, scale=100)
-    chance = ", chance" if pairs.at_chance else ""
+    chance = f", {pairs.against_chance}" if pairs.against_chance else ""
     return f"{shown(pairs.accuracy)} [{shown(pairs.low)}, {shown(pairs.high)}]{chance}"
 
 
