@@ -22,13 +22,14 @@ from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
 
 USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
-RESUMABLE = ("prepare", "train", "glue", "evaluate")
+RESUMABLE = ("prepare", "train", "glue", "evaluate", "probe")
 LESS_MEMORY = {
     "prepare": "lower --workers",
     "train": "lower data.batch_size or train.loss_chunk, raise train.micro_batches, or set train.remat=True",
     "glue": "lower --batch-size, --max-length or --jobs",
     "evaluate": "lower --batch-size",
     "latency": "lower --batch-size or --length",
+    "probe": "lower --batch-size",
 }
 
 # Lines reach a log file when they are said, not when a buffer is full.
@@ -182,6 +183,16 @@ def _evaluate(options, _) -> int:
     return 0
 
 
+def _probe(options, _) -> int:
+    from ctcd_jax.runtime.compilation import keep_programs
+    from ctcd_jax.scoring.probe import probe
+
+    keep_programs(warn)
+    given = {name: getattr(options, name) for name in ("pairs", "batch_size") if hasattr(options, name)}
+    probe(options.model, options.data, options.out, **given, log=say, warn=warn)
+    return 0
+
+
 def _glue(options, _) -> int:
     from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
@@ -237,6 +248,7 @@ RUN = {
     "train": _train,
     "export": _export,
     "evaluate": _evaluate,
+    "probe": _probe,
     "glue": _glue,
     "latency": _latency,
     "card": _card,

@@ -81,6 +81,7 @@ def make_parser() -> Parser:
     )
 
     _evaluate_arguments(verbs)
+    _probe_arguments(verbs)
     _glue_arguments(verbs)
 
     verb = _verb(
@@ -330,6 +331,39 @@ def _evaluate_defaults() -> dict[str, Any]:
     from ctcd_jax.scoring.evaluate import evaluate
 
     return {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
+
+
+def _probe_arguments(verbs):
+    verb = _verb(
+        verbs,
+        "probe",
+        "exported models on minimal pairs -> accuracy without fine-tuning; resumes by itself",
+        "A model's choice is the sentence with the greater pseudo-log-likelihood: every token masked by itself. All of "
+        "BLiMP is 67,000 pairs and 1.5 million masked sentences. A paradigm that is in --out already is not run again.",
+        _probe_defaults,
+    )
+    _models(verb)
+    verb.add_argument(
+        "--data",
+        required=True,
+        type=file_path,
+        metavar="DIR",
+        help="*.jsonl, compressed or not, of sentence_good and sentence_bad, with UID and linguistics_term or without",
+    )
+    verb.add_argument("--out", required=True, type=file_path, metavar="DIR", help="probe.jsonl and table.md")
+    work = verb.add_argument_group("the work", argument_default=argparse.SUPPRESS)
+    work.add_argument(
+        "--pairs", type=number(COUNT), metavar="N", help="the first N of each paradigm (default: all of them)"
+    )
+    work.add_argument(
+        "--batch-size", type=number(COUNT), metavar="N", help="masked sentences at once (default {default})"
+    )
+
+
+def _probe_defaults() -> dict[str, Any]:
+    from ctcd_jax.scoring.probe import probe
+
+    return {name: parameter.default for name, parameter in inspect.signature(probe).parameters.items()}
 
 
 def _recipe_defaults() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ctcd_jax.training.state import TrainState
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
-VERBS = ("prepare", "inspect", "train", "export", "evaluate", "glue", "latency", "card", "report", "bench")
+VERBS = ("prepare", "inspect", "train", "export", "evaluate", "probe", "glue", "latency", "card", "report", "bench")
 
 
 def fails(capsys, *arguments):

@@ -25,7 +25,7 @@ from ctcd_jax.training.validation_masks import masked_validation, unigram_loss
 
 
 def evaluate(
-    models: Sequence[str],
+    models: Sequence[str | Path],
     corpora: Sequence[Path],
     out: Path | None = None,
     backend: str = "jax",

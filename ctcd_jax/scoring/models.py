@@ -63,15 +63,16 @@ class Place:
         return load_member(workdir, member, step)[1], step
 
 
-def locate(given: str) -> Place:
+def locate(model: str | Path) -> Place:
     """Returns the place of a model.
 
     Args:
-      given: DIR, a hub id, or WORKDIR#MEMBER; what is a directory as it is written is meant literally.
+      model: DIR, a hub id, or WORKDIR#MEMBER; what is a directory as it is written is meant literally.
 
     Raises:
       UserError: there is none, or it is a run of which no member is named.
     """
+    given = str(model)
     workdir, mark, member = given.rpartition("#")
     if mark and not Path(given).is_dir():
         return Place(given, Path(workdir, member), run_member_config(workdir, member), Path(workdir, TOKENIZER), None)

@@ -1,0 +1,92 @@
+"""The table of `ctcd probe`: accuracy by phenomenon with intervals, aligned for a terminal and as Markdown."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from ctcd_jax.artifacts.scoring import PairScore
+from ctcd_jax.text_tables import aligned, markdown
+
+_Z = 1.959964  # of a 95 % interval
+_ABREAST = 3  # models that fit a terminal
+
+NOTE = (
+    "Share of the minimal pairs, in per cent, whose acceptable sentence has the greater pseudo-log-likelihood (Salazar "
+    "et al. 2020: each token masked by itself; a tie counts half); nothing is fine-tuned, and chance is 50. A "
+    "phenomenon is the mean of its paradigms, 'all' the mean over all paradigms, as in BLiMP (Warstadt et al. 2020). "
+    "In brackets 95 % intervals for other pairs of the same paradigms: Wilson's for each paradigm, the half-widths of "
+    "the mean added in quadrature (Zou and Donner 2008). They do not cover pre-training."
+)
+
+
+def as_text(models: Sequence[Sequence[PairScore]]) -> str:
+    """Returns the table for a terminal, three models abreast.
+
+    Args:
+      models: the lines of each, of the same paradigms in the same order.
+    """
+    parts = [models[start : start + _ABREAST] for start in range(0, len(models), _ABREAST)]
+    return "\n\n".join(aligned(_rows(part)) for part in parts)
+
+
+def as_markdown(models: Sequence[Sequence[PairScore]]) -> str:
+    """Returns the table as a document, with what its figures are; `models` as for `as_text`."""
+    pairs = sum(line["pairs"] for line in models[0])
+    count = f"{pairs:,} pairs of {len(models[0])} paradigm{'s' * (len(models[0]) != 1)}."
+    unknown = filter(None, map(unknown_line, models))
+    return "\n\n".join(["# Minimal pairs", markdown(_rows(models)), f"{count} {NOTE}", *unknown]) + "\n"
+
+
+def unknown_line(lines: Sequence[PairScore]) -> str:
+    """Says how many of a model's pairs have a word that its tokenizer does not know, "" if none has."""
+    count = sum(line.get("unknown", 0) for line in lines)
+    if not count:
+        return ""
+    pairs = sum(line["pairs"] for line in lines)
+    return (
+        f"{lines[0]['model']}: {count:,} of {pairs:,} pairs have a word that its tokenizer does not know; [UNK] is not "
+        "scored"
+    )
+
+
+def mean_interval(lines: Sequence[PairScore]) -> tuple[float, float, float]:
+    """Returns (accuracy, low, high), shares: the mean over paradigms and its 95 % interval over pairs.
+
+    With Wilson's interval [l, u] of each paradigm's share p, the mean of K has the ends mean(p) -/+ sqrt(sum(d^2)) / K,
+    d being p - l and u - p (Zou and Donner 2008): of one paradigm it is Wilson's.
+    """
+    shares = [(line["correct"] + line["ties"] / 2) / line["pairs"] for line in lines]
+    ends = [wilson(share, line["pairs"]) for share, line in zip(shares, lines, strict=True)]
+    below = math.hypot(*(share - low for share, (low, _) in zip(shares, ends, strict=True))) / len(lines)
+    above = math.hypot(*(high - share for share, (_, high) in zip(shares, ends, strict=True))) / len(lines)
+    mean = fmean(shares)
+    return mean, mean - below, mean + above
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Returns the ends of Wilson's 95 % interval of a share of `count` (Wilson 1927)."""
+    centre = share + _Z**2 / (2 * count)
+    half = _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
+    return max(0.0, (centre - half) / (1 + _Z**2 / count)), min(1.0, (centre + half) / (1 + _Z**2 / count))
+
+
+def against_chance(low: float, high: float) -> str:
+    """Says where an interval does not lie above 50 %, "" if it does."""
+    if low > 0.5:
+        return ""
+    return "at chance" if high >= 0.5 else "below chance"
+
+
+def _rows(models: Sequence[Sequence[PairScore]]) -> list[list[str]]:
+    phenomena = list(dict.fromkeys(line["phenomenon"] for line in models[0]))
+    rows = [["phenomenon", "paradigms", *(lines[0]["model"] for lines in models)]]
+    for phenomenon in phenomena:
+        chosen = [[line for line in lines if line["phenomenon"] == phenomenon] for lines in models]
+        rows.append([phenomenon, f"{len(chosen[0])}", *map(_cell, chosen)])
+    return [*rows, ["all", f"{len(models[0])}", *map(_cell, models)]]
+
+
+def _cell(lines: Sequence[PairScore]) -> str:
+    mean, low, high = mean_interval(lines)
+    words = against_chance(low, high)
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" + f" {words}" * bool(words)
