@@ -191,8 +191,9 @@ def _shape_by_init(config: ConfigDict, given: dict[str, str | None]) -> None:
         named = re.fullmatch(r"--config\.members\.([^.]+)\.init", flag)
         if named and init not in NONE and split_init(init)[0] != "scratch":
             for size in SIZES:
-                if f"--config.members.{named[1]}.{size}" not in given:
-                    config.members[named[1]][size] = None
+                field = f"--config.members.{named[1]}.{size}"
+                if field not in given:
+                    _set_none(config, field)
 
 
 def _check_field(config: ConfigDict, override: str) -> None:
