@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.reading import Run
@@ -52,7 +53,7 @@ def find_corpora(artifacts: Artifacts) -> Corpora:
         if found := corpus_hash(run):
             path = run.config.get("data", {}).get("corpus")
             names.setdefault(found, path.rstrip("/").rpartition("/")[2] if path else found[:8])
-            if known := [line["unigram"] for line in run.lines("validation") if is_finite(line.get("unigram"))]:
+            if known := [value for line in run.lines("validation") if is_finite(value := line.get("unigram"))]:
                 unigrams.setdefault(found, known[-1])
     for line in _evaluations(artifacts):
         names.setdefault(line["corpus_hash"], line["corpus"])
@@ -108,7 +109,7 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < _LARGEST else math.inf
 
 
-def is_finite(value: float | None) -> bool:
+def is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctcd_jax.artifacts.exports import quiet_loading
 from ctcd_jax.artifacts.runs import RunConfig
-from ctcd_jax.artifacts.samples import CUT, FORMAT, HiddenToken, SampleRow, Samples
+from ctcd_jax.artifacts.samples import CUT, FORMAT, Guess, HiddenToken, SampleRow, Samples
 from ctcd_jax.data import Corpus, ValidationBatches
 from ctcd_jax.data.packing import segment_ids
 from ctcd_jax.data.tokenizer import load_tokenizer
@@ -103,7 +103,9 @@ def _row(
     for position, place in enumerate(shown):
         if seen[place] != ids[place]:
             best = np.argsort(-chances[place], kind="stable")[:GUESSES].tolist()
-            guesses = [{"token": text(token), "probability": round(float(chances[place, token]), 6)} for token in best]
+            guesses: list[Guess] = [
+                {"token": text(token), "probability": round(float(chances[place, token]), 6)} for token in best
+            ]
             hidden.append({"position": position, "token": text(int(ids[place])), "guesses": guesses})
     tokens = [text(int(seen[place])) for place in shown]
     return {"row": number, "tokens": [*tokens, *([CUT] if shown.stop < len(ids) - 1 else [])], "hidden": hidden}
