@@ -35,7 +35,8 @@ class Findings:
     """What a report has found.
 
     Attributes:
-      entries: models, the best first: by their fine-tuned mean, then by their held-out loss.
+      entries: models, the best first: by their fine-tuned mean, then by their held-out loss; by that alone where no
+        fine-tuned model is above chance (`by_tuning`).
       scores: {folder of results: what is the same for all its models}, the folder with the most models first.
       corpora: that they were trained on.
     """
@@ -61,6 +62,12 @@ class Findings:
         found = self.tuned(entry)
         return found[1].mean if found else None
 
+    @property
+    def by_tuning(self) -> bool:
+        """Whether fine-tuned means tell models apart: any is above chance on a task, or nothing says what chance is."""
+        own = [found[1] for entry in self.entries if (found := self.tuned(entry))]
+        return any(scores.above or not scores.tasks for scores in own)
+
     def on_text(self, corpus: str) -> list[Entry]:
         """The models whose held-out loss is on this corpus, the best first."""
         found = [entry for entry in self.entries if entry.held_out and entry.held_out.corpus == corpus]
@@ -77,16 +84,19 @@ def findings(artifacts: Artifacts) -> Findings:
     """Returns the models of a report with their figures, ranked."""
     known = {folder: scores for folder, results in artifacts.results.items() if (scores := fine_tuned(results))}
     ranked = dict(sorted(known.items(), key=lambda item: -len(item[1].models)))
-    entries = [_entry(model, artifacts, ranked) for model in find_models(artifacts)]
+    models = [_entry(model, artifacts, ranked) for model in find_models(artifacts)]
+    # A frozen member that nobody measured is another model's copy.
+    entries = [own for own in models if own.model.export or own.held_out or own.pairs or own.tuned or own.speed]
     found = Findings(entries, ranked, find_corpora(artifacts))
     return Findings(_best_first(found), found.scores, found.corpora)
 
 
 def _best_first(found: Findings) -> list[Entry]:
     corpora = [entry.held_out.corpus for entry in found.entries if entry.held_out]
+    by_tuning = found.by_tuning or not corpora
 
     def place(entry: Entry) -> tuple:
-        mean, text = found.mean(entry), entry.held_out
+        mean, text = found.mean(entry) if by_tuning else None, entry.held_out
         return (
             mean is None,
             -mean if mean is not None else 0.0,

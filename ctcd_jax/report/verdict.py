@@ -11,12 +11,18 @@ from ctcd_jax.text_tables import number_text
 
 
 def verdict(found: Findings) -> str:
-    """Returns the result in a few sentences, by the fine-tuned mean or else by held-out loss; "" without either."""
+    """Returns the result in a few sentences; "" without fine-tuned means and held-out losses.
+
+    By the first where any model is above chance, else by the second.
+    """
     ranked = [entry for entry in found.entries if found.mean(entry) is not None]
-    if ranked:
+    if ranked and (found.by_tuning or found.main_corpus is None):
         sentences = [_by_fine_tuning(found, ranked), *_against_nothing(found, ranked), _served(ranked[0])]
     elif found.main_corpus is not None:
-        sentences = list(_by_held_out(found, found.on_text(found.main_corpus)))
+        best_first = sorted(ranked, key=lambda entry: -(found.mean(entry) or 0.0))
+        tuned = list(_against_nothing(found, best_first)) if ranked else []
+        tuned[:1] = [f"Fine-tuned, {line[0].lower()}{line[1:]}" for line in tuned[:1]]
+        sentences = [*_by_held_out(found, found.on_text(found.main_corpus)), *tuned]
     else:
         return ""
     return " ".join(filter(None, sentences))

@@ -39,7 +39,7 @@ def test_of_the_configs_of_runs_only_what_differs_is_shown(tmp_path):
         ["members", "teacher, student", "student"],
         ["edges", "teacher → student", "none"],
         ["seed", "0", "7"],
-        ["optimizer.clip_norm", f"{REAL['runs/ctcd/config.json']['optimizer']['clip_norm']:g}", "None"],
+        ["optimizer.\u200bclip_norm", f"{REAL['runs/ctcd/config.json']['optimizer']['clip_norm']:g}", "None"],
     ]
 
 

@@ -25,10 +25,11 @@ def differs(artifacts: Artifacts) -> list[Html]:
     fields = [field for field in named if _differs([config[field] for config in configs.values() if field in config])]
     if not fields:
         return [page.paragraph(f"Nothing: the configs of the {len(runs)} runs are the same.")]
-    shown = [["run", *fields]]
+    # Long names may break at their dots.
+    shown = [["run", *(field.replace(".", ".\u200b") for field in fields)]]
     shown += [[name, *(_text(config, field) for field in fields)] for name, config in configs.items()]
     lines = [[name, *(config.get(field) for field in fields)] for name, config in configs.items()]
-    link = download("differences-of-configs", shown[0], lines)
+    link = download("differences-of-configs", ["run", *fields], lines)
     if len(runs) <= MOST_COLUMNS:
         shown = [list(row) for row in zip(*shown, strict=True)]
         shown[0][0] = "field"
