@@ -60,7 +60,13 @@ def read_baselines(path: Path, warn: Callable[[str], None] = warn) -> dict[str, 
 
 
 def add_baselines(path: Path, task: str, entry: TaskBaselines) -> None:
-    """Puts a task's baselines into a baselines.json, under the lock of the results beside it: shares write it, too."""
+    """Puts a task's baselines into a baselines.json, under the lock of the results beside it: shares write it, too.
+
+    Args:
+      path: of the file; made if it is not there.
+      task: its name.
+      entry: its baselines, in place of those that the file has.
+    """
     with locked(path.parent / RESULTS):
         tasks = read_baselines(path, warn=lambda text: None) | {task: entry}
         content: Baselines = {"format": FORMAT, "tasks": dict(sorted(tasks.items()))}

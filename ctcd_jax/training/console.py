@@ -32,7 +32,12 @@ class Console:
         self._crowded = False  # even so
 
     def train(self, line: MetricLine, rate: float | None, mfu: float | None, eta: float | None) -> None:
-        """Says a "train" line. Arguments: `progress`."""
+        """Says a "train" line.
+
+        Args:
+          line: of metrics.jsonl.
+          rate, mfu, eta: tokens a second, share of the peak, seconds to go, as for `progress`.
+        """
         names = self._shown_names(line)
         far, fast = progress(line["step"], self._steps, rate, mfu, eta)
         self._log(_joined(far, describe(line, names, agreement=not self._crowded), fast))

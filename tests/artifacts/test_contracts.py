@@ -33,6 +33,7 @@ FILES = {
 # Optional keys that this run has no reason to write; there are tests of those that other runs do.
 ABSENT = {
     "RunConfig": {"history"},
+    "MetricLine": {"corpora"},
     "FactsTraining": {"history"},
     "ShapeFields": {"architecture"},
     "MemberStart": {"step", "steps"},
