@@ -239,7 +239,7 @@ def test_the_text_says_what_was_done():
         "* `student` teaches `teacher`: weight 4, temperature 2",
         "* 20 steps of 8 rows, 2.00 passes over the corpus, 4,404 tokens; seed 3",
         "* Computed in bfloat16, parameters in float32; dropout 0.1",
-        "* AdamW: learning rate 0.0005, warm-up 5% of the steps, then linear to 0; betas 0.9 and 0.98, epsilon 1e-06, "
+        "* AdamW: learning rate 0.003, warm-up 5% of the steps, then linear to 0; betas 0.9 and 0.98, epsilon 1e-06, "
         "weight decay 0, gradients clipped to norm 5",
         "| text: `text.txt` | 40 | 400 | 100 |",
         "* Sampled: 1 sentence in 4, seed 7",

@@ -63,7 +63,7 @@ def test_a_finished_run_goes_on_and_says_how(extended):
     assert [line["step"] for line in lines if line["kind"] == "train"] == [2, 4, 6, 8, 10, 12]
     assert "resumed at step 8 of 12" in said
     assert "changed from step 8 on: train.steps 8 -> 12" in said
-    rate = float(learning_rate(OptimizerSettings(), 12)(8))
+    rate = float(learning_rate(OptimizerSettings(learning_rate=3e-3), 12)(8))
     assert f"learning rate at step 8: student 0 -> {rate:.3g} (the schedule of 12 steps, entered there)" in said
     run = read_run(workdir)
     assert run["train"]["steps"] == run["resolved"]["steps"] == 12
@@ -121,7 +121,7 @@ def test_a_change_that_is_not_asked_for_or_not_one_is_refused(extended, corpus, 
         UserError, match=r"begun with train\.steps = 12, not 16; add --change to go on with it from step 12"
     ):
         go(small(corpus, 16), workdir)
-    with pytest.raises(UserError, match=r"begun with optimizer\.learning_rate = 0\.0005, not 0\.1; add --change"):
+    with pytest.raises(UserError, match=r"begun with optimizer\.learning_rate = 0\.003, not 0\.1; add --change"):
         go(small(corpus, 12, optimizer__learning_rate=0.1), workdir)
     with pytest.raises(UserError, match=r"begun with masking\.rate = 0\.15, not 0\.2; --change is for train\.steps"):
         go(small(corpus, 16, masking__rate=0.2), workdir, change=True)

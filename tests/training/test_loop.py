@@ -386,7 +386,7 @@ def test_resuming_may_change_how_often_but_not_what(finished, corpus):
     train(changed, workdir, log=lambda _: None)
     other = config(corpus)
     other.optimizer.learning_rate = 1e-3
-    with pytest.raises(UserError, match=r"begun with optimizer.learning_rate = 0.0005, not 0.001"):
+    with pytest.raises(UserError, match=r"begun with optimizer.learning_rate = 0.003, not 0.001"):
         train(other, workdir)
     other = config(corpus)
     other.edges[0].weight = 2.0

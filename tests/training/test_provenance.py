@@ -119,12 +119,12 @@ def test_a_source_is_named_without_its_place(spec, more, published, run):
 def test_the_optimizer_is_the_members_own(run):
     workdir = run()
     run_config = read_run(workdir)
-    run_config["members"]["student"]["optimizer"]["learning_rate"] = 3e-3
+    run_config["members"]["student"]["optimizer"]["learning_rate"] = 1e-3
     rates = {
         name: card_facts(run_config, workdir, name, 14)["training"]["optimizer"]["learning_rate"]
         for name in ("teacher", "student")
     }
-    assert rates == {"teacher": 5e-4, "student": 3e-3}
+    assert rates == {"teacher": 3e-3, "student": 1e-3}
 
 
 def test_an_edge_that_weighs_nothing_is_none(run):

@@ -211,7 +211,7 @@ def refusals(workdir, config_file, corpus, *own):
 
 def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):
     second = "--config.optimizer.learning_rate=1e-3"
-    message = "optimizer.learning_rate is 0.0005 on process 0, but 0.001 on process 1"
+    message = "optimizer.learning_rate is 0.003 on process 0, but 0.001 on process 1"
     for said in refusals(tmp_path / "run", config_file, corpus, [], [second]):
         assert f"ctcd train: {message}; start every process of a run with the same command\n" in said
     assert not (tmp_path / "run").exists()
