@@ -128,7 +128,7 @@ class _Work:
         else:
             scorer = torch_scorer(place.tokenizer, corpus.vocab_size)
         batches = masked_validation(corpus, self.batch_size)
-        return row_sums(scorer, watch(batches, label, f"batches of {self.batch_size} rows", self.log))
+        return row_sums(scorer, watch(batches, label, "batches", self.log))
 
 
 def _interval(sums: RowSums, corpus: Corpus, place: Place) -> tuple[float, float, float]:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctcd_jax.data.sources.base import Reading
 from ctcd_jax.data.sources.content import compression, head_of, no_text
 from ctcd_jax.data.sources.lines import SUFFIXES, LineReader
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, warn
 
 _PATTERNS = ("*.jsonl", *(f"*.jsonl{suffix}" for suffix in SUFFIXES))
 
@@ -38,12 +38,13 @@ class Paradigm:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def read_paradigms(folder: Path, most: int | None = None) -> list[Paradigm]:
+def read_paradigms(folder: Path, most: int | None = None, warn: Callable[[str], None] = warn) -> list[Paradigm]:
     """Returns the paradigms of a folder in the order of its files, which may be compressed (gzip, xz, zstd, bz2).
 
     Args:
       folder: with files NAME.jsonl, NAME.jsonl.xz, ...
       most: pairs of each paradigm to take, the first ones; None for all. Every line is checked all the same.
+      warn: called with a line about pairs whose sentences are equal, of which BLiMP has one: every model ties.
 
     Raises:
       UserError: there are none, or a line is no pair; it names FILE:LINE.
@@ -65,6 +66,9 @@ def read_paradigms(folder: Path, most: int | None = None) -> list[Paradigm]:
                 known.pairs.append(pair)
     if not paradigms:
         raise UserError(f"--data {folder}: no pair in its {len(paths)} files; give other ones")
+    equal = [pair for paradigm in paradigms.values() for pair in paradigm.pairs if pair.good == pair.bad]
+    if equal:
+        warn(f"{equal[0].place}: sentence_good is sentence_bad, a tie for every model ({len(equal):,} such)")
     return list(paradigms.values())
 
 
@@ -85,8 +89,6 @@ def _pairs(path: Path) -> Iterator[tuple[str, str, Pair]]:
         if not isinstance(content, dict):
             raise UserError(f"{place}: a {type(content).__name__}, not a JSON object; each line must hold one")
         good, bad = (_text(content, name, place) for name in ("sentence_good", "sentence_bad"))
-        if good == bad:
-            raise UserError(f"{place}: sentence_good and sentence_bad are the same; a pair must differ")
         names = [_text(content, name, place) if name in content else own for name in ("UID", "linguistics_term")]
         yield names[0], names[1], Pair(good, bad, place)
 

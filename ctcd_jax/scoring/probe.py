@@ -49,7 +49,7 @@ def probe(
     Raises:
       UserError: a model or a pair cannot be used, `out` has scores of other pairs, or another process is at work there.
     """
-    paradigms = read_paradigms(data, pairs)
+    paradigms = read_paradigms(data, pairs, warn)
     opened = _open(models, paradigms, warn)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK, str(out), warn=warn), raises_stopped(_STOPPED):
