@@ -22,6 +22,7 @@ from ctcd_jax.report.sections.zero_shot import held_out_text, minimal_pairs
 from ctcd_jax.report.verdict import verdict
 
 TITLE = "Co-training and co-distillation"
+MOST_NAMES = 8  # of runs in the sentence that says what was found
 
 
 def left_out(artifacts: Artifacts) -> list[Html]:
@@ -91,13 +92,17 @@ def lead(artifacts: Artifacts) -> str:
     """Returns what was found in one sentence."""
     parts = []
     if artifacts.runs:
-        parts.append(f"{_count(len(artifacts.runs), 'training run')} ({', '.join(artifacts.runs)})")
+        more = f" and {len(artifacts.runs) - MOST_NAMES} more" if len(artifacts.runs) > MOST_NAMES else ""
+        named = ", ".join(list(artifacts.runs)[:MOST_NAMES])
+        parts.append(f"{_count(len(artifacts.runs), 'training run')} ({named}{more})")
     if rows := [row for results in artifacts.results.values() for row in results.rows]:
-        models, tasks, seeds = (len({row[key] for row in rows}) for key in ("model", "task", "seed"))
+        models = len({row.get("weights") or row["model"] for row in rows})
+        tasks, seeds = (len({row[key] for row in rows}) for key in ("task", "seed"))
         parts.append(f"{_count(models, 'model')} fine-tuned on {_count(tasks, 'task')} from {_count(seeds, 'seed')}")
     if failed := sum(len(results.failed) for results in artifacts.results.values()):
         parts.append(f"{_count(failed, 'cell')} that failed")
-    if measured := {model["name"] for content in artifacts.latencies.values() for model in content["models"]}:
+    timed = [model for content in artifacts.latencies.values() for model in content["models"]]
+    if measured := {model.get("weights") or model["name"] for model in timed}:
         parts.append(f"the latency of {_count(len(measured), 'model')}")
     if artifacts.exports:
         parts.append(_count(len(artifacts.exports), "exported checkpoint"))

@@ -171,3 +171,28 @@ def test_what_the_console_called_unsteady_the_page_does_too(tmp_path):
     steady = [measurement("a", 4.0, p95_ms=8.0)]
     (tmp_path / "latency.json").write_text(json.dumps(latency(steady)))
     assert "nsteady" not in make([tmp_path], tmp_path / "steady")
+
+
+def test_of_many_runs_equal_cohorts_are_drawn_once_and_the_page_stays_small(tmp_path):
+    members, edges = ("teacher", "student"), (("teacher", "student"), ("student", "teacher"))
+    lines = [metric_line("train", step, members, edges) for step in range(1, 101)]
+    lines += [metric_line("validation", step, members, edges) | {"unigram": 6.4} for step in range(10, 101, 10)]
+    for number in range(40):
+        run = tmp_path / "runs" / f"run-{number:02}"
+        write_run(run, members[number < 4 :], edges if number >= 4 else (), lines)
+        change(run, seed=number)
+    html = make([tmp_path / "runs"], tmp_path)
+    assert len(html.encode()) < 5_000_000  # and no more for more lines: of every curve 80 points are kept
+    assert html.count('class="cohort"') == 2
+    titles = re.findall("<h3>(.*?)</h3>", html[html.index("<h2>What ran") : html.index("<h2>Training curves")])
+    assert titles == ["run-00 and 3 more", "run-04 and 35 more"]
+    captions = re.findall("<figcaption>(.*?)</figcaption>", html)
+    assert captions[0].endswith("20 steps of 8 rows")  # the seeds differ
+    assert "run-07 and 32 more" in lead_of(html)
+    assert len(table(html, "Fields of config.json")) == 41
+    for legend in re.findall('<ul class="legend">(.*?)</ul>', html):
+        assert legend.count("<li>") <= 8
+
+
+def lead_of(html):
+    return next(word for word in Page(html).words if word.startswith("This page reports"))

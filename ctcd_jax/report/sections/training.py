@@ -48,17 +48,33 @@ class _Family:
 
 
 def cohorts(artifacts: Artifacts) -> list[Html]:
-    figures = []
-    for index, (name, run) in enumerate(artifacts.runs.items()):
+    runs, figures = artifacts.runs, []
+    groups = _alike(runs) if len(runs) > COLOURS else [[name] for name in runs]
+    for index, names in enumerate(groups):
+        run = runs[names[0]]
         shapes = member_shapes(run.config)
         members = [{"name": key} | member | shapes[key] for key, member in run.config["members"].items()]
         tables = ("members", members), ("edges", run.config.get("edges") or [])
-        links = [_records(f"{name}-{kind}", records) for kind, records in tables if records]
-        figures.append(page.figure(name, cohort_graph(f"run{index}", run.config), _setting(run), links))
+        links = [_records(f"{names[0]}-{kind}", records) for kind, records in tables if records]
+        title = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        common = [fact for fact in _setting(run) if all(fact in _setting(runs[name]) for name in names)]
+        figures.append(page.figure(title, cohort_graph(f"run{index}", run.config), ", ".join(common), links))
     if not figures:
         return []
     note = "Boxes are models, arrows point from the one that teaches to the one that learns. Dashed: frozen."
+    if len(groups) < len(runs):
+        note += (
+            " Runs whose drawings are the same are drawn once; under What differs stands what else tells them apart."
+        )
     return [page.paragraph(note, "note"), page.grid(figures)]
+
+
+def _alike(runs: Mapping[str, Run]) -> list[list[str]]:
+    """The names of the runs, those together whose drawings are the same."""
+    groups: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        groups.setdefault(cohort_graph("run", run.config), []).append(name)
+    return list(groups.values())
 
 
 def _records(file: str, records: Sequence[Mapping]) -> Html:
@@ -68,7 +84,8 @@ def _records(file: str, records: Sequence[Mapping]) -> Html:
     return download(file, head, [[record.get(key) for key in head] for record in plain])
 
 
-def _setting(run: Run) -> str:
+def _setting(run: Run) -> list[str]:
+    """What a run was trained on and how long."""
     data, train = run.config.get("data", {}), run.config.get("train", {})
     resolved = run.config.get("resolved", {})
     path = data.get("corpus")
@@ -84,7 +101,7 @@ def _setting(run: Run) -> str:
         f"{steps:,} steps of {data.get('batch_size')} rows" if steps else "",
         f"seed {run.config['seed']}" if "seed" in run.config else "",
     ]
-    return ", ".join(fact for fact in facts if fact)
+    return [fact for fact in facts if fact]
 
 
 def curves(artifacts: Artifacts) -> list[Html]:
