@@ -339,7 +339,8 @@ def _probe_arguments(verbs):
         "probe",
         "exported models on minimal pairs -> accuracy without fine-tuning; resumes by itself",
         "A model's choice is the sentence with the greater pseudo-log-likelihood: every token masked by itself. All of "
-        "BLiMP is 67,000 pairs and 1.5 million masked sentences. A paradigm that is in --out already is not run again.",
+        "BLiMP is 67,000 pairs and, with BERT's vocabulary, 1.3 million masked sentences. A paradigm that is in --out "
+        "already is not run again.",
         _probe_defaults,
     )
     _models(verb)

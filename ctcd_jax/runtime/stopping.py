@@ -49,6 +49,23 @@ def raises_stopped(message: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stops_between(message: str) -> Iterator[Callable[[], None]]:
+    """Gives a function that raises `Stopped(message)` once a signal has come, for the block to call between two steps.
+
+    For work whose steps are short. What a handler raises while Python runs a hook of a library is lost, and JAX has one
+    for the garbage collector: a stage of JAX that is stopped by `raises_stopped` may go on as if nobody had asked.
+    """
+    asked = []
+
+    def check() -> None:
+        if asked:
+            raise Stopped(message)
+
+    with handling(lambda *_: asked.append(True)):
+        yield check
+
+
+@contextlib.contextmanager
 def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
     """Sets a signal handler while the block runs, in the main thread only."""
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
 """`ctcd evaluate`: models on the validation rows of corpora, each row under masks of its own."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import locked, write_whole
 from ctcd_jax.jobs.progress import watch
-from ctcd_jax.runtime.stopping import raises_stopped
+from ctcd_jax.runtime.stopping import stops_between
 from ctcd_jax.scoring.evaluation_table import as_markdown, as_text
 from ctcd_jax.scoring.heldout import RowSums, jax_scorer, ratio_interval, row_sums, torch_scorer
 from ctcd_jax.scoring.models import Place, locate, named, unused_name
+from ctcd_jax.training.masking import MaskedBatch
 from ctcd_jax.training.members import weights_sha256
 from ctcd_jax.training.validation_masks import masked_validation, unigram_loss
 
@@ -56,8 +57,8 @@ def evaluate(
     for place in places.values():
         _check_backend(place, backend)
         _check_corpora(place, list(opened.values()), warn)
-    with _folder(out, warn) as known:
-        work = _Work(opened, functools.cache(unigram_loss), backend, batch_size, known, out, log)
+    with _folder(out, warn) as (known, check):
+        work = _Work(opened, functools.cache(unigram_loss), backend, batch_size, known, out, check, log)
         asked: list[Evaluation] = []
         for name, place in places.items():
             lines = list(work.of_model(name, place))
@@ -82,6 +83,7 @@ class _Work:
     batch_size: int
     known: list[Evaluation]
     out: Path | None
+    check: Callable[[], None]  # raises Stopped once that was asked for
     log: Callable[[str], None]
 
     def of_model(self, name: str, place: Place) -> Iterator[Evaluation]:
@@ -127,8 +129,13 @@ class _Work:
             scorer = jax_scorer(place.shape, params, corpus.vocab_size)
         else:
             scorer = torch_scorer(place.tokenizer, corpus.vocab_size)
-        batches = masked_validation(corpus, self.batch_size)
-        return row_sums(scorer, watch(batches, label, "batches", self.log))
+        batches = watch(masked_validation(corpus, self.batch_size), label, "batches", self.log)
+        return row_sums(scorer, self._checked(batches))
+
+    def _checked(self, batches: Iterable[MaskedBatch]) -> Iterator[MaskedBatch]:
+        for batch in batches:
+            self.check()
+            yield batch
 
 
 def _interval(sums: RowSums, corpus: Corpus, place: Place) -> tuple[float, float, float]:
@@ -167,15 +174,16 @@ def _check_corpora(place: Place, corpora: Sequence[Corpus], warn: Callable[[str]
 
 
 @contextmanager
-def _folder(out: Path | None, warn: Callable[[str], None]) -> Iterator[list[Evaluation]]:
-    """Yields the lines of a folder, which is ours while the block runs; none without one."""
+def _folder(out: Path | None, warn: Callable[[str], None]) -> Iterator[tuple[list[Evaluation], Callable[[], None]]]:
+    """Yields the lines of a folder, which is ours while the block runs, none without one; and `_Work.check`."""
     if out is None:
-        with raises_stopped("stopped on request; with --out, what is finished would be kept"):
-            yield []
+        with stops_between("stopped on request; with --out, what is finished would be kept") as check:
+            yield [], check
         return
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / LOCK, str(out), warn=warn), raises_stopped("stopped on request; the same command goes on"):
-        yield read_evaluations(out / EVALUATION, warn)
+    message = "stopped on request; the finished figures are kept, run the same command again to go on"
+    with locked(out / LOCK, str(out), warn=warn), stops_between(message) as check:
+        yield read_evaluations(out / EVALUATION, warn), check
 
 
 def _model(line: Evaluation) -> tuple:

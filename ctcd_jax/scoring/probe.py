@@ -1,6 +1,6 @@
 """`ctcd probe`: which sentence of a minimal pair a model finds the likelier, without any fine-tuning."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, vocabulary_size
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import locked, write_whole
 from ctcd_jax.jobs.progress import Display
-from ctcd_jax.runtime.stopping import raises_stopped
+from ctcd_jax.runtime.stopping import stops_between
 from ctcd_jax.scoring.likelihood import Sentence, pseudo_log_likelihoods
 from ctcd_jax.scoring.models import Place, locate, named, unused_name
 from ctcd_jax.scoring.pairs import Paradigm, read_paradigms
@@ -52,7 +52,7 @@ def probe(
     paradigms = read_paradigms(data, pairs, warn)
     opened = _open(models, paradigms, warn)
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / LOCK, str(out), warn=warn), raises_stopped(_STOPPED):
+    with locked(out / LOCK, str(out), warn=warn), stops_between(_STOPPED) as check:
         known = read_pair_scores(out / PROBE, warn)
         _check_known(known, paradigms, out / PROBE)
         asked = []
@@ -60,7 +60,7 @@ def probe(
             finished = {line["paradigm"]: line for line in known if _identity(line) == model.identity}
             pending = [paradigm for paradigm in paradigms if paradigm.name not in finished]
             own = unused_name(name, model.identity, {_identity(line): line["model"] for line in known})
-            for line in _score(own, model, pending, batch_size, log):
+            for line in _score(own, model, pending, batch_size, check, log):
                 append_line(out / PROBE, line)
                 known.append(line)
                 finished[line["paradigm"]] = line
@@ -116,7 +116,14 @@ def _open(
     return opened
 
 
-def _score(name: str, model: _Model, pending: Sequence[Paradigm], batch_size: int, log: Callable[[str], None]):
+def _score(
+    name: str,
+    model: _Model,
+    pending: Sequence[Paradigm],
+    batch_size: int,
+    check: Callable[[], None],
+    log: Callable[[str], None],
+) -> Iterator[PairScore]:
     """Yields the line of each paradigm as it is finished."""
     if not pending:
         return
@@ -131,6 +138,7 @@ def _score(name: str, model: _Model, pending: Sequence[Paradigm], batch_size: in
 
             def look(done: int, tokens: int) -> None:
                 nonlocal copies, running
+                check()
                 copies, running = copies + done, running + tokens
                 display.look(running, copies)
 

@@ -15,7 +15,8 @@ NOTE = (
     "et al. 2020: each token masked by itself; a tie counts half); nothing is fine-tuned, and chance is 50. A "
     "phenomenon is the mean of its paradigms, 'all' the mean over all paradigms, as in BLiMP (Warstadt et al. 2020). "
     "In brackets 95 % intervals for other pairs of the same paradigms: Wilson's for each paradigm, the half-widths of "
-    "the mean added in quadrature (Zou and Donner 2008). They do not cover pre-training."
+    "the mean added in quadrature (Zou and Donner 2008). They do not cover pre-training. Word frequencies or the "
+    "length of sentences alone lift some paradigms above chance."
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -105,6 +106,26 @@ def test_what_is_finished_is_not_run_again(evaluated, corpus, foreign, tmp_path,
     assert path.read_text() == "".join(lines)
     assert (again / "table.md").read_text() == (out / "table.md").read_text()
     assert repeated[-1].splitlines()[:-1] == said.splitlines()[:-1]
+
+
+def test_a_stopped_command_keeps_what_is_finished(evaluated, corpus, foreign, tmp_path, monkeypatch, capsys):
+    out, models, _ = evaluated
+    again = shutil.copytree(out, tmp_path / "again")
+    path = again / "evaluation.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]))
+    real, signals = stage.row_sums, []
+
+    def stopped(*given):
+        signals.append(signal.raise_signal(signal.SIGINT))
+        return real(*given)
+
+    monkeypatch.setattr(stage, "row_sums", stopped)
+    command = ["evaluate", "--out", str(again), f"--corpus={corpus}", f"--corpus={foreign}"]
+    assert main([*command, *(f"--model={model}" for model in models)]) == 75
+    assert len(signals) == 1
+    assert path.read_text() == "".join(lines[:3])
+    assert "the finished figures are kept" in capsys.readouterr().out
 
 
 def test_a_model_keeps_its_name_and_another_of_that_name_gets_its_own(smoke, corpus, tmp_path):
