@@ -1,5 +1,6 @@
 """What models score without fine-tuning: on held-out text (`evaluation.jsonl`) and on minimal pairs (`probe.jsonl`)."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict, cast
@@ -11,6 +12,7 @@ from ctcd_jax.ranges import COUNT, SHARE
 
 EVALUATION, PROBE, TABLE, LOCK = "evaluation.jsonl", "probe.jsonl", "table.md", "lock"
 EVALUATION_FORMAT, PROBE_FORMAT = 1, 1
+LARGEST_LOSS = 700.0  # nats; the exponential of more is no float
 
 
 class Evaluation(TypedDict):
@@ -70,6 +72,11 @@ def read_evaluations(path: Path, warn: Callable[[str], None] = warn) -> list[Eva
 def read_pair_scores(path: Path, warn: Callable[[str], None] = warn) -> list[PairScore]:
     """Returns the lines of a `probe.jsonl`, as `lines.checked_lines`; none if the file is not there."""
     return [cast("PairScore", row) for _, row in checked_lines(path, pair_score_fault, warn)]
+
+
+def perplexity(loss: float) -> float:
+    """Returns among how many equally likely words a loss in nats is as good as choosing; infinity beyond a float."""
+    return math.exp(loss) if loss < LARGEST_LOSS else math.inf
 
 
 def evaluation_fault(row: dict) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
 from ctcd_jax.artifacts.runs import EdgeConfig
 from ctcd_jax.artifacts.samples import SampleRow, Samples, sentence
+from ctcd_jax.artifacts.scoring import perplexity
 from ctcd_jax.text_tables import markdown
 
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
@@ -259,7 +260,8 @@ def _measurements(facts: Facts) -> str:
 
 
 def _perplexity(loss: float) -> str:
-    return f"{math.exp(loss):,.1f}" if loss < 700 else "beyond 10^300"
+    value = perplexity(loss)
+    return f"{value:,.1f}" if math.isfinite(value) else "beyond 10^300"
 
 
 def _samples(rows: Sequence[SampleRow]) -> str:

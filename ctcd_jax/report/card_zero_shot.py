@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from ctcd_jax.artifacts.scoring import Evaluation, PairScore
-from ctcd_jax.report.held_out import perplexity
-from ctcd_jax.report.pairs import Pairs, summarised
+from ctcd_jax.artifacts.pairs import Pairs, summarised
+from ctcd_jax.artifacts.scoring import Evaluation, PairScore, perplexity
 from ctcd_jax.text_tables import markdown, number_text
 
 

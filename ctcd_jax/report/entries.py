@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from ctcd_jax.artifacts.collect import Artifacts
+from ctcd_jax.artifacts.pairs import Pairs, scores_of, summarised
 from ctcd_jax.report.held_out import Corpora, HeldOut, find_corpora, held_out
 from ctcd_jax.report.models import Model, find_models
-from ctcd_jax.report.pairs import Pairs, scores_of, summarised
 from ctcd_jax.report.shapes import member_shapes
 from ctcd_jax.report.speed import Speed, speed
 from ctcd_jax.report.tuned import Scores, Tuned, fine_tuned

@@ -10,8 +10,6 @@ from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.scoring import Evaluation
 from ctcd_jax.report.models import Model
 
-_LARGEST = 700.0  # nats; the exponential of more is no float
-
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -102,11 +100,6 @@ def is_of(line: Evaluation, model: Model) -> bool:
 def corpus_hash(run: Run) -> str:
     """Returns the SHA-256 (hex) of a run's corpus.json; "" for a run of an earlier version, which lacks it."""
     return run.config.get("resolved", {}).get("corpus_hash") or ""
-
-
-def perplexity(loss: float) -> float:
-    """Returns among how many equally likely words a loss in nats is as good as choosing; infinity where too many."""
-    return math.exp(loss) if loss < _LARGEST else math.inf
 
 
 def is_finite(value: float | None) -> TypeGuard[float]:

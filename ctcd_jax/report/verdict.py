@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from ctcd_jax.artifacts.scoring import perplexity
 from ctcd_jax.evaluation.tables.comparison import Difference, difference_text
 from ctcd_jax.page.tables import millions
 from ctcd_jax.report.entries import Entry, Findings
-from ctcd_jax.report.held_out import HeldOut, perplexity
+from ctcd_jax.report.held_out import HeldOut
 from ctcd_jax.report.tuned import reversed_
 from ctcd_jax.text_tables import number_text
 

@@ -1,9 +1,8 @@
 """The table of `ctcd evaluate`, aligned for a terminal and as Markdown, and what its figures are."""
 
-import math
 from collections.abc import Sequence
 
-from ctcd_jax.artifacts.scoring import Evaluation
+from ctcd_jax.artifacts.scoring import Evaluation, perplexity
 from ctcd_jax.text_tables import aligned, markdown, number_text
 
 NOTE = (
@@ -39,7 +38,7 @@ def _rows(lines: Sequence[Evaluation]) -> list[tuple[str, ...]]:
             line["model"],
             line["corpus"],
             f"{line['loss']:.3f} [{line['loss_low']:.3f}, {line['loss_high']:.3f}]",
-            number_text(math.exp(line["loss"]), 1),
+            number_text(perplexity(line["loss"]), 1),
             f"{line['accuracy']:.1%}",
             f"{line['unigram_loss']:.3f}",
             f"{line['rows']:,}",

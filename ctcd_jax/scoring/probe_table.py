@@ -1,13 +1,11 @@
 """The table of `ctcd probe`: accuracy by phenomenon with intervals, aligned for a terminal and as Markdown."""
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
+from ctcd_jax.artifacts.pairs import summarised
 from ctcd_jax.artifacts.scoring import PairScore
 from ctcd_jax.text_tables import aligned, markdown
 
-_Z = 1.959964  # of a 95 % interval
 _ABREAST = 3  # models that fit a terminal
 
 NOTE = (
@@ -50,34 +48,6 @@ def unknown_line(lines: Sequence[PairScore]) -> str:
     )
 
 
-def mean_interval(lines: Sequence[PairScore]) -> tuple[float, float, float]:
-    """Returns (accuracy, low, high), shares: the mean over paradigms and its 95 % interval over pairs.
-
-    With Wilson's interval [l, u] of each paradigm's share p, the mean of K has the ends mean(p) -/+ sqrt(sum(d^2)) / K,
-    d being p - l and u - p (Zou and Donner 2008): of one paradigm it is Wilson's.
-    """
-    shares = [(line["correct"] + line["ties"] / 2) / line["pairs"] for line in lines]
-    ends = [wilson(share, line["pairs"]) for share, line in zip(shares, lines, strict=True)]
-    below = math.hypot(*(share - low for share, (low, _) in zip(shares, ends, strict=True))) / len(lines)
-    above = math.hypot(*(high - share for share, (_, high) in zip(shares, ends, strict=True))) / len(lines)
-    mean = fmean(shares)
-    return mean, mean - below, mean + above
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Returns the ends of Wilson's 95 % interval of a share of `count` (Wilson 1927)."""
-    centre = share + _Z**2 / (2 * count)
-    half = _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
-    return max(0.0, (centre - half) / (1 + _Z**2 / count)), min(1.0, (centre + half) / (1 + _Z**2 / count))
-
-
-def against_chance(low: float, high: float) -> str:
-    """Says where an interval does not lie above 50 %, "" if it does."""
-    if low > 0.5:
-        return ""
-    return "at chance" if high >= 0.5 else "below chance"
-
-
 def _rows(models: Sequence[Sequence[PairScore]]) -> list[list[str]]:
     phenomena = list(dict.fromkeys(line["phenomenon"] for line in models[0]))
     rows = [["phenomenon", "paradigms", *(lines[0]["model"] for lines in models)]]
@@ -88,6 +58,7 @@ def _rows(models: Sequence[Sequence[PairScore]]) -> list[list[str]]:
 
 
 def _cell(lines: Sequence[PairScore]) -> str:
-    mean, low, high = mean_interval(lines)
-    words = against_chance(low, high)
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" + f" {words}" * bool(words)
+    found = summarised(lines)
+    assert found, "every model has the same paradigms"
+    figures = (100 * share for share in (found.accuracy, found.low, found.high))
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*figures) + f" {found.against_chance}".rstrip()

@@ -1,6 +1,5 @@
 """What a run says to people as it goes: a line at a time, and on a terminal a bar."""
 
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ import jax
 from tqdm import tqdm
 
 from ctcd_jax.artifacts.runs import MemberFigures, MetricLine
+from ctcd_jax.artifacts.scoring import perplexity
 from ctcd_jax.jobs.duration import duration
 
 WIDTH = 160  # columns that a line of the log should not exceed
@@ -114,7 +114,7 @@ def _unigram(loss: float | None) -> str:
 
 
 def _perplexity(loss: float) -> str:
-    value = math.exp(loss) if loss < 700 else math.inf
+    value = perplexity(loss)
     return f"{value:,.0f}" if 10 <= value < 1e6 else f"{value:.3g}"
 
 

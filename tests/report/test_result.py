@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from ctcd_jax.artifacts.collect import collect
+from ctcd_jax.artifacts.pairs import summarised
 from ctcd_jax.report.models import find_models
-from ctcd_jax.report.pairs import summarised
 from ctcd_jax.report.tuned import fine_tuned
 from tests.report.reporting import (
     Page,

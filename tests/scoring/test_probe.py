@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import pytest
 
+from ctcd_jax.artifacts.pairs import summarised
 from ctcd_jax.artifacts.scoring import read_pair_scores
 from ctcd_jax.cli import main
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, vocabulary_size
@@ -17,7 +18,6 @@ from ctcd_jax.scoring import probe as stage
 from ctcd_jax.scoring.likelihood import pseudo_log_likelihoods
 from ctcd_jax.scoring.models import locate
 from ctcd_jax.scoring.probe import probe
-from ctcd_jax.scoring.probe_table import against_chance, mean_interval, wilson
 from tests.exports import WORDS
 from tests.test_cli import fails
 
@@ -113,9 +113,9 @@ def test_lines_and_table(probed, models, data):
     ]
     assert {(line["pairs"], line["phenomenon"] == "islands") for line in lines} == {(40, False), (40, True)}
     table = (out / "table.md").read_text()
-    mean, low, high = mean_interval(lines[:3])
-    assert mean == pytest.approx(np.mean([(line["correct"] + line["ties"] / 2) / 40 for line in lines[:3]]))
-    cell = f"| all | 3 | {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}] at chance |"
+    own = summarised(lines[:3])
+    assert own.accuracy == pytest.approx(np.mean([(line["correct"] + line["ties"] / 2) / 40 for line in lines[:3]]))
+    cell = f"| all | 3 | {100 * own.accuracy:.1f} [{100 * own.low:.1f}, {100 * own.high:.1f}] at chance |"
     assert cell in table
     assert "120 pairs of 3 paradigms." in table
     assert said.splitlines()[0].split() == ["phenomenon", "paradigms", "teacher", "student"]
@@ -237,32 +237,3 @@ def test_mistakes_are_one_line(capsys, smoke, models, data, tmp_path):
 
     assert "no *.jsonl in it" in line(models[0], tmp_path)
     assert "`ctcd export` it" in line(f"{smoke.root / 'runs' / 'ctcd'}#student", data)
-
-
-def test_the_interval_of_one_paradigm_is_wilsons():
-    from scipy.stats import binomtest
-
-    for correct, pairs in ((0, 7), (6, 10), (500, 1000), (40, 40)):
-        theirs = binomtest(correct, pairs).proportion_ci(method="wilson")
-        assert wilson(correct / pairs, pairs) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-        mean, low, high = mean_interval([{"pairs": pairs, "correct": correct, "ties": 0}])
-        assert (mean, low, high) == pytest.approx((correct / pairs, theirs.low, theirs.high), abs=1e-6)
-
-
-def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    truth = np.array([0.5, 0.97, 0.8, 0.2])
-    held = 0
-    for _ in range(2000):
-        correct = rng.binomial(60, truth).tolist()
-        _, low, high = mean_interval([{"pairs": 60, "correct": count, "ties": 0} for count in correct])
-        held += low <= truth.mean() <= high
-    assert 1870 <= held <= 1950
-
-
-def test_chance_in_words():
-    assert [against_chance(*ends) for ends in ((0.4, 0.5), (0.51, 0.6), (0.3, 0.49))] == [
-        "at chance",
-        "",
-        "below chance",
-    ]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ctcd_jax import page
+from ctcd_jax.artifacts.scoring import perplexity
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import MISSING, download, fixed
 from ctcd_jax.report.entries import Entry, Findings
-from ctcd_jax.report.held_out import perplexity
 from ctcd_jax.report.verdict import against_text, count_text, in_words, loss_text
 from ctcd_jax.text_tables import number_text
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
-from ctcd_jax.artifacts.scoring import PairScore
+from ctcd_jax.artifacts.pairs import Pairs, summarised
+from ctcd_jax.artifacts.scoring import PairScore, perplexity
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import MISSING, Column, data_table, download, fixed, percent
-from ctcd_jax.report.held_out import is_finite, perplexity
-from ctcd_jax.report.pairs import Pairs, summarised
+from ctcd_jax.report.held_out import is_finite
 
 _FIGURES = (
     Column("loss", "loss", fixed(4)),

@@ -9,7 +9,7 @@ from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.scoring import PairScore
 
 CHANCE = 0.5
-_NORMAL = 1.96
+_NORMAL = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def summarised(lines: Sequence[PairScore]) -> Pairs | None:
     """Returns the mean over paradigms, as BLiMP has it (Warstadt et al. 2020); ties are half right.
 
     The interval is over pairs, the paradigms being those there are: the half-widths of Wilson's intervals of the
-    paradigms, added in quadrature (Zou and Donner 2008), as in the table of `ctcd probe`. None without lines.
+    paradigms, added in quadrature (Zou and Donner 2008): of one paradigm it is Wilson's. None without lines.
     """
     if not lines:
         return None
@@ -56,4 +56,4 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
     square = _NORMAL**2 / count
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
