@@ -1,8 +1,10 @@
 """Tests run on CPUs: eight virtual devices to shard over, no hub, and a compilation cache shared by all of them."""
 
+import functools
 import gc
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,7 +20,9 @@ os.environ.setdefault(
 
 import jax
 import orbax.checkpoint as ocp
+import pytest
 
+from ctcd_jax.training import held_out, loop
 from tests.exports import export_model, models  # noqa: F401  fixtures for every test
 from tests.small import config_file, corpus  # noqa: F401
 from tests.smoke import smoke  # noqa: F401
@@ -28,3 +32,41 @@ jax.config.update("jax_num_cpu_devices", 8)
 ocp.type_handlers.get_type_handler(jax.Array)._min_slice_bytes_for_replica_parallel = 2**20
 # Traced programs are a million objects, none of them garbage, through which Python would look again and again.
 gc.set_threshold(100_000, 50, 100)
+
+
+PROGRAMS_KEPT = 32
+# What a program is not made of: when something is written, and where something lies.
+_NOT_COMPILED = {
+    "log_every": 1, "eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "keep_best": None,
+    "early_stopping": None, "profile_steps": None,
+}  # fmt: skip
+
+
+def kept(make):
+    """`make_train_step` or `make_evaluation` that returns what it made before of an equal experiment, corpus and mesh.
+
+    Most runs of the tests are one experiment, begun again and again: tracing and lowering it was half of their time.
+    """
+    made = {}
+
+    @functools.wraps(make)
+    def keeping(experiment, masker, mesh):
+        known = replace(
+            experiment, train=replace(experiment.train, **_NOT_COMPILED), evaluation_corpora=(), projects={}
+        )
+        frequencies = None if masker.frequencies is None else bytes(masker.frequencies)
+        key = repr((known, masker.vocab_size, masker.special_ids, masker.rate, masker.smoothing, frequencies, mesh))
+        made[key] = made.pop(key, None) or make(experiment, masker, mesh)
+        while len(made) > PROGRAMS_KEPT:
+            del made[next(iter(made))]
+        return made[key]
+
+    return keeping
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_kept():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_train_step", kept(loop.make_train_step))
+        patch.setattr(held_out, "make_evaluation", kept(held_out.make_evaluation))
+        yield

@@ -25,7 +25,7 @@ PEERS = {
 SMOKE = Case(preset="smoke", rows=4, length=64, dtype="float32", dropout=0.0)
 
 
-@pytest.fixture(scope="module", params=("masked", "attended"))
+@pytest.fixture(scope="module", params=("masked", pytest.param("attended", marks=pytest.mark.slow)))
 def ours(request, tmp_path_factory):
     """(experiment, batch, directory of the initial weights, losses of two steps) for both kinds of positions."""
     case = Case(**vars(SMOKE) | {"positions": request.param})

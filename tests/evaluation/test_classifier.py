@@ -67,7 +67,10 @@ def with_head(kind, directory, exported, seed=0, **config):
     return save(directory, AutoModelForSequenceClassification.from_config(config), exported)
 
 
-@pytest.mark.parametrize("kind", SHAPES)
+RARE = ("albert", "deberta-v2", "electra")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k in RARE else k for k in SHAPES])
 def test_other_encoders_are_fine_tuned_on_scores_and_on_classes(models, tmp_path, kind):
     directory = with_head(kind, tmp_path / kind, models[0])
     (scores,) = fine_tune(directory, task_data("stsb", [0.0, 2.5, 5.0]), 0, SETTINGS, PLAIN)

@@ -1,5 +1,7 @@
 """The model by itself: segments, positions, dropout, rematerialisation."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,10 @@ from ctcd_jax.models.registry import sown_features
 CONFIG = BertConfig(vocab_size=97, layers=2, hidden=24, heads=3, intermediate=40, max_positions=32)
 
 
-def init(config=CONFIG, seed=0):
+@cache
+def init():
     ids = jnp.ones((1, 4), jnp.int32)
-    return BertForMaskedLM(config).init(jax.random.key(seed), ids, ids)["params"]
+    return jax.jit(BertForMaskedLM(CONFIG).init)(jax.random.key(0), ids, ids)["params"]
 
 
 def packed_row():
@@ -26,7 +29,8 @@ def packed_row():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_packed_sentences_do_not_see_each_other(dtype):
     ids, segments = packed_row()
-    apply = jax.jit(lambda ids: BertForMaskedLM(CONFIG, dtype).apply({"params": init()}, ids, ids != 0, segments))
+    variables = {"params": init()}
+    apply = jax.jit(lambda ids: BertForMaskedLM(CONFIG, dtype).apply(variables, ids, ids != 0, segments))
     before, after = apply(ids), apply(ids.at[0, 6:8].set(jnp.asarray([55, 66])))
     same = np.asarray(segments[0] != 2) & np.asarray(segments[0] != 0)
     np.testing.assert_array_equal(before[0, same], after[0, same])
@@ -35,10 +39,10 @@ def test_packed_sentences_do_not_see_each_other(dtype):
 
 def test_a_packed_sentence_is_computed_as_if_it_were_alone():
     ids, segments = packed_row()
-    model, variables = BertForMaskedLM(CONFIG), {"params": init()}
-    together = model.apply(variables, ids, ids != 0, segments)
+    apply, variables = jax.jit(BertForMaskedLM(CONFIG).apply), {"params": init()}
+    together = apply(variables, ids, ids != 0, segments)
     for begin, end in ((0, 5), (5, 9), (9, 15)):
-        alone = model.apply(variables, ids[:, begin:end], jnp.ones((1, end - begin)))
+        alone = apply(variables, ids[:, begin:end], jnp.ones((1, end - begin)))
         np.testing.assert_allclose(together[:, begin:end], alone, atol=1e-6)
 
 
@@ -76,7 +80,7 @@ def test_features_are_kept_on_demand_by_the_path_at_which_they_are_sown(remat):
 
 def test_a_row_of_padding_is_finite():
     ids = jnp.zeros((1, 8), jnp.int32)
-    assert np.isfinite(BertForMaskedLM(CONFIG).apply({"params": init()}, ids, ids, ids)).all()
+    assert np.isfinite(jax.jit(BertForMaskedLM(CONFIG).apply)({"params": init()}, ids, ids, ids)).all()
 
 
 def test_too_long_a_row_is_refused():
@@ -89,6 +93,7 @@ def test_dropout_only_when_asked():
     ids, segments = packed_row()
     model, variables = BertForMaskedLM(CONFIG), {"params": init()}
 
+    @jax.jit
     def logits(key):
         return model.apply(variables, ids, ids, segments, deterministic=False, rngs={"dropout": jax.random.key(key)})
 

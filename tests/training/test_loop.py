@@ -29,7 +29,7 @@ from ctcd_jax.training.metrics import cut_after
 from tests.small import config, ctcd
 
 ROOT = Path(__file__).parents[2]
-STEPS = 75
+STEPS = 40
 
 
 def lines(workdir, name="metrics.jsonl"):
@@ -241,42 +241,40 @@ def assert_same_run(a, b):
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def kill_and_finish(config_file, corpus, workdir, kills, seed):
-    rng, metrics = random.Random(seed), workdir / "metrics.jsonl"
-    killed = 0
-    for _ in range(kills):
-        process = start(config_file, corpus, workdir)
-        seen = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
-        wait_for_lines(process, metrics, seen + rng.randint(1, 6))
-        time.sleep(rng.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed, "every kill came too late"
+def kill(config_file, corpus, workdir, rng):
+    """Starts or resumes a run and kills it a few lines later; whether that was before its end."""
+    metrics = workdir / "metrics.jsonl"
     process = start(config_file, corpus, workdir)
-    assert process.wait() == 0, process.stdout.read()
+    seen = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
+    wait_for_lines(process, metrics, seen + rng.randint(1, 6))
+    time.sleep(rng.random() * 0.05)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
 
 
-def test_killed_at_random_moments_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
-    kill_and_finish(config_file, corpus, tmp_path / "run", kills=2, seed=time.time_ns())
-    assert_same_run(tmp_path / "run", undisturbed)
+def test_killed_and_asked_to_stop_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
+    workdir = tmp_path / "run"
+    assert kill(config_file, corpus, workdir, random.Random(time.time_ns())), "the kill came too late"
+    before = (workdir / "metrics.jsonl").read_bytes().count(b"\n")
+    process = start(config_file, corpus, workdir)
+    wait_for_lines(process, workdir / "metrics.jsonl", before + 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert b"run the same command to go on" in process.stdout.read()
+    process = start(config_file, corpus, workdir)
+    assert process.wait() == 0
+    assert b"resumed at step" in process.stdout.read()
+    assert_same_run(workdir, undisturbed)
 
 
 @pytest.mark.slow
 def test_killed_many_times_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
-    kill_and_finish(config_file, corpus, tmp_path / "run", kills=12, seed=time.time_ns())
-    assert_same_run(tmp_path / "run", undisturbed)
-
-
-def test_asked_to_stop_it_saves_and_goes_on(undisturbed, config_file, corpus, tmp_path):
-    process = start(config_file, corpus, tmp_path / "run")
-    wait_for_lines(process, tmp_path / "run/metrics.jsonl", 3)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 75
-    assert b"run the same command to go on" in process.stdout.read()
-    process = start(config_file, corpus, tmp_path / "run")
-    assert process.wait() == 0
-    assert b"resumed at step" in process.stdout.read()
-    assert_same_run(tmp_path / "run", undisturbed)
+    rng, workdir = random.Random(time.time_ns()), tmp_path / "run"
+    killed = sum(kill(config_file, corpus, workdir, rng) for _ in range(12))
+    assert killed, "every kill came too late"
+    process = start(config_file, corpus, workdir)
+    assert process.wait() == 0, process.stdout.read()
+    assert_same_run(workdir, undisturbed)
 
 
 @pytest.fixture(scope="module")

@@ -151,8 +151,7 @@ def test_law_3_a_frozen_member_has_no_backward_pass_and_no_dropout():
 # Law 5: sums and weights.
 
 
-@pytest.mark.parametrize("positions", ["masked", "attended"])
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize(("parts", "positions"), [(2, "masked"), (4, "attended")])
 def test_law_5_micro_batches_are_one_batch(parts, positions, reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions=positions), Edge("student", "teacher")))
     whole, losses = reference(experiment(cohort, b2=0.5))
@@ -162,8 +161,11 @@ def test_law_5_micro_batches_are_one_batch(parts, positions, reference):
     assert float(split.tokens) == float(whole.tokens)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (1, 8), (2, 4)], ids=str)
-@pytest.mark.parametrize("positions", ["masked", "attended"])
+@pytest.mark.parametrize(
+    ("shape", "positions"),
+    [((8, 1), "masked"), ((1, 8), "attended"), ((2, 4), "masked"), ((2, 4), "attended")],
+    ids=str,
+)
 def test_law_5_eight_devices_are_one(shape, positions, reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions=positions), Edge("student", "teacher")))
     setup = experiment(cohort)
