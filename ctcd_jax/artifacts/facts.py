@@ -185,7 +185,7 @@ KIND = {
     ),
     "edges": [
         {"source": str, "target": str, "weight": _NUMBER, "temperature": _NUMBER, "tau_squared": bool}
-        | {"divergence": str, "positions": str}
+        | {"divergence": str, "positions": str, "schedule?": str, "begin?": SHARE, "end?": SHARE}
     ],
     "from_scratch": bool,
     "training": (

@@ -32,7 +32,7 @@ from ctcd_jax.artifacts.scoring import Evaluation, PairScore, evaluation_fault, 
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, FIGURE, WHOLE, Digits, Each, mismatch
-from ctcd_jax.ranges import COUNT, Range
+from ctcd_jax.ranges import COUNT, SHARE, Range
 
 Read = TypeVar("Read")
 
@@ -46,6 +46,7 @@ _RUN = {
         [
             {"source": str, "target": str, "weight?": _NUMBER, "temperature?": _NUMBER, "tau_squared?": bool}
             | {"divergence?": str, "positions?": str, "signal?": str}
+            | {"schedule?": str, "begin?": SHARE, "end?": SHARE}
         ],
         None,
     ),

@@ -4,7 +4,7 @@ The types say what this version writes. A run of an earlier version may lack key
 anything: who reads one checks it (`reading.Reader.run` for pages, `config.init_spec.read_run` to go on with a run).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from ctcd_jax.artifacts.corpora import ManifestSummary
@@ -64,6 +64,21 @@ class EdgeConfig(TypedDict):
     divergence: str  # of `distill.cohort.DIVERGENCES`
     positions: str  # of `distill.cohort.POSITIONS`
     signal: str  # "logits", or of `distill.signals.SIGNALS`
+    schedule: str  # of `distill.cohort.SCHEDULES`
+    begin: float  # share of the steps
+    end: float  # share of the steps
+
+
+def schedule_words(edge: Mapping[str, Any]) -> str:
+    """Returns when an edge teaches, e.g. "linear, from 25 % of the steps to 100 %"; "" where that is always.
+
+    Args:
+      edge: an `EdgeConfig`, of an earlier version, too.
+    """
+    schedule, begin, end = edge.get("schedule", "constant"), edge.get("begin", 0.0), edge.get("end", 1.0)
+    if (schedule, begin, end) == ("constant", 0.0, 1.0):
+        return ""
+    return f"{schedule}, from {100 * begin:g} % of the steps to {100 * end:g} %"
 
 
 class DataFields(TypedDict):

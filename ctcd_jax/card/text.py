@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
-from ctcd_jax.artifacts.runs import EdgeConfig
+from ctcd_jax.artifacts.runs import EdgeConfig, schedule_words
 from ctcd_jax.artifacts.samples import SampleRow, Samples, sentence
 from ctcd_jax.artifacts.scoring import perplexity
 from ctcd_jax.text_tables import markdown
@@ -153,8 +153,9 @@ def _edge(edge: EdgeConfig) -> str:
     if edge["tau_squared"] and edge["temperature"] != 1:
         tau += " (loss times its square)"
     positions = "masked tokens" if edge["positions"] == "masked" else "all tokens"
+    when = schedule_words(edge)
     return (
-        f"`{edge['source']}` teaches `{edge['target']}`: weight {edge['weight']:g}, {tau}, "
+        f"`{edge['source']}` teaches `{edge['target']}`: weight {edge['weight']:g}{when and f' ({when})'}, {tau}, "
         f"{_DIVERGENCES[edge['divergence']].format(**edge)}, on {positions}"
     )
 

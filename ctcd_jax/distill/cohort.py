@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 
 from ctcd_jax.distill.signals import LOGITS, SIGNALS
 from ctcd_jax.errors import did_you_mean
-from ctcd_jax.ranges import Range, require
+from ctcd_jax.ranges import SHARE, Range, require
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
 POSITIONS = ("masked", "attended")
+SCHEDULES = ("constant", "linear", "cosine")
 
 # 0 is none of it: no hard loss, no such edge. What is learnt is minimised, so no weight is negative.
 MEMBER_RANGES = {"hard_weight": Range(0)}
-EDGE_RANGES = {"weight": Range(0), "temperature": Range(0, above=True)}
+EDGE_RANGES = {"weight": Range(0), "temperature": Range(0, above=True), "begin": SHARE, "end": SHARE}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class Edge:
       positions: "masked" (the predicted tokens, section 3) or "attended" (every real token, DistilBERT's script).
       signal: what is compared: "logits", which temperature, tau_squared, divergence and positions are about, or another
         that is entered in `signals.SIGNALS`.
+      schedule: how the weight goes on from where it begins: "constant", or falling to 0 where it ends, "linear" or
+        "cosine".
+      begin: share of the run's steps before which nothing is taught.
+      end: share of the run's steps after which nothing is taught.
     """
 
     source: str
@@ -67,6 +72,9 @@ class Edge:
     divergence: str = "forward_kl"
     positions: str = "masked"
     signal: str = LOGITS
+    schedule: str = "constant"
+    begin: float = 0.0
+    end: float = 1.0
 
     def __post_init__(self):
         if self.source == self.target:
@@ -76,10 +84,19 @@ class Edge:
             ("divergence", DIVERGENCES),
             ("positions", POSITIONS),
             ("signal", (LOGITS, *SIGNALS)),
+            ("schedule", SCHEDULES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"edge {self.name}: no {name} '{getattr(self, name)}'"
                                  + did_you_mean(str(getattr(self, name)), known))  # fmt: skip
+        if self.begin >= self.end:
+            raise ValueError(f"edge {self.name}: it begins at {self.begin:g} of the steps and ends at {self.end:g}; "
+                             "let it end later")  # fmt: skip
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its weight is another at some steps than at others."""
+        return (self.schedule, self.begin, self.end) != ("constant", 0.0, 1.0)
 
     @property
     def name(self) -> str:

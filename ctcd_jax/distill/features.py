@@ -1,6 +1,7 @@
 """The part of the objective that comes from edges of other signals than logits: features of both ends, compared."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -50,6 +51,7 @@ def feature_losses(
     rows: Rows,
     totals: Mapping[str, jax.Array],
     params: Mapping[str, dict],
+    factors: Mapping[str, jax.Array] = MappingProxyType({}),
 ) -> tuple[Losses, Terms]:
     """Returns what each target minimises because of these edges, and `Terms` with their `soft`.
 
@@ -59,6 +61,7 @@ def feature_losses(
       rows: the tokens, of which there may be more in the batch.
       totals: `feature_denominators` of the whole batch.
       params: by edge, of those that own parameters; other names in it are not looked at.
+      factors: {edge: factor of its weight}, `schedules.weight_factors`.
     """
     losses: Losses = {}
     soft = {}
@@ -67,6 +70,7 @@ def feature_losses(
         source = jax.lax.stop_gradient(outputs[edge.source].features)  # StopG: whoever teaches is a constant
         values = signal.values(edge, params.get(edge.name, {}), source, outputs[edge.target].features, rows)
         mean = Mean.of(values, signal.weights(edge, rows))
-        losses[edge.target] = losses.get(edge.target, 0.0) + edge.weight * mean.total / totals[edge.name]
+        weight = edge.weight * factors.get(edge.name, 1.0)
+        losses[edge.target] = losses.get(edge.target, 0.0) + weight * mean.total / totals[edge.name]
         soft[edge.name] = mean
     return losses, Terms(soft=soft)

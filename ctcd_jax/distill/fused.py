@@ -17,6 +17,7 @@ teacher's logits only appear as constants of its learner's gradient.
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import combinations
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,7 @@ def cohort_loss(
     totals = denominators(labels, weights)
     unfinished = {name: output for name, output in outputs.items() if isinstance(output, Outputs)}
     if len(unfinished) == len(outputs):
-        losses, terms = cohort_losses(cohort, unfinished, labels, weights, totals, CHUNK)
+        losses, terms = cohort_losses(cohort, unfinished, labels, weights, totals, chunk=CHUNK)
     else:
         losses, terms = objective.cohort_losses(cohort, outputs, labels, weights, totals)
     means = jax.tree.map(lambda m: m.total / jnp.maximum(m.weight, 1), terms, is_leaf=lambda m: isinstance(m, Mean))
@@ -65,6 +66,7 @@ def cohort_losses(
     labels: jax.Array,
     weights: jax.Array,
     totals: Mapping[str, jax.Array],
+    factors: Mapping[str, jax.Array] = MappingProxyType({}),
     chunk: int | None = None,
     groups: int = 1,
 ) -> tuple[Losses, Terms]:
@@ -79,6 +81,7 @@ def cohort_losses(
       labels: int[N], -100 where nothing is predicted.
       weights: float[N], 1 = a real token.
       totals: `objective.denominators` of the whole batch, of which these tokens may be a part.
+      factors: {edge: factor of its weight}, `schedules.weight_factors`.
       chunk: tokens of a group whose logits exist at once; None for all of them.
       groups: equal, contiguous parts of the tokens whose gradients are added up last. As many as devices share the
         tokens: then no chunk makes a device wait for the others.
@@ -102,19 +105,19 @@ def cohort_losses(
     split_outputs = {name: Outputs(split(output.hidden), output.head) for name, output in outputs.items()}
     trainable = {name: split_outputs[name] for name in cohort.trainable}
     frozen = {name: split_outputs[name] for name in cohort.frozen}
-    return _losses(cohort, trainable, frozen, split(labels, fill=-100), split(weights), dict(totals))
+    return _losses(cohort, trainable, frozen, split(labels, fill=-100), split(weights), dict(totals), dict(factors))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _losses(cohort, trainable, frozen, labels, weights, totals):
-    terms, _ = _sums(cohort, trainable, frozen, labels, weights, totals, differentiate=False)
-    return member_losses(cohort, terms, totals), terms
+def _losses(cohort, trainable, frozen, labels, weights, totals, factors):
+    terms, _ = _sums(cohort, trainable, frozen, labels, weights, totals, factors, differentiate=False)
+    return member_losses(cohort, terms, totals, factors), terms
 
 
-def _losses_forward(cohort, trainable, frozen, labels, weights, totals):
-    terms, gradients = _sums(cohort, trainable, frozen, labels, weights, totals, differentiate=True)
+def _losses_forward(cohort, trainable, frozen, labels, weights, totals, factors):
+    terms, gradients = _sums(cohort, trainable, frozen, labels, weights, totals, factors, differentiate=True)
     like = {name: jnp.zeros((), output.hidden.dtype) for name, output in trainable.items()}
-    return (member_losses(cohort, terms, totals), terms), (gradients, like, totals)
+    return (member_losses(cohort, terms, totals, factors), terms), (gradients, like, totals)
 
 
 def _losses_backward(cohort, saved, cotangents):
@@ -125,13 +128,15 @@ def _losses_backward(cohort, saved, cotangents):
         factor = cotangents[0][name] / totals["masked"]
         gradient = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
         trainable[name] = gradient._replace(hidden=gradient.hidden.astype(like[name].dtype))
-    return trainable, None, None, None, None
+    return trainable, None, None, None, None, None
 
 
 _losses.defvjp(_losses_forward, _losses_backward)
 
 
-def _sums(cohort, trainable, frozen, labels, weights, totals, differentiate) -> tuple[Terms, dict[str, Outputs]]:
+def _sums(
+    cohort, trainable, frozen, labels, weights, totals, factors, differentiate
+) -> tuple[Terms, dict[str, Outputs]]:
     """Returns the terms, and the learners' gradients times `totals["masked"]`, in (at least) float32."""
     outputs = trainable | frozen
     kernels = {name: output.head[0].astype(output.hidden.dtype) for name, output in outputs.items()}
@@ -143,7 +148,7 @@ def _sums(cohort, trainable, frozen, labels, weights, totals, differentiate) -> 
         }
         flat = {name: z.reshape(-1, z.shape[-1]) for name, z in logits.items()}
         terms, logit_gradients = _token_sums(
-            cohort, flat, labels.reshape(-1), weights.reshape(-1), totals, labels.shape[0]
+            cohort, flat, labels.reshape(-1), weights.reshape(-1), totals, factors, labels.shape[0]
         )
         if not differentiate:
             return (terms, {}), {}
@@ -178,7 +183,7 @@ def _sum_over_chunks(of_chunk, chunks):
     return jax.lax.scan(body, zero, chunks)
 
 
-def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms, dict[str, jax.Array]]:
+def _token_sums(cohort, logits, labels, weights, totals, factors, groups) -> tuple[Terms, dict[str, jax.Array]]:
     """Returns the terms of T tokens, a sum a group, and of each learner d(loss) / d(logits [T, V]) times
     `totals["masked"]`."""
     predicted = weights * (labels >= 0)
@@ -214,7 +219,8 @@ def _token_sums(cohort, logits, labels, weights, totals, groups) -> tuple[Terms,
         value, gradient = diverge(edge.divergence, edge.source, edge.target, edge.temperature)
         terms.soft[edge.name] = mean(value * scale, weight)
         terms.soft_t1[edge.name] = mean(diverge(edge.divergence, edge.source, edge.target, 1.0)[0], weight)
-        share = edge.weight * scale / edge.temperature * totals["masked"] / totals[edge.positions]
+        scaled = edge.weight * scale * factors.get(edge.name, 1.0)
+        share = scaled / edge.temperature * totals["masked"] / totals[edge.positions]
         logit_gradients[edge.target] += gradient(share * weight)
     # Two plain reductions: the one over pairs that `jnp.argmax` makes is eight times slower on CPUs.
     guesses = {

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import combinations
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -101,6 +102,7 @@ def cohort_losses(
     labels: jax.Array,
     weights: jax.Array,
     totals: Mapping[str, jax.Array],
+    factors: Mapping[str, jax.Array] = MappingProxyType({}),
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises (`member_losses`) and the terms of `cohort_terms`, as arithmetic for
     autodiff on whole logits. This is the definition; `fused.cohort_losses` computes the same from `Outputs`, faster.
@@ -108,9 +110,10 @@ def cohort_losses(
     Args:
       cohort, outputs, labels, weights: as for `cohort_terms`.
       totals: `denominators` of the whole batch, of which these tokens may be a part.
+      factors: {edge: factor of its weight}, `schedules.weight_factors`.
     """
     terms = cohort_terms(cohort, outputs, labels, weights)
-    return member_losses(cohort, terms, totals), terms
+    return member_losses(cohort, terms, totals, factors), terms
 
 
 def cohort_terms(
@@ -162,7 +165,12 @@ def denominators(labels: jax.Array, weights: jax.Array) -> dict[str, jax.Array]:
     return {"masked": jnp.maximum(masked, 1), "attended": jnp.maximum(jnp.sum(weights), 1)}
 
 
-def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.Array]) -> Losses:
+def member_losses(
+    cohort: Cohort,
+    terms: Terms,
+    denominators: Mapping[str, jax.Array],
+    factors: Mapping[str, jax.Array] = MappingProxyType({}),
+) -> Losses:
     """Returns what each trainable member minimises: its hard loss and its incoming edges, weighted and normalised.
 
     By StopG, a member's gradient is that of its own entry alone. Their sum is the loss of Eq. 4 for CTCD, of Eq. 5 for
@@ -172,13 +180,15 @@ def member_losses(cohort: Cohort, terms: Terms, denominators: Mapping[str, jax.A
       cohort: who learns from whom, and the weights.
       terms: sums; of the whole batch or of a part of it.
       denominators: of the whole batch, by positions.
+      factors: {edge: factor of its weight}; of others it is 1.
     """
     losses = {}
     for name in cohort.trainable:
         loss = cohort.members[name].hard_weight * terms.hard[name].total / denominators["masked"]
         for edge in cohort.logit_edges:
             if edge.target == name:
-                loss += edge.weight * terms.soft[edge.name].total / denominators[edge.positions]
+                weight = edge.weight * factors.get(edge.name, 1.0)
+                loss += weight * terms.soft[edge.name].total / denominators[edge.positions]
         losses[name] = loss
     return losses
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig
+from ctcd_jax.artifacts.runs import EdgeConfig, MemberConfig, RunConfig, schedule_words
 from ctcd_jax.page import Html, element
 from ctcd_jax.report.shapes import member_shapes
 
@@ -147,11 +147,12 @@ def _arrow(
 
 
 def _edge_lines(edge: EdgeConfig) -> list[str]:
+    when = [words] if (words := schedule_words(edge)) else []
     if not _of_logits(edge):
-        return [f"weight {_number(edge.get('weight', 1.0))}, {edge['signal']}"]
+        return [f"weight {_number(edge.get('weight', 1.0))}, {edge['signal']}", *when]
     divergence = edge.get("divergence", "forward_kl")
     tau = f"τ {_number(edge.get('temperature', 1.0))}" + (", × τ²" if edge.get("tau_squared") else "")
-    lines = [f"weight {_number(edge.get('weight', 1.0))}", DIVERGENCES.get(divergence, divergence), tau]
+    lines = [f"weight {_number(edge.get('weight', 1.0))}", *when, DIVERGENCES.get(divergence, divergence), tau]
     if edge.get("positions", "masked") != "masked":
         lines.append(edge["positions"])
     return lines

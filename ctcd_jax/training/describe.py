@@ -1,10 +1,14 @@
 """What a run says of itself before its first step."""
 
+from dataclasses import asdict
+
 import jax
 from jax.sharding import Mesh
 
+from ctcd_jax.artifacts.runs import schedule_words
 from ctcd_jax.config import Experiment
 from ctcd_jax.data import Corpus, TrainBatches
+from ctcd_jax.distill import Edge
 from ctcd_jax.models.registry import parameter_count
 
 
@@ -35,8 +39,13 @@ def describe_members(experiment: Experiment) -> list[str]:
             f"{name}: {model.layers} layers, hidden {model.hidden}, {parameter_count(model):,} parameters, {kind}"
         )
     if experiment.cohort.edges:
-        lines.append("edges: " + ", ".join(f"{edge.name} x {edge.weight:g}" for edge in experiment.cohort.edges))
+        lines.append("edges: " + ", ".join(map(_described, experiment.cohort.edges)))
     return lines
+
+
+def _described(edge: Edge) -> str:
+    when = schedule_words(asdict(edge))
+    return f"{edge.name} x {edge.weight:g}" + (f" ({when})" if when else "")
 
 
 def epochs(steps: int, batches: TrainBatches) -> str:

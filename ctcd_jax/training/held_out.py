@@ -94,7 +94,7 @@ class Evaluation:
         self.masker = Masker(corpus.vocab_size, corpus.special_ids)
         self.own = HeldOut(corpus, experiment.batch_size, mesh)
         self._others = {name: HeldOut(other, experiment.batch_size, mesh) for name, other in others.items()}
-        self._cohort = experiment.cohort
+        self._cohort, self._steps = experiment.cohort, experiment.train.steps
         self._evaluate = make_evaluation(experiment, self.masker, mesh)
 
     def line(self, params: Mapping[str, Any], step: int, tokens: int) -> MetricLine:
@@ -108,7 +108,7 @@ class Evaluation:
 
         def asked(rows: HeldOut) -> MetricLine:
             terms: Terms = jax.device_get(self._evaluate(params, rows.batches()))
-            return {**record("validation", step, tokens, terms, self._cohort), "unigram": rows.unigram}
+            return {**record("validation", step, tokens, terms, self._cohort, self._steps), "unigram": rows.unigram}
 
         line = asked(self.own)
         if self._others:

@@ -252,7 +252,7 @@ class _Run:
         window, tokens = self._measured()
         self.clock.started(self.step, tokens)
         if say:
-            line = record("train", self.step, self.tokens, window, self.experiment.cohort)
+            line = self._record(window)
             self.console.train(line, None, None, None)
 
     def _log_line(self, gradient_norms: dict) -> MetricLine:
@@ -260,12 +260,16 @@ class _Run:
         self._take_tokens()
         self.state = reset_window(self.state)
         self.taken = 0
-        line = record("train", self.step, self.tokens, window, self.experiment.cohort)
+        line = self._record(window)
         rates = {name: np.asarray(rate(self.step - 1)).item() for name, rate in self.learning_rates.items()}
         line = with_optimizers(line, rates, jax.device_get(gradient_norms))
         self._write(line)
         self.console.train(line, *self._time(window, tokens))
         return line
+
+    def _record(self, window: Terms) -> MetricLine:
+        experiment = self.experiment
+        return record("train", self.step, self.tokens, window, experiment.cohort, experiment.train.steps)
 
     def _write(self, line: MetricLine) -> None:
         if self.writers:

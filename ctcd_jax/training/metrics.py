@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ctcd_jax.artifacts.runs import METRICS, TIMING, MetricLine, TimingLine
 from ctcd_jax.distill import Cohort
 from ctcd_jax.distill.objective import Mean, Terms
+from ctcd_jax.distill.schedules import weight_factors
 from ctcd_jax.errors import warn
 from ctcd_jax.files import disk_errors, read_json_lines, write_whole
 from ctcd_jax.training.trackers import Figures, Tracker, start_trackers
 
 
-def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> MetricLine:
+def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort, steps: int) -> MetricLine:
     """Returns one line of `metrics.jsonl` from summed terms.
 
     {"kind": "train"|"validation", "step", "tokens" (real, cumulative), "loss" (what the cohort minimises, of these
@@ -28,7 +31,8 @@ def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> M
       step: updates done.
       tokens: real ones, cumulative.
       terms: summed over steps; every figure is a `Mean`.
-      cohort: whose weights make the loss.
+      cohort: whose weights make the loss; those that change, as they were at the last step.
+      steps: of the whole run.
     """
     line: MetricLine = {
         "kind": kind, "step": step, "tokens": tokens, "loss": None, "members": {}, "edges": {}, "agreement": {}
@@ -38,7 +42,10 @@ def record(kind: str, step: int, tokens: int, terms: Terms, cohort: Cohort) -> M
             line[group].setdefault(name, {})[figure] = _value(mean)
     line["agreement"] = {pair: _value(mean) for pair, mean in terms.agreement.items()}
     weighted = [(cohort.members[name].hard_weight, line["members"][name].get("hard")) for name in cohort.trainable]
-    weighted += [(edge.weight, line["edges"][edge.name]["soft"]) for edge in cohort.edges]
+    factors = weight_factors(cohort, np.float32(max(0, step - 1) / steps))
+    weighted += [
+        (edge.weight * float(factors.get(edge.name, 1.0)), line["edges"][edge.name]["soft"]) for edge in cohort.edges
+    ]
     parts = [weight * value for weight, value in weighted if value is not None]
     if len(parts) == len(weighted):
         line["loss"] = sum(parts)

@@ -6,6 +6,7 @@ and losses meet. There is no branch on the method: a method is a cohort.
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Outputs, fused
 from ctcd_jax.distill.features import feature_denominators, feature_losses, needed_features
 from ctcd_jax.distill.objective import Losses, Mean, Terms, add_losses, add_parts, denominators
+from ctcd_jax.distill.schedules import weight_factors
 from ctcd_jax.distill.signals import Rows
 from ctcd_jax.models.registry import build, sown_features
 from ctcd_jax.runtime.hardware import Devices
@@ -57,6 +59,7 @@ def train_step(
     masked = masker(train_keys(state.key, state.step, rows), batch["input_ids"])
     # All masks are drawn and all denominators known before the first micro-batch, so k micro-batches are one batch.
     totals = batch_denominators(cohort, masked)
+    factors = weight_factors(cohort, state.step.astype(jnp.float32) / steps)
     scales = {name: m.loss_scale.scale if m.loss_scale else 1.0 for name, m in state.members.items()}
 
     def micro_step(params: Params, part: MaskedBatch, number: jax.Array) -> tuple[dict, tuple[Losses, Terms]]:
@@ -69,7 +72,7 @@ def train_step(
                 name: member_outputs(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable
             }
-            each, terms = objective(cohort, losses, frozen_outputs | trainable_outputs, part, totals, params)
+            each, terms = objective(cohort, losses, frozen_outputs | trainable_outputs, part, totals, params, factors)
             # A member's gradient is that of its own loss, so a scale of its own is exact.
             return sum(scales[name] * loss for name, loss in each.items()), (each, terms)
 
@@ -131,7 +134,13 @@ def member_outputs(
 
 
 def objective(
-    cohort: Cohort, losses, outputs: Mapping[str, Outputs], part: MaskedBatch, totals: Mapping, params: Params
+    cohort: Cohort,
+    losses,
+    outputs: Mapping[str, Outputs],
+    part: MaskedBatch,
+    totals: Mapping,
+    params: Params,
+    factors: Mapping[str, jax.Array] = MappingProxyType({}),
 ) -> tuple[Losses, Terms]:
     """Returns what each trainable member minimises on a part of a batch, and every term.
 
@@ -141,9 +150,10 @@ def objective(
       part: the tokens.
       totals: `batch_denominators` of the whole batch.
       params: of the edges that own any, by name, among others.
+      factors: of the edges' weights, by name.
     """
-    predictions = losses(cohort, outputs, *targets(cohort, part), totals)
-    return add_parts((predictions, feature_losses(cohort, outputs, signal_rows(part), totals, params)))
+    predictions = losses(cohort, outputs, *targets(cohort, part), totals, factors)
+    return add_parts((predictions, feature_losses(cohort, outputs, signal_rows(part), totals, params, factors)))
 
 
 def targets(cohort: Cohort, part: MaskedBatch) -> tuple[jax.Array, jax.Array]:

@@ -127,7 +127,7 @@ def test_no_array_of_all_logits_exists_in_the_compiled_program():
 
     def compiled(chunk):
         def loss(outputs):
-            losses, _ = fused.cohort_losses(Cohort(PAIR, CTCD), outputs, labels, weights, totals, chunk)
+            losses, _ = fused.cohort_losses(Cohort(PAIR, CTCD), outputs, labels, weights, totals, chunk=chunk)
             return sum(losses.values())
 
         return jax.jit(jax.grad(loss)).lower(outputs).compile()
