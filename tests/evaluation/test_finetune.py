@@ -107,6 +107,7 @@ def test_other_settings_or_other_weights_of_the_name_are_refused(models, data, e
     assert "student had other weights then; use another --out" in str(error)
 
 
+@pytest.mark.slow
 def test_a_grid_runs_every_combination_and_the_best_is_reported_as_selected(models, data, tmp_path):
     options = GlueOptions(epochs=1, grid=("learning_rate=1e-5,3e-3", "batch-size=8,16"), jobs=0)
     rows, _, _ = run(models[1:], data, ["mrpc"], tmp_path, options)
@@ -116,6 +117,7 @@ def test_a_grid_runs_every_combination_and_the_best_is_reported_as_selected(mode
     assert "selected" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_intermediate_task_lends_its_encoder_and_is_recorded(models, data, tmp_path):
     lent = GlueOptions(epochs=1, intermediate="good", jobs=0)
     plain, _, _ = run(models[1:], data, ["good", "mrpc", "stsb"], tmp_path / "plain")
@@ -198,6 +200,7 @@ def test_models_that_are_kept_answer_in_a_pipeline_as_their_cells_did(models, da
     assert "--keep-models: 1 of 3 finished cells ran without it (student  stsb  seed 0 the first); use an" in str(error)
 
 
+@pytest.mark.slow
 def test_the_shards_of_an_array_do_every_cell_once(models, data, tmp_path):
     for index in range(3):
         run(models, data, ["stsb", "mrpc"], tmp_path, GlueOptions(epochs=1, jobs=0, shard=(index, 3)))
@@ -271,6 +274,7 @@ def test_other_examples_or_metrics_of_a_name_are_refused(models, tmp_path):
         train("accuracy", 0)
 
 
+@pytest.mark.slow
 def test_an_intermediate_task_may_be_written_in_any_case_and_gone_on_with(models, data, tmp_path):
     lent = GlueOptions(epochs=1, intermediate="Good", jobs=0)
     first, _, _ = run(models[1:], data, ["good", "mrpc"], tmp_path, lent)

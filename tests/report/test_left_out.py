@@ -235,7 +235,10 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("file", ["config.json", "metrics.jsonl", "timing.jsonl", "results.jsonl", "latency.json"])
+MANY = [pytest.param(name, marks=pytest.mark.slow) for name in ("config.json", "results.jsonl", "latency.json")]
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "timing.jsonl", *MANY])
 def test_whatever_one_value_of_a_file_is_the_rest_is_reported(file, tmp_path):
     line = metric_line("validation", 20, ("teacher", "student"), (("teacher", "student"),))
     timing = {"step": 20, "seconds": 9.5, "tokens_per_second": 80.0, "mfu": 0.2, "device": "cpu", "devices": 2}

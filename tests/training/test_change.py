@@ -133,6 +133,7 @@ def test_a_change_that_is_not_asked_for_or_not_one_is_refused(extended, corpus, 
     assert (workdir / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_epochs_can_be_changed_too(extended, corpus, tmp_path):
     import shutil
 

@@ -217,8 +217,9 @@ def command(config_file, corpus, workdir, steps=STEPS, members=""):
 
 
 def start(*args, **options):
-    # One device, as a user has it; the tests' own eight are for sharding.
-    return subprocess.Popen(command(*args), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    # One device, as a user has it; the tests' own eight are for sharding. Every save costs Orbax a second.
+    arguments = [*command(*args), "--config.train.checkpoint_every=13"]
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
 
 
 def wait_for_lines(process, path, count):

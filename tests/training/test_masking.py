@@ -16,7 +16,7 @@ KEY = root_key(0)
 
 def mask(ids, step=0, seed=0, first_row=0, **changes):
     keys = train_keys(root_key(seed), jnp.asarray(step), first_row + jnp.arange(len(ids)))
-    return jax.tree.map(np.asarray, masker(**changes)(keys, jnp.asarray(ids)))
+    return jax.tree.map(np.asarray, jax.jit(masker(**changes).__call__)(keys, jnp.asarray(ids)))
 
 
 def test_every_row_predicts_exactly_its_share():

@@ -151,7 +151,7 @@ def test_law_3_a_frozen_member_has_no_backward_pass_and_no_dropout():
 # Law 5: sums and weights.
 
 
-@pytest.mark.parametrize(("parts", "positions"), [(2, "masked"), (4, "attended")])
+@pytest.mark.parametrize(("parts", "positions"), [(4, "attended"), pytest.param(2, "masked", marks=pytest.mark.slow)])
 def test_law_5_micro_batches_are_one_batch(parts, positions, reference):
     cohort = Cohort(CTCD.members, (Edge("teacher", "student", positions=positions), Edge("student", "teacher")))
     whole, losses = reference(experiment(cohort, b2=0.5))
@@ -163,7 +163,12 @@ def test_law_5_micro_batches_are_one_batch(parts, positions, reference):
 
 @pytest.mark.parametrize(
     ("shape", "positions"),
-    [((8, 1), "masked"), ((1, 8), "attended"), ((2, 4), "masked"), ((2, 4), "attended")],
+    [
+        ((1, 8), "masked"),
+        ((2, 4), "attended"),
+        pytest.param((8, 1), "attended", marks=pytest.mark.slow),
+        pytest.param((2, 4), "masked", marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_law_5_eight_devices_are_one(shape, positions, reference):
@@ -298,7 +303,7 @@ def test_each_member_is_clipped_by_its_own_norm():
 # Low precision.
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_low_precision_follows_float32(dtype, reference):
     _, exact = reference(experiment(steps=10), steps=10)
     state, losses = run(experiment(steps=10, dtype=dtype), steps=10)
