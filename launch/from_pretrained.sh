@@ -16,7 +16,7 @@ read -ra specs <<<"$text"
 ctcd prepare "${specs[@]/#/--source=}" --tokenizer "$model" --out "$out/corpus" --length 64
 
 # The same rate, rows and steps for all: 64 rows of 64 tokens.
-every=(--config.train.log_every=50 --config.train.eval_every=500 --config.train.checkpoint_every=250)
+every=(--config.train.log_every=50 --config.train.eval_every=500 --config.train.checkpoint_every=100)
 common=(--config.data.corpus="$out/corpus" --config.optimizer.learning_rate=3e-4 --config.train.steps="${STEPS:-2000}" "${every[@]}")
 
 # The teacher: the encoder learns to predict words again.
