@@ -18,7 +18,7 @@ help: ## List what there is
 install: .venv/installed ## Make .venv with the tested versions of everything
 
 .PHONY: quickstart
-quickstart: install ## Text in, distilled student out, on the documentation of Python's library (25 minutes of processor time)
+quickstart: install ## Text in, distilled student out, on the documentation of Python's library (10 minutes on 2 cores)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/quickstart.sh runs/quickstart
 
 .PHONY: lint

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
 
 USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
-RESUMABLE = ("prepare", "train", "glue", "evaluate", "probe")
+RESUMABLE = ("prepare", "train", "glue", "evaluate", "probe", "study")
 LESS_MEMORY = {
     "prepare": "lower --workers",
     "train": "lower data.batch_size or train.loss_chunk, raise train.micro_batches, or set train.remat=True",
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code."""
     options, rest = make_parser().parse_known_args(arguments)
     for argument in rest:
-        takes_overrides = options.verb == "train" or getattr(options, "config", None)
+        takes_overrides = options.verb in ("train", "study") or getattr(options, "config", None)
         if not (takes_overrides and argument.startswith(("--config.", "--noconfig."))):
             options.parser.unknown(argument)
     try:
@@ -212,6 +213,19 @@ def _glue(options, _) -> int:
     return 0
 
 
+def _study(options, overrides) -> int:
+    from ctcd_jax.runtime.compilation import keep_programs
+    from ctcd_jax.studies.study import study
+
+    for name, given in Counter(name for name, _ in options.texts).items():
+        if given > 1:
+            raise UserError(f"--text {name}: given {given} times; give it once")
+    keep_programs(warn)
+    study(options.spec, options.out, dict(options.texts), options.seeds, overrides, options.shard, options.plan,
+          log=say, warn=warn)  # fmt: skip
+    return 0
+
+
 def _latency(options, _) -> int:
     from ctcd_jax.latency import latency
 
@@ -251,6 +265,7 @@ RUN = {
     "probe": _probe,
     "glue": _glue,
     "latency": _latency,
+    "study": _study,
     "card": _card,
     "report": _report,
     "bench": _bench,

@@ -35,7 +35,7 @@ gc.set_threshold(100_000, 50, 100)
 
 
 PROGRAMS_KEPT = 32
-# What a program is not made of: when something is written, and where something lies.
+# What a program is not made of, beside seeds and places: when something is written.
 _NOT_COMPILED = {
     "log_every": 1, "eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "keep_best": None,
     "early_stopping": None, "profile_steps": None,
@@ -51,9 +51,8 @@ def kept(make):
 
     @functools.wraps(make)
     def keeping(experiment, masker, mesh):
-        known = replace(
-            experiment, train=replace(experiment.train, **_NOT_COMPILED), evaluation_corpora=(), projects={}
-        )
+        train = replace(experiment.train, **_NOT_COMPILED)
+        known = replace(experiment, train=train, seed=0, sources={}, evaluation_corpora=(), projects={})
         frequencies = None if masker.frequencies is None else bytes(masker.frequencies)
         key = repr((known, masker.vocab_size, masker.special_ids, masker.rate, masker.smoothing, frequencies, mesh))
         made[key] = made.pop(key, None) or make(experiment, masker, mesh)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ctcd_jax.distill.cohort import Cohort, Edge
 
@@ -15,7 +16,7 @@ _FALLS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def weight_factors(cohort: Cohort, done: jax.Array) -> dict[str, jax.Array]:
+def weight_factors(cohort: Cohort, done: jax.Array | np.floating) -> dict[str, jax.Array]:
     """Returns {edge: float32 in [0, 1], the factor of its weight}, of the edges whose weight changes; others have 1.
 
     Args:
@@ -25,7 +26,7 @@ def weight_factors(cohort: Cohort, done: jax.Array) -> dict[str, jax.Array]:
     return {edge.name: weight_factor(edge, done) for edge in cohort.edges if edge.scheduled}
 
 
-def weight_factor(edge: Edge, done: jax.Array) -> jax.Array:
+def weight_factor(edge: Edge, done: jax.Array | np.floating) -> jax.Array:
     """Returns the factor of an edge's weight; `done` as for `weight_factors`."""
     passed = jnp.clip((done - edge.begin) / (edge.end - edge.begin), 0, 1)
     return jnp.where((done >= edge.begin) & (done < edge.end), _FALLS[edge.schedule](passed), 0)

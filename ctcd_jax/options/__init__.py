@@ -5,7 +5,7 @@ Where a stage has the default, the option has none, and its help says {default}:
 
 from ctcd_jax import __version__
 from ctcd_jax.arguments import Parser
-from ctcd_jax.options import making, measuring, showing
+from ctcd_jax.options import making, measuring, showing, studying
 
 
 def make_parser() -> Parser:
@@ -19,6 +19,6 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"ctcd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    for room in (making, measuring, showing):
+    for room in (making, measuring, studying, showing):
         room.add_verbs(verbs)
     return parser

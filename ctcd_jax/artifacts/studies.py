@@ -1,0 +1,114 @@
+"""What `ctcd study` leaves: a directory for each run, known by its content, and what came of all of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+from ctcd_jax.files import read_json
+
+CELLS, CORPORA, RUN, LOG, CELL = "cells", "corpora", "run", "log.txt", "cell.json"
+STUDY, MODELS_CSV, CURVES_CSV, PAGE = "study.json", "models.csv", "curves.csv", "index.html"
+CELL_FORMAT, STUDY_FORMAT = 1, 1
+
+
+class CellFacts(TypedDict):
+    """cell.json, written when a run of a study is finished."""
+
+    format: int
+    key: str  # of its content
+    content: dict[str, Any]  # what decides its figures: config, corpora by their hashes, teachers by their keys
+    seconds: float  # of training, over all sessions
+    device: str  # kind, as JAX names it
+    devices: int
+    version: str  # of this package
+
+
+class ModelRow(TypedDict):
+    """A member of a finished run on one text: a row of models.csv."""
+
+    arm: str
+    seed: int
+    member: str
+    on: str  # "held-out", or the name of a corpus
+    at: str  # "last" or "best": the step of the lowest held-out loss
+    step: int
+    loss: float  # nats a predicted token
+    accuracy: float  # share of the predicted tokens
+    unigram: float  # nats: what word frequencies score
+
+
+class ArmFacts(TypedDict):
+    """An arm in study.json. Tokens, FLOPs and seconds are of one seed."""
+
+    config: str
+    fields: dict[str, Any]
+    chosen: dict[str, Any] | None  # of what was tuned; None: nothing was
+    tried: int  # settings that were tuned over
+    steps: int
+    tokens: int  # real ones that each member is trained on
+    flops: float  # of all that had to be trained for it, its teachers too
+    seconds: float | None  # mean over the finished runs; None: none is
+    finished: int  # seeds
+    failed: list[str]  # "seed N: reason"
+
+
+class Difference(TypedDict):
+    """One model's loss less another's, paired by seed; negative: the first is better."""
+
+    better: str  # ARM#MEMBER that is claimed to be the better one
+    than: str
+    beyond: list[str]  # of two models, whose difference is taken off; empty: of none
+    on: str
+    at: str
+    equal: list[str]  # of "tokens", "compute": in what both are alike
+    tokens_ratio: float  # of the first to the second
+    compute_ratio: float
+    seeds: list[int]  # that both have
+    mean: float | None  # nats; None: fewer than two seeds
+    low: float | None  # ends of the 95 % interval
+    high: float | None
+    p: float | None  # two-sided, of a paired t-test
+    p_adjusted: float | None  # Holm's, over all differences that verdicts are about
+    detectable: float | None  # nats: the smallest true difference that 8 of 10 such studies would see
+
+
+class ClaimFacts(TypedDict):
+    """A claim and what became of it."""
+
+    says: str
+    paper: str
+    differences: list[Difference]
+    verdicts: list[str]  # for each difference
+
+
+class StudyFacts(TypedDict):
+    """study.json."""
+
+    format: int
+    name: str
+    title: str
+    note: str
+    seeds: int
+    texts: dict[str, str]  # SPECs as they were given
+    corpora: dict[str, dict[str, Any]]  # {name: {"hash", "train_tokens", "validation_tokens"}}
+    evaluations: list[str]
+    arms: dict[str, ArmFacts]
+    claims: list[ClaimFacts]
+    cells: dict[str, str]  # {"ARM/seed-N": key}
+    devices: list[str]
+    version: str
+    changes: NotRequired[list[str]]  # fields that were set in every arm
+
+
+def read_cell(directory: Path) -> CellFacts | None:
+    """Returns what is known of a finished run; None: it is not finished. Raises UserError for a damaged file."""
+    path = directory / CELL
+    return cast("CellFacts", read_json(path, "")) if path.is_file() else None
+
+
+def as_rows(rows: list[ModelRow]) -> list[list[Any]]:
+    """Returns the rows of models.csv, the head first."""
+    return [
+        list(ModelRow.__annotations__),
+        *([cast("Mapping", row)[key] for key in ModelRow.__annotations__] for row in rows),
+    ]

@@ -1,0 +1,216 @@
+"""A study becomes runs: each known by its content, so that equal ones of several studies are one."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ctcd_jax.artifacts.studies import CELLS, RUN
+from ctcd_jax.config import Experiment, resolve
+from ctcd_jax.config.file import load_config
+from ctcd_jax.config.init_spec import split_init
+from ctcd_jax.data import Corpus
+from ctcd_jax.errors import UserError
+from ctcd_jax.models.registry import shape_to_dict
+from ctcd_jax.studies.definition import ARM_INIT, TUNING_SEED, Arm, Study
+from ctcd_jax.training.flops import flops_per_token
+from ctcd_jax.training.run import run_content
+
+KEY_DIGITS = 16
+# What changes nothing that a study looks at.
+_WITHOUT = {
+    "": ("format", "mesh", "wandb", "trackio", "evaluation"),
+    "data": ("corpus",),
+    "train": ("log_every", "checkpoint_every", "keep_checkpoints", "profile_steps"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study; goes to another process.
+
+    Attributes:
+      arm, seed: of the study.
+      trial: the setting that is tried, of an arm that is tuned, on the seed that is for it.
+      key: of `content`.
+      content: all that decides its figures.
+      spec, overrides: of its config.
+      directory: where it lies.
+      needs: the runs whose members it starts from.
+      trained: names of the members that learn.
+      steps: updates; `tokens` real ones; `flops` of itself; `chain_flops` with all that had to be trained for it.
+    """
+
+    arm: str
+    seed: int
+    trial: Mapping[str, Any] | None
+    key: str
+    content: Mapping[str, Any]
+    spec: str
+    overrides: tuple[str, ...]
+    directory: Path
+    needs: tuple["Cell", ...]
+    trained: tuple[str, ...]
+    steps: int
+    tokens: int
+    flops: float
+    chain_flops: float
+
+    @property
+    def title(self) -> str:
+        """What the lines that are said of it begin with."""
+        tried = ", ".join(f"{name}={value}" for name, value in (self.trial or {}).items())
+        return f"{self.arm}  seed {self.seed}" + (f"  ({tried})" if tried else "")
+
+
+def trials(arm: Arm) -> list[dict[str, Any]]:
+    """Returns the settings that an arm is tuned over; none where it is not."""
+    if not arm.tune:
+        return []
+    return [dict(zip(arm.tune, values, strict=True)) for values in product(*arm.tune.values())]
+
+
+class Matrix:
+    """The runs of a study, made on demand: what a run costs needs its corpus, what it starts from another run."""
+
+    def __init__(
+        self,
+        study: Study,
+        out: Path,
+        corpora: Mapping[str, Corpus],
+        changes: Sequence[str] = (),
+        chosen: Mapping[str, Mapping[str, Any] | None] | None = None,
+    ):
+        """Makes no run yet.
+
+        Args:
+          study: whose runs they are.
+          out: the directory that studies share.
+          corpora: of the study, by name.
+          changes: `--config.FIELD=VALUE`, in every arm.
+          chosen: {arm: the setting that tuning has chosen}, of those arms that are tuned and have been.
+        """
+        self._study, self._out, self._corpora, self._changes = study, out, corpora, tuple(changes)
+        self._chosen = chosen or {}
+        self._made: dict[tuple, tuple[Cell, Experiment]] = {}
+
+    def tuning(self, arm: str) -> list[Cell]:
+        """Returns the runs that choose the setting of an arm; none for an arm that is not tuned."""
+        return [self.cell(arm, TUNING_SEED, trial) for trial in trials(self._study.arms[arm])]
+
+    def is_settled(self, arm: str) -> bool:
+        """Whether what is tuned of an arm, and of all that it starts from or is measured by, has been chosen."""
+        described = self._study.arms[arm]
+        others = (*described.teachers, *filter(None, [described.compute_of]))
+        return (not described.tune or arm in self._chosen) and all(map(self.is_settled, others))
+
+    def cell(self, arm: str, seed: int, trial: Mapping[str, Any] | None = None) -> Cell:
+        """Returns a run.
+
+        Args:
+          arm: its name.
+          seed: of the study.
+          trial: the setting to try; None: the one that was chosen.
+
+        Raises:
+          UserError: its config does not do; the arm is named.
+        """
+        return self._cell(arm, seed, trial)[0]
+
+    def _cell(self, name: str, seed: int, trial: Mapping[str, Any] | None = None) -> tuple[Cell, Experiment]:
+        known = name, seed, json.dumps(trial, sort_keys=True)
+        if known not in self._made:
+            try:
+                self._made[known] = self._make(name, seed, trial)
+            except UserError as error:
+                raise error if str(error).startswith("arms.") else UserError(f"arms.{name}: {error}") from error
+        return self._made[known]
+
+    def _make(self, name: str, seed: int, trial: Mapping[str, Any] | None) -> tuple[Cell, Experiment]:
+        arm, corpus = self._study.arms[name], self._corpora[self._study.arms[name].corpus]
+        fields = dict(arm.fields)
+        for names, value in (trial if trial is not None else self._chosen.get(name) or {}).items():
+            fields |= dict.fromkeys(names.split(","), value)
+        needs: dict[str, Cell] = {}
+        shapes = {}
+        for member, (other, of) in _arm_inits(fields):
+            needed, theirs = self._cell(other, seed)
+            if of not in theirs.models:
+                raise UserError(f"members.{member}.init: arm '{other}' has no member '{of}'")
+            needs[member] = needed
+            shapes[member] = shape_to_dict(theirs.models[of])
+            fields[f"members.{member}.init"] = f"run:{needed.directory / RUN}#{of}"
+        fields |= {"seed": seed, "data.corpus": str(corpus.directory)}
+        evaluated = [self._corpora[each] for each in self._study.evaluations]
+        if evaluated:
+            fields["evaluation.corpora"] = ",".join(str(each.directory) for each in evaluated)
+        overrides = [*(f"--config.{field}={value}" for field, value in fields.items()), *self._changes]
+        config = load_config(arm.config, overrides, warn=lambda line: None)
+        experiment = resolve(config, corpus, None, shapes)
+        before = sum(cell.chain_flops for cell in {cell.key: cell for cell in needs.values()}.values())
+        if arm.compute_of is not None:
+            other = self.cell(arm.compute_of, seed)
+            left = max(0.0, other.chain_flops - before)
+            steps = max(1, round(left / _flops(experiment, corpus) * experiment.train.steps))
+            overrides.append(f"--config.train.steps={steps}")
+            config = load_config(arm.config, overrides, warn=lambda line: None)
+            experiment = resolve(config, corpus, None, shapes)
+        content = _content(config, experiment, corpus, {m: (cell.key, fields) for m, cell in needs.items()}, evaluated)
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+        flops = _flops(experiment, corpus)
+        cell = Cell(
+            arm=name,
+            seed=seed,
+            trial=trial,
+            key=key,
+            content=content,
+            spec=arm.config,
+            overrides=tuple(overrides),
+            directory=self._out / CELLS / key,
+            needs=tuple(needs.values()),
+            trained=experiment.cohort.trainable,
+            steps=experiment.train.steps,
+            tokens=round(experiment.train.steps * experiment.batch_size * _tokens_a_row(corpus)),
+            flops=flops,
+            chain_flops=flops + before,
+        )
+        return cell, experiment
+
+
+def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yields (member, (arm, its member)) of the members that start from another arm's."""
+    for field, value in list(fields.items()):
+        section, _, rest = field.partition(".")
+        if section == "members" and rest.endswith(".init"):
+            kind, location, detail = split_init(value)
+            if kind == ARM_INIT:
+                yield rest.removesuffix(".init"), (location, detail)
+
+
+def _content(
+    config: ConfigDict, experiment: Experiment, corpus: Corpus, needs: Mapping, evaluated: Sequence[Corpus]
+) -> dict[str, Any]:
+    """Returns all that decides what a study sees of a run, and nothing that says where something lies."""
+    content: dict[str, Any] = json.loads(json.dumps(run_content(config, experiment, corpus)))
+    for section, names in _WITHOUT.items():
+        for name in names:
+            (content[section] if section else content).pop(name, None)
+    for member, (key, fields) in needs.items():
+        of = split_init(fields[f"members.{member}.init"])[2]
+        content["members"][member]["init"] = f"{ARM_INIT}:{key}#{of}"
+    return content | {"evaluated_on": sorted(each.hash for each in evaluated)}
+
+
+def _tokens_a_row(corpus: Corpus) -> float:
+    return corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")
+
+
+def _flops(experiment: Experiment, corpus: Corpus) -> float:
+    """Returns the floating-point operations of a whole run, a lower bound as `flops_per_token` is."""
+    tokens = experiment.train.steps * experiment.batch_size * _tokens_a_row(corpus)
+    return tokens * flops_per_token(experiment, experiment.masking_rate)

@@ -1,0 +1,209 @@
+"""The page of a study: the answer first, then what it is made of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+
+from ctcd_jax import page
+from ctcd_jax.artifacts.studies import ArmFacts, ClaimFacts, Difference, ModelRow, StudyFacts
+from ctcd_jax.page import Html
+from ctcd_jax.page.intervals import Row, interval_chart
+from ctcd_jax.page.plots import COLOURS, Series, line_chart, swatch
+from ctcd_jax.page.tables import Column, data_table, fixed
+from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST
+from ctcd_jax.studies.statistics import LEVEL, POWER, paired
+from ctcd_jax.text_tables import number_text
+
+Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
+"""{ARM#MEMBER: {seed: (step, held-out loss), ...}}"""
+
+
+def study_page(facts: StudyFacts, rows: Sequence[ModelRow], curves: Curves) -> str:
+    """Returns the page.
+
+    Args:
+      facts: of `study.json`.
+      rows: of `models.csv`.
+      curves: of the finished runs.
+    """
+    sections = [page.section("Answer", *_answer(facts))]
+    if rows:
+        sections.append(page.section("Models", *_models(facts, rows)))
+        sections.append(page.section("Curves", _curves(curves)))
+    sections.append(page.section("Arms", *_arms(facts)))
+    return page.page(facts["title"], lead(facts), sections, contents=["Answer", "Models", "Curves", "Arms"])
+
+
+def lead(facts: StudyFacts) -> str:
+    """Returns how far the study is and what can be said, in two sentences."""
+    asked = facts["seeds"] * len(facts["arms"])
+    finished = sum(arm["finished"] for arm in facts["arms"].values())
+    counts: dict[str, int] = {}
+    for claim in facts["claims"]:
+        for verdict in claim["verdicts"]:
+            counts[verdict] = counts.get(verdict, 0) + 1
+    said = ", ".join(f"{count}: {verdict}" for verdict, count in counts.items())
+    missing = "" if finished == asked else " What is missing is under Arms, and verdicts are without it."
+    return (
+        f"{finished} of {asked} runs are finished ({len(facts['arms'])} arms, {facts['seeds']} seeds).{missing} Of the "
+        f"comparisons: {said}."
+    )
+
+
+def difference_words(difference: Difference) -> str:
+    """Returns in what two models are alike, e.g. "equal tokens; 2.6 x the compute"."""
+    words = []
+    for name, ratio in (("tokens", difference["tokens_ratio"]), ("compute", difference["compute_ratio"])):
+        words.append(f"equal {name}" if name in difference["equal"] else f"{ratio:.2g} × the {name}")
+    return "; ".join(words)
+
+
+def _name(difference: Difference) -> str:
+    name = f"{difference['better']} − {difference['than']}"
+    return f"({name}) − ({' − '.join(difference['beyond'])})" if difference["beyond"] else name
+
+
+def _answer(facts: StudyFacts) -> Iterator[Html]:
+    columns = (
+        Column("claim", "claim"),
+        Column("verdict", "verdict"),
+        Column("compared", "compared"),
+        Column("with", "equal"),
+        Column("on", "on"),
+        Column("difference, nats", "difference", fixed(4)),
+        Column(f"{LEVEL:.0%} interval", "interval"),
+        Column("", "low"),
+        Column("", "high"),
+        Column("p, adjusted", "p_adjusted", lambda p: f"{p:.3f}" if p >= 0.001 else "< 0.001"),
+        Column("would be seen", "detectable", fixed(4)),
+        Column("seeds", "seeds"),
+        Column("paper", "paper"),
+    )
+    yield data_table("claims", columns, list(_claim_rows(facts["claims"])), names=1)
+    drawn = [difference for claim in facts["claims"] for difference in claim["differences"]]
+    chart = [
+        Row(f"{_name(each)}, {each['on']}, {each['at']}", (), each["mean"], each["low"], each["high"], index)
+        for index, each in enumerate(drawn)
+        if each["mean"] is not None
+    ]
+    if chart:
+        yield page.figure(
+            "Differences",
+            interval_chart(
+                "Differences of held-out losses with their intervals",
+                chart,
+                "nats; left of 0 the first is better",
+                True,
+            ),
+        )
+    yield page.paragraph(
+        "A negative difference says that the claimed model is the better one. Intervals and p values are of paired t "
+        "statistics over pre-training seeds, p adjusted over all these comparisons (Holm); intervals are not widened "
+        "for being many. Beside them stands the true difference that a study of as many seeds sees with probability "
+        f"{POWER:g}, before the adjustment. Compute counts every model that had to be trained, teachers too.",
+        "note",
+    )
+    if facts["note"]:
+        yield page.paragraph(facts["note"], "note")
+
+
+def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
+    for claim in claims:
+        for difference, verdict in zip(claim["differences"], claim["verdicts"], strict=True):
+            low, high = difference["low"], difference["high"]
+            yield [
+                claim["says"], verdict, _name(difference), difference_words(difference),
+                f"{difference['on']}, {difference['at']} step", difference["mean"],
+                None if low is None or high is None else f"{number_text(low, 4)} to {number_text(high, 4)}", low, high,
+                difference["p_adjusted"], difference["detectable"], len(difference["seeds"]), claim["paper"] or None,
+            ]  # fmt: skip
+
+
+def _models(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
+    texts = [HELD_OUT, *facts["evaluations"]]
+    models = list(dict.fromkeys((row["arm"], row["member"]) for row in rows))
+    columns = [Column("model", "model"), Column("seeds", "seeds")]
+    for on in texts:
+        columns += [Column(f"{on}, {at} step", f"{on}_{at}") for at in (LAST, BEST)]
+    body = []
+    for arm, member in models:
+        own = [row for row in rows if (row["arm"], row["member"]) == (arm, member)]
+        cells = [
+            _mean([row["loss"] for row in own if (row["on"], row["at"]) == (on, at)])
+            for on in texts
+            for at in (LAST, BEST)
+        ]
+        body.append([f"{arm}#{member}", len({row["seed"] for row in own}), *cells])
+    yield data_table("models", columns, body, "Loss in nats a masked token, mean ± standard deviation over seeds.")
+    figures = []
+    for at in (LAST, BEST):
+        chart = []
+        for index, (arm, member) in enumerate(models):
+            values = [row["loss"] for row in rows
+                      if (row["arm"], row["member"], row["on"], row["at"]) == (arm, member, HELD_OUT, at)]  # fmt: skip
+            found = paired(values)
+            mean = fmean(values)
+            chart.append(Row(f"{arm}#{member}", values, mean, found and found.low, found and found.high, index))
+        made = page.figure(
+            f"Held-out loss at the {at} step",
+            interval_chart(f"Held-out loss of every model at its {at} step", chart, "nats a masked token"),
+            "Small dots are seeds; bars are 95 % intervals of the mean.",
+        )
+        figures.append(made)
+    yield page.grid(figures)
+    yield page.paragraph(
+        "The best step is that of the model's own lowest held-out loss; losses on other texts are of that step.",
+        "note",
+    )
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}"
+
+
+def _curves(curves: Curves) -> Html:
+    shown = list(curves.items())
+    figures = []
+    for start in range(0, len(shown), COLOURS):
+        series = []
+        for index, (name, of_seeds) in enumerate(shown[start : start + COLOURS]):
+            steps = sorted(set.intersection(*(({step for step, _ in points}) for points in of_seeds.values())))
+            means = [(float(step), fmean(dict(points)[step] for points in of_seeds.values())) for step in steps]
+            series.append(Series(name, means, index, bold=True, marked=True))
+        entries = [(swatch(curve.colour), curve.name) for curve in series]
+        chart = line_chart(f"curves{start}", "Held-out loss over training", series, "step", "nats", skip_start=0.2)
+        figures.append(page.figure("Held-out loss, mean over seeds", page.join([chart, page.legend(entries)])))
+    return page.grid(figures)
+
+
+def _arms(facts: StudyFacts) -> Iterator[Html]:
+    columns = (
+        Column("arm", "arm"),
+        Column("config", "config"),
+        Column("fields", "fields"),
+        Column("tuning", "tuning"),
+        Column("steps", "steps", "{:,}".format),
+        Column("tokens", "tokens", "{:,}".format),
+        Column("TFLOP in all", "flops", fixed(1, scale=1e-12)),
+        Column("minutes a run", "seconds", fixed(1, scale=1 / 60)),
+        Column("finished", "finished"),
+        Column("failed", "failed"),
+    )
+    yield data_table("arms", columns, [_arm_row(name, arm, facts["seeds"]) for name, arm in facts["arms"].items()])
+    trained = ", ".join(f"{name} ({each['train_tokens']:,} tokens, {each['validation_tokens']:,} held out)"
+                        for name, each in facts["corpora"].items())  # fmt: skip
+    texts = ", ".join(f"{name} = {spec}" for name, spec in facts["texts"].items())
+    devices = ", ".join(facts["devices"]) or "nothing yet"
+    yield page.paragraph(f"Corpora: {trained}. Texts: {texts}. On {devices}; version {facts['version']}.", "note")
+
+
+def _arm_row(name: str, arm: ArmFacts, seeds: int) -> list:
+    chosen = arm["chosen"]
+    tuning = "not tuned" if not arm["tried"] else (
+        f"{', '.join(f'{field} = {value}' for field, value in (chosen or {}).items())}: best of {arm['tried']}"
+    )  # fmt: skip
+    fields = ", ".join(f"{field}={value}" for field, value in arm["fields"].items()) or None
+    return [
+        name, arm["config"], fields, tuning, arm["steps"], arm["tokens"], arm["flops"], arm["seconds"],
+        f"{arm['finished']} of {seeds}", "; ".join(arm["failed"]) or None,
+    ]  # fmt: skip

@@ -1,0 +1,61 @@
+"""`ctcd study --plan`: what there is to run, and what it would cost."""
+
+from collections.abc import Callable, Sequence
+
+from ctcd_jax.artifacts.studies import read_cell
+from ctcd_jax.config.file import load_config
+from ctcd_jax.jobs.duration import duration
+from ctcd_jax.studies.cells import Cell, trials
+from ctcd_jax.studies.definition import Study
+from ctcd_jax.studies.running import State, is_finished
+from ctcd_jax.text_tables import aligned
+
+
+def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
+    """Prints the runs of a study, arm by arm, and how long those take that are missing.
+
+    The time is in proportion to FLOPs: from the finished runs, or from a few steps of a missing one on this machine.
+
+    Args:
+      study: whose runs they are.
+      state: of them.
+      log: takes a line.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("arm", "runs", "finished", "steps", "tokens a run", "TFLOP a run", "with its teachers")
+    ]
+    for name, arm in study.arms.items():
+        own = [cell for cell in state.cells if cell.arm == name]
+        if not own:
+            rows.append((name, f"{study.seeds}", "0", "?", "?", "?", "after tuning"))
+            continue
+        runs = f"{len(own)}" + (f", {len(trials(arm))} of them to tune" if arm.tune else "")
+        cell = own[-1]
+        figures = f"{cell.steps:,}", f"{cell.tokens:,}", f"{cell.flops / 1e12:,.3g}", f"{cell.chain_flops / 1e12:,.3g}"
+        rows.append((name, runs, f"{sum(map(is_finished, own))}", *figures))
+    log(aligned(rows))
+    missing = [cell for cell in state.cells if not is_finished(cell)]
+    flops = sum(cell.flops for cell in missing)
+    line = f"{len(missing)} of {len(state.cells)} runs are missing: {flops / 1e12:,.3g} TFLOP, "
+    line += f"{sum(cell.tokens for cell in missing):,} tokens"
+    if missing:
+        speed = _finished_speed(state.cells)
+        source = "the finished ones" if speed else "a few steps here"
+        line += f", {duration(flops / (speed or _timed_speed(missing)))} at the speed of {source}"
+    log(line)
+
+
+def _timed_speed(missing: Sequence[Cell]) -> float:
+    """Returns FLOP a second of a few steps of a run that starts from no other."""
+    from ctcd_jax.training.plan import plan
+
+    cell = next(cell for cell in missing if not cell.needs)
+    low, high = plan(load_config(cell.spec, cell.overrides), log=lambda line: None)["seconds_per_step"]
+    return cell.flops / cell.steps / ((low + high) / 2)
+
+
+def _finished_speed(cells: Sequence[Cell]) -> float | None:
+    """Returns FLOP a second over all finished runs; None: none is."""
+    finished = [(cell.flops, found["seconds"]) for cell in cells if (found := read_cell(cell.directory))]
+    seconds = sum(seconds for _, seconds in finished)
+    return sum(flops for flops, _ in finished) / seconds if seconds > 0 else None

@@ -1,0 +1,197 @@
+"""Runs what is missing of a study, one run after another, each in a process of its own that leaves a log."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctcd_jax import __version__
+from ctcd_jax.artifacts.runs import METRICS, TIMING
+from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, LOG, RUN, read_cell
+from ctcd_jax.errors import NonFinite, UserError
+from ctcd_jax.files import write_json
+from ctcd_jax.jobs.pool import run_jobs
+from ctcd_jax.jobs.progress import Display
+from ctcd_jax.studies.cells import Cell, Matrix, trials
+from ctcd_jax.studies.definition import Study
+from ctcd_jax.training.metrics import read_lines
+
+_LINE_EVERY = 60.0  # seconds
+# One run at a time has the machine; in a process, so that what it takes along is its own, and its log.
+PROCESSES = [{}]
+
+
+@dataclass
+class State:
+    """What has become of the runs of a study.
+
+    Attributes:
+      cells: all that can be named yet, tuning first.
+      chosen: {arm: setting}, of the arms that are tuned and have been.
+      failed: {key: reason}, of this session.
+    """
+
+    cells: list[Cell]
+    chosen: dict[str, dict[str, Any]]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def missing(self) -> list[Cell]:
+        """Returns the runs that are neither finished nor have failed."""
+        return [cell for cell in self.cells if not is_finished(cell) and cell.key not in self.failed]
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether a run has been trained to its end."""
+    return read_cell(cell.directory) is not None
+
+
+def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, str] | None = None) -> State:
+    """Returns the state of a study's runs, in an order in which they can be run.
+
+    Args:
+      study: whose runs they are.
+      make: gives the matrix for {arm: chosen setting}.
+      failed: {key: reason}.
+    """
+    chosen: dict[str, dict[str, Any]] = {}
+    cells: dict[str, Cell] = {}
+    waiting = list(study.arms)
+    while waiting:
+        matrix = make(chosen)
+        settled = []
+        for name in waiting:
+            arm = study.arms[name]
+            others = (*arm.teachers, *filter(None, [arm.compute_of]))
+            if not all(map(matrix.is_settled, others)):
+                continue
+            tuning = matrix.tuning(name)
+            _add(cells, tuning)
+            if tuning:
+                setting = choose(arm.judged, tuning, trials(arm))
+                if setting is None:
+                    continue
+                chosen[name] = setting
+            settled.append(name)
+            matrix = make(chosen)
+            _add(cells, [matrix.cell(name, seed) for seed in range(1, study.seeds + 1)])
+        if not settled:
+            break
+        waiting = [name for name in waiting if name not in settled]
+    return State(list(cells.values()), chosen, dict(failed or {}))
+
+
+def _add(cells: dict[str, Cell], more: Sequence[Cell]) -> None:
+    for cell in more:
+        _add(cells, cell.needs)
+        cells.setdefault(cell.key, cell)
+
+
+def choose(judged: str | None, tuning: Sequence[Cell], settings: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Returns the setting with the lowest held-out loss at its best step; None while one has not been tried.
+
+    Args:
+      judged: the member that counts; None for the only one that learns.
+      tuning: the runs, in the order of `settings`.
+      settings: that are tried.
+    """
+    if not all(map(is_finished, tuning)):
+        return None
+    losses = [best_loss(cell, judged or cell.trained[0]) for cell in tuning]
+    return settings[losses.index(min(losses))]
+
+
+def best_loss(cell: Cell, member: str) -> float:
+    """Returns the lowest held-out loss of a member of a finished run, nats."""
+    lines = [line for line in read_lines(cell.directory / RUN / METRICS) if line["kind"] == "validation"]
+    return min(line["members"][member]["hard"] for line in lines)
+
+
+def run_missing(
+    study: Study,
+    make: Callable[[Mapping], Matrix],
+    share: tuple[int, int],
+    check: Callable[[], None],
+    log: Callable[[str], None],
+) -> State:
+    """Runs all that can be run, and returns what has become of it.
+
+    Args:
+      study: whose runs they are.
+      make: gives the matrix for {arm: chosen setting}.
+      share: (i, n): every n-th seed, from the i-th; what starts from a run of a seed stays with it.
+      check: called now and then; what it raises ends all.
+      log: takes a line.
+
+    Raises:
+      PoolError: a process cannot be started.
+    """
+    index, count = share
+    state = look(study, make)
+    while True:
+        mine = [cell for cell in state.missing() if cell.seed % count == index]
+        ready = [cell for cell in mine if all(map(is_finished, cell.needs))]
+        if not ready:
+            return state
+        for cell in ready:
+            cell.directory.mkdir(parents=True, exist_ok=True)
+        costs = {cell.key: cell.flops for cell in ready}
+        with Display(len(ready), sum(costs.values()), log, label="study", every=_LINE_EVERY) as display:
+
+            def watch(running: Mapping[int, float], display: Display = display) -> None:
+                check()
+                display.look(sum(running.values()))
+
+            for cell, _, error in run_jobs(run_cell, ready, PROCESSES, watch, log_of=_log_of):
+                if error is not None:
+                    state.failed[cell.key] = error
+                    display.ended(costs[cell.key], f"{cell.title}  FAILED: {error}; see {_log_of(cell)}")
+                else:
+                    display.ended(costs[cell.key], f"{cell.title}  {_said(cell)}")
+        state = look(study, make, state.failed)
+
+
+def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
+    """Trains a run of a study, or goes on with it, and writes `cell.json` when it is finished.
+
+    Args:
+      cell: the run.
+      report: takes how much of its cost is done.
+    """
+    import jax
+
+    from ctcd_jax.config.file import load_config
+    from ctcd_jax.training import train
+
+    config = load_config(cell.spec, cell.overrides)
+    workdir = cell.directory / RUN
+    try:
+        train(
+            config,
+            workdir,
+            start=time.perf_counter(),
+            on_line=lambda line: report(cell.flops * line["step"] / cell.steps),
+        )
+    except NonFinite as error:  # to the pool an error that says all there is to say
+        raise UserError(str(error)) from error
+    write_json(
+        cell.directory / CELL,
+        {
+            "format": CELL_FORMAT,
+            "key": cell.key,
+            "content": dict(cell.content),
+            "seconds": read_lines(workdir / TIMING)[-1]["seconds"],
+            "device": jax.devices()[0].device_kind,
+            "devices": jax.device_count(),
+            "version": __version__,
+        },
+    )
+
+
+def _log_of(cell: Cell) -> Path:
+    return cell.directory / LOG
+
+
+def _said(cell: Cell) -> str:
+    losses = ", ".join(f"{name} {best_loss(cell, name):.4f}" for name in cell.trained)
+    return f"lowest held-out loss: {losses} nats"

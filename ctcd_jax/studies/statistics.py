@@ -1,0 +1,79 @@
+"""Differences of two models that were trained from the same seeds: their interval, and what would have been seen.
+
+A seed fixes first weights, the order of the rows, the masks and dropout, for both models; what it does to both drops
+out of the difference. So the differences of the seeds are what scatters, and a t interval over them covers what other
+seeds would give. The held-out rows and their masks are the same for all models and seeds: intervals do not cover other
+text, which is why there are several corpora.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVEL, POWER = 0.95, 0.8
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Of paired differences.
+
+    Attributes:
+      mean: of them.
+      low, high: ends of the t interval of it, at `LEVEL`.
+      p: two-sided, of the paired t-test against 0.
+      detectable: the smallest true difference that a study of as many seeds finds significant with probability `POWER`,
+        if differences scatter as these do.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+
+def paired(differences: Sequence[float]) -> Paired | None:
+    """Returns what can be said of the mean of paired differences; None for fewer than two."""
+    from scipy import stats
+
+    count = len(differences)
+    if count < 2:
+        return None
+    mean, error = float(np.mean(differences)), float(np.std(differences, ddof=1)) / count**0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
+    return Paired(mean, mean - half, mean + half, p, error * detectable_errors(count))
+
+
+def detectable_errors(count: int) -> float:
+    """Returns, in standard errors, the true difference that a two-sided paired t-test sees with probability `POWER`.
+
+    The estimated deviation scatters, too: the mean is over its quantiles. (With few seeds the sum of two quantiles of t
+    would be too small, and SciPy's noncentral t is no number.)
+
+    Args:
+      count: number of seeds.
+    """
+    from scipy import optimize, stats
+
+    degrees = count - 1
+    critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    deviations = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, degrees) / degrees)
+
+    def lacking(shift: float) -> float:
+        seen = stats.norm.cdf(shift - critical * deviations) + stats.norm.cdf(-shift - critical * deviations)
+        return float(seen.mean()) - POWER
+
+    root: Any = optimize.brentq(lacking, 0.0, 2.0 * critical)
+    return float(root)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p values adjusted for being many (Holm 1979): with these, the chance of any false one stays bounded."""
+    adjusted, highest, count = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, index in enumerate(sorted(range(count), key=lambda index: p_values[index])):
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -1,0 +1,166 @@
+"""`ctcd study`: arms x seeds -> models, differences, a verdict for every claim, and a page."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ctcd_jax import __version__
+from ctcd_jax.artifacts.studies import (
+    CURVES_CSV,
+    MODELS_CSV,
+    PAGE,
+    STUDY,
+    STUDY_FORMAT,
+    StudyFacts,
+    as_rows,
+    read_cell,
+)
+from ctcd_jax.data import Corpus
+from ctcd_jax.errors import UserError, warn
+from ctcd_jax.files import locked, write_json, write_whole
+from ctcd_jax.runtime.stopping import stops_between
+from ctcd_jax.studies.analysis import arm_facts, claim_facts, model_rows, validation_lines
+from ctcd_jax.studies.cells import Matrix
+from ctcd_jax.studies.corpora import prepare_corpora
+from ctcd_jax.studies.definition import Study
+from ctcd_jax.studies.loading import load_study
+from ctcd_jax.studies.page import Curves, study_page
+from ctcd_jax.studies.plan import plan_study
+from ctcd_jax.studies.running import State, is_finished, look, run_missing
+from ctcd_jax.studies.tables import claims_text
+
+Log = Callable[[str], None]
+
+
+def study(
+    spec: str,
+    out: str | Path,
+    texts: Mapping[str, str],
+    seeds: int | None = None,
+    changes: Sequence[str] = (),
+    share: tuple[int, int] = (0, 1),
+    plan: bool = False,
+    log: Log = print,
+    warn: Log = warn,
+) -> StudyFacts | None:
+    """Runs what is missing of a study and writes what comes of it into OUT/NAME; returns the content of study.json.
+
+    Runs and corpora lie beside it, below OUT/cells and OUT/corpora, known by their content: studies that share `out`
+    share them, and whatever was killed goes on where it was.
+
+    Args:
+      spec: FILE[:SIZE], see `load_study`.
+      out: the directory that studies share.
+      texts: {name: SPEC of `ctcd prepare`}, of all that the study asks for.
+      seeds: of pre-training, instead of the study's own number.
+      changes: `--config.FIELD=VALUE`, set in every arm.
+      share: (i, n): run every n-th seed alone, from the i-th.
+      plan: say what there is to run and what it would cost, and return None.
+      log, warn: take a line.
+
+    Raises:
+      UserError: something in the study or an argument does not do.
+      Stopped: on request; what is finished is kept.
+    """
+    name, described = load_study(spec)
+    if seeds is not None:
+        described = replace(described, seeds=seeds)
+    out = Path(out)
+    corpora = prepare_corpora(described, texts, out, log, warn)
+
+    def make(chosen: Mapping) -> Matrix:
+        return Matrix(described, out, corpora, changes, chosen)
+
+    if plan:
+        plan_study(described, look(described, make), log)
+        return None
+    place = out / name
+    place.mkdir(parents=True, exist_ok=True)
+    index, count = share
+    part = f" (share {index}/{count})" if count > 1 else ""
+    with locked(place / f"lock-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
+        state = run_missing(described, make, share, check, log)
+    facts = _write(place, name, described, texts, corpora, state, changes)
+    log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {CURVES_CSV}")
+    missing = [cell for cell in state.cells if not is_finished(cell)]
+    if state.failed:
+        raise UserError(
+            f"{len(state.failed)} of {len(state.cells)} runs failed, the first: {next(iter(state.failed.values()))}; "
+            f"see the logs below {out}, then run the same command again"
+        )
+    if missing:
+        log(f"{len(missing)} runs are left to other shares, or wait for them: when they are done, run it again")
+    return facts
+
+
+_STOPPED = "stopped on request; the finished runs are kept, run the same command again to go on"
+
+
+def _write(
+    place: Path,
+    name: str,
+    described: Study,
+    texts: Mapping[str, str],
+    corpora: Mapping[str, Corpus],
+    state: State,
+    changes: Sequence[str],
+) -> StudyFacts:
+    rows = model_rows(described, state, corpora)
+    arms = arm_facts(described, state)
+    finished = [found for cell in state.cells if (found := read_cell(cell.directory))]
+    splits = {each: corpus.manifest["splits"] for each, corpus in corpora.items()}
+    facts: StudyFacts = {
+        "format": STUDY_FORMAT,
+        "name": name,
+        "title": described.title,
+        "note": described.note,
+        "seeds": described.seeds,
+        "texts": dict(texts),
+        "corpora": {
+            each: {
+                "hash": corpus.hash,
+                "train_tokens": splits[each]["train"]["tokens"],
+                "validation_tokens": splits[each]["validation"]["tokens"],
+            }
+            for each, corpus in corpora.items()
+        },
+        "evaluations": list(described.evaluations),
+        "arms": arms,
+        "claims": claim_facts(described, rows, arms),
+        "cells": {f"{cell.arm}/seed-{cell.seed}": cell.key for cell in state.cells if cell.trial is None},
+        "devices": sorted({f"{found['devices']} x {found['device']}" for found in finished}),
+        "version": __version__,
+    }
+    if changes:
+        facts["changes"] = list(changes)
+    curves = _curves(state)
+    write_json(place / STUDY, facts)
+    write_whole(place / MODELS_CSV, _csv(as_rows(rows)))
+    points = [
+        [*model.split("#"), seed, step, loss]
+        for model, of_seeds in curves.items()
+        for seed, line in of_seeds.items()
+        for step, loss in line
+    ]
+    write_whole(place / CURVES_CSV, _csv([["arm", "member", "seed", "step", "loss"], *points]))
+    write_whole(place / PAGE, study_page(facts, rows, curves))
+    return facts
+
+
+def _curves(state: State) -> Curves:
+    curves: dict[str, dict[int, list[tuple[int, float]]]] = {}
+    for cell in state.cells:
+        if cell.trial is None and cell.seed > 0 and is_finished(cell):
+            lines = validation_lines(cell)
+            for member in cell.trained:
+                points = [(line["step"], line["members"][member]["hard"]) for line in lines]
+                curves.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = points
+    return curves
+
+
+def _csv(rows: Sequence[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,231 @@
+"""A whole study, small: an arm that starts from another's runs, one that is tuned, one that fails, and the verdicts."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ctcd_jax.cli import main
+from ctcd_jax.config.file import SHIPPED
+from ctcd_jax.errors import UserError
+from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus, running
+from ctcd_jax.studies.loading import FOLDER, load_study
+from tests.small import write_text
+
+FILE = """
+from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus
+
+FIELDS = {"train.steps": 4, "train.eval_every": 2, "train.dtype": "float32", "data.batch_size": 8}
+
+
+def get_study(size="small"):
+    return Study(
+        "Does a teacher help?",
+        {"text": "any text", "other": "other text"},
+        {
+            "train": StudyCorpus("text", {"length": 32, "vocab_size": 150, "validation": 0.3}),
+            "other": StudyCorpus("other", {"length": 32, "validation": 0.5}, "train"),
+        },
+        ("other",),
+        {
+            "teacher": Arm("standalone:smoke-teacher", "train", FIELDS, tune={"optimizer.learning_rate": (1e-3, 3e-3)}),
+            "alone": Arm("standalone:smoke-student", "train", FIELDS),
+            "oneway": Arm("oneway:smoke", "train", FIELDS | {"members.teacher.init": "arm:teacher#teacher"}),
+            "long": Arm("standalone:smoke-student", "train", FIELDS, compute_of="oneway"),
+        },
+        (
+            Claim("a teacher helps", "oneway#student", ("alone#student", "long#student"), paper="+1"),
+            Claim("elsewhere, too", "oneway#student", ("alone#student",), on="other", at="best"),
+        ),
+        seeds=2,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    place = tmp_path_factory.mktemp("study")
+    (place / "helps.py").write_text(FILE)
+    for seed, name in enumerate(("text", "other")):
+        write_text(place / f"{name}.txt", 60, seed)
+    texts = [argument for name in ("text", "other") for argument in ("--text", f"{name}=text:{place}/{name}.txt")]
+    return ["study", f"{place}/helps.py", "--out", f"{place}/out", *texts]
+
+
+@pytest.fixture(scope="module")
+def in_this_process():
+    """Runs that share what was compiled; `test_stopped_...` has them in processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "PROCESSES", [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(arguments, in_this_process):
+    """The folder of the finished study."""
+    assert main([*arguments, "--config.optimizer.clip_norm=1"]) == 0
+    return Path(arguments[3]) / "helps"
+
+
+def test_every_arm_and_seed_is_run_and_compared(finished):
+    facts = json.loads((finished / "study.json").read_text())
+    assert {name: arm["finished"] for name, arm in facts["arms"].items()} == dict.fromkeys(facts["arms"], 2)
+    assert facts["changes"] == ["--config.optimizer.clip_norm=1"]
+    tuned = facts["arms"]["teacher"]
+    assert (tuned["tried"], set(tuned["chosen"])) == (2, {"optimizer.learning_rate"})
+    alone, long, oneway = (facts["arms"][name] for name in ("alone", "long", "oneway"))
+    # Who has a teacher that had to be trained pays for it; as much buys more steps alone.
+    assert oneway["flops"] > tuned["flops"] + alone["flops"]
+    assert long["steps"] == round(4 * oneway["flops"] / alone["flops"])
+    first, second = facts["claims"][0]["differences"]
+    assert (first["equal"], first["seeds"]) == (["tokens"], [1, 2])
+    assert second["equal"] == ["compute"] or second["compute_ratio"] == pytest.approx(1, abs=0.1)
+    assert first["low"] <= first["mean"] <= first["high"]
+    assert first["p"] <= first["p_adjusted"]
+    assert set(facts["claims"][0]["verdicts"]) <= {
+        "holds here", "does not hold here", "cannot be told at this size"
+    }  # fmt: skip
+
+
+def test_the_rows_are_the_figures_of_the_runs(finished):
+    facts = json.loads((finished / "study.json").read_text())
+    rows = list(csv.DictReader((finished / "models.csv").open()))
+    assert len(rows) == 4 * 2 * 2 * 2  # arms, seeds, texts, last and best step
+    row = next(r for r in rows if (r["arm"], r["seed"], r["on"], r["at"]) == ("oneway", "2", "other", "last"))
+    run = finished.parent / "cells" / facts["cells"]["oneway/seed-2"] / "run"
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    (figures,) = last["corpora"].values()
+    assert float(row["loss"]) == figures["members"]["student"]["hard"]
+    config = json.loads((run / "config.json").read_text())
+    assert config["members"]["teacher"]["init"].endswith(f"{facts['cells']['teacher/seed-2']}/run#teacher")
+    losses = {r["seed"]: float(r["loss"]) for r in rows
+              if (r["arm"], r["on"], r["at"]) == ("oneway", "held-out", "last")}  # fmt: skip
+    others = {r["seed"]: float(r["loss"]) for r in rows
+              if (r["arm"], r["on"], r["at"]) == ("alone", "held-out", "last")}  # fmt: skip
+    expected = sum(losses[seed] - others[seed] for seed in losses) / 2
+    assert facts["claims"][0]["differences"][0]["mean"] == pytest.approx(expected)
+
+
+def test_the_page_leads_with_the_answer(finished):
+    page = (finished / "index.html").read_text()
+    assert page.index("Does a teacher help?") < page.index("8 of 8 runs are finished") < page.index("a teacher helps")
+    for text in ("oneway#student", "equal tokens", "not tuned", "best of 2", "+1"):
+        assert text in page
+
+
+def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished, in_this_process, capsys):
+    facts = json.loads((finished / "study.json").read_text())
+    cells = finished.parent / "cells"
+    before = {path: path.read_bytes() for path in cells.glob("*/run/metrics.jsonl")}
+    shutil.rmtree(cells / facts["cells"]["alone/seed-1"])
+    assert main([*arguments, "--config.optimizer.clip_norm=1"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("lowest held-out loss") == 1
+    assert "alone  seed 1  lowest held-out loss: student" in said
+    assert before == {path: path.read_bytes() for path in cells.glob("*/run/metrics.jsonl")}
+    assert json.loads((finished / "study.json").read_text())["claims"] == facts["claims"]
+
+
+def test_the_plan_runs_nothing(arguments, finished, capsys):
+    cells = set((finished.parent / "cells").iterdir())
+    assert main([*arguments, "--seeds", "3", "--config.optimizer.clip_norm=1", "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 14 runs are missing" in said
+    assert "at the speed of the finished ones" in said
+    assert cells == set((finished.parent / "cells").iterdir())
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(arguments, finished, in_this_process, capsys):
+    file = finished.parent.parent / "fails.py"
+    alone = 'Arm("standalone:smoke-student", "train", FIELDS)'
+    file.write_text(FILE.replace(alone, alone.replace("FIELDS", 'FIELDS | {"optimizer.learning_rate": 1e36}')))
+    assert main(["study", str(file), *arguments[2:], "--config.optimizer.clip_norm=1"]) == 2
+    said = capsys.readouterr()
+    *_, line = said.err.splitlines()  # after the tracebacks, which stand in logs where runs have processes
+    assert line.startswith("ctcd study: 2 of 10 runs failed, the first: UserError: step")
+    assert "alone  seed 1  FAILED" in said.out
+    assert "lowest held-out loss" not in said.out  # all others are those of the other study
+    facts = json.loads((finished.parent / "fails/study.json").read_text())
+    assert [arm["finished"] for arm in facts["arms"].values()] == [2, 0, 2, 2]
+    assert "not finite" in facts["arms"]["alone"]["failed"][0]
+    assert facts["claims"][0]["verdicts"][0] == "cannot be told at this size"
+    assert facts["claims"][0]["differences"][0]["mean"] is None
+
+
+@pytest.mark.slow
+def test_stopped_and_shared_out_it_is_the_same_study(arguments, finished, tmp_path):
+    """In processes, as users run it: one share is asked to stop and goes on, another does the other seed."""
+    place, texts = tmp_path / "out", arguments[4:]
+    command = [sys.executable, "-m", "ctcd_jax", "study", arguments[1], "--out", str(place), *texts,
+               "--config.optimizer.clip_norm=1"]  # fmt: skip
+    process = subprocess.Popen([*command, "--shard", "0/2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(place.glob("cells/*/cell.json")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "run the same command again to go on" in said
+    for share in ("0/2", "1/2", "0/2"):  # the last makes what waited for the other
+        assert subprocess.run([*command, "--shard", share], capture_output=True).returncode == 0
+    ours, theirs = (json.loads((path / "study.json").read_text()) for path in (place / "helps", finished))
+    assert (ours["claims"], ours["cells"]) == (theirs["claims"], theirs["cells"])
+    assert all((path / "log.txt").stat().st_size for path in (place / "cells").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 1}, "seeds: 1; at least 2"),
+        ({"evaluations": ("wikki",)}, r"evaluations: there is no 'wikki' \(known: train, wiki\)|did you mean 'wiki'"),
+        ({"claims": (Claim("", "b#student", ("a#student",)),)}, r"claims\[0\]: there is no 'b'"),
+        ({"claims": (Claim("", "a#student", ("a#student",), on="text"),)}, r"claims\[0\].on: there is no 'text'"),
+        ({"arms": {"a": Arm("ctcd", "tain")}}, r"arms.a.corpus: there is no 'tain'"),
+        ({"arms": {"a": Arm("ctcd", "train", {"members.teacher.init": "arm:c#teacher"})}}, r"arms.a: there is no 'c'"),
+        ({"arms": {"a": Arm("ctcd", "train", compute_of="a")}}, r"arms.a: a -> a leads in a circle"),
+        ({"corpora": {"train": StudyCorpus("text", {"lenght": 3})}}, r"corpora.train.recipe: there is no 'lenght'"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(changes, message):
+    corpora = {"train": StudyCorpus("text", {}), "wiki": StudyCorpus("text", {}, "train")}
+    given = {"title": "", "texts": {"text": ""}, "corpora": corpora, "evaluations": ("wiki",),
+             "arms": {"a": Arm("ctcd", "train")}, "claims": ()}  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        Study(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--text", "books"], "write NAME=SPEC"),
+        (["--text", "text=text:x", "--text", "text=text:y"], "--text text: given 2 times"),
+        (["--text", "nothing=text:x"], "the study has no such text; its texts are text, other"),
+        (["--config.train.stepps=3"], "arms.teacher: train.stepps: no field 'stepps'"),
+    ],
+)
+def test_mistakes_of_the_command_line_are_one_line(arguments, capsys, more, message):
+    given = arguments[:4] if "given 2" in message else arguments
+    try:
+        code = main([*given, *more, "--plan"])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+NAMES = sorted(path.stem for path in (SHIPPED / FOLDER).glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_studies_are_whole(name):
+    for size in ("smoke", "tiny", "small", "paper"):
+        label, study = load_study(f"{name}:{size}")
+        assert label == f"{name}-{size}"
+        assert study.claims
+    with pytest.raises(UserError, match=r"no size 'tinny' \(did you mean 'tiny'"):
+        load_study(f"{name}:tinny")
