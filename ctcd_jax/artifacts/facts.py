@@ -26,6 +26,7 @@ class FromHub(TypedDict):
 
     kind: Literal["hf"]
     model: str  # id on the hub, or the directory's name
+    fresh_head: NotRequired[bool]  # True: it had no MLM head, and one was made; absent: it had
 
 
 class FromRun(TypedDict):
@@ -167,7 +168,7 @@ class Facts(RunFacts):
 
 
 _NUMBER = Range()
-_START = {"kind": str, "model?": str, "run?": str, "member?": str, "layers?": [WHOLE]}
+_START = {"kind": str, "model?": str, "fresh_head?": bool, "run?": str, "member?": str, "layers?": [WHOLE]}
 _SPLIT = {"sentences": WHOLE, "rows": COUNT, "tokens": WHOLE}
 _SOURCE = {"kind": str, "name?": str, "hub?": str, "revision?": str, "options": Each(str)}
 _OPTIMIZER = {"learning_rate": _NUMBER, "warmup_fraction": _NUMBER, "schedule": str, "b1": _NUMBER, "b2": _NUMBER}

@@ -198,6 +198,7 @@ class MemberStart(TypedDict):
     rows: int  # tokens of the longest rows that trained them; 0: none did
     step: NotRequired[int]  # of a run's member: the saved step they are of
     steps: NotRequired[int]  # of a run's member: how many that run was to do
+    fresh_head: NotRequired[bool]  # of a Hugging Face model: True where it had no MLM head
     weights: NotRequired[str]  # SHA-256 (hex), see `training.members.weights_sha256`; in provenance.json alone
 
 

@@ -137,7 +137,7 @@ def _method(facts: Facts) -> str:
 
 def _start(start: Start) -> str:
     if start["kind"] == "hf":
-        return f"`{start['model']}`"
+        return f"`{start['model']}`" + (", with a new MLM head" if start.get("fresh_head") else "")
     if start["kind"] == "run":
         where = ""
         if "step" in start and "steps" in start and start["step"] < start["steps"]:

@@ -45,7 +45,7 @@ def pairs_section(lines: Sequence[PairScore]) -> str:
     shown += [_row(name, summarised(group)) for name, group in [*groups, ("**mean over paradigms**", list(lines))]]
     note = (
         "Zero-shot, in per cent: how often the good sentence of a pair has the higher pseudo-log-likelihood. Ties are "
-        "half right, intervals over pairs, chance is 50."
+        "half right, intervals over pairs, chance is 50; word frequencies alone lift some paradigms above it."
     )
     return "\n\n".join(["### Minimal pairs", note, markdown(shown)])
 

@@ -20,6 +20,7 @@ from ctcd_jax.artifacts.facts import (
     FactsMember,
     FactsSource,
     FactsTraining,
+    FromHub,
     FromRun,
     Optimizer,
     RunFacts,
@@ -41,14 +42,14 @@ from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import file_sha256, read_json, write_json
 from ctcd_jax.kinds import WHOLE, Each, mismatch
-from ctcd_jax.models.huggingface import find_pretrained
+from ctcd_jax.models.huggingface import find_pretrained, read_pretrained
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.training.checkpoint import saved_step
 from ctcd_jax.training.history import settings_at
 from ctcd_jax.training.metrics import read_lines
 
 _KIND = {
-    "starts?": Each({"from_scratch": bool, "rows": WHOLE}),
+    "starts?": Each({"from_scratch": bool, "rows": WHOLE, "fresh_head?": bool}),
     "corpus?": ({"recipe": {"length": COUNT}}, None),
     "base_models?": Each((str, None)),
 }
@@ -207,7 +208,10 @@ def _of_export(directory: Path) -> MemberStart:
             return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
     except (UserError, KeyError, TypeError, AttributeError, OSError):
         pass  # anybody's model
-    return {"from_scratch": False, "rows": 0}
+    start: MemberStart = {"from_scratch": False, "rows": 0}
+    if read_pretrained(directory).fresh_head:
+        start["fresh_head"] = True
+    return start
 
 
 def _base_model(sources: Mapping[str, Init], name: str) -> str | None:
@@ -241,7 +245,10 @@ def _member(run: RunConfig, name: str, base_model: str | None, recorded: Mapping
 def _start(source: Init, base_model: str | None, recorded: Mapping[str, Any]) -> Start:
     if source.kind == "hf":
         model = base_model or _cached_hub_id(source.location) or _last(source.location)
-        return {"kind": "hf", "model": model}
+        hub: FromHub = {"kind": "hf", "model": model}
+        if recorded.get("fresh_head"):
+            hub["fresh_head"] = True
+        return hub
     if source.kind == "run":
         start: FromRun = {"kind": "run", "run": _last(source.location), "member": source.member}
         for key in ("step", "steps"):

@@ -36,7 +36,7 @@ ABSENT = {
     "MetricLine": {"corpora"},
     "FactsTraining": {"history"},
     "ShapeFields": {"architecture"},
-    "MemberStart": {"step", "steps"},
+    "MemberStart": {"step", "steps", "fresh_head"},
     "FactsMember": {"base_model"},
     "FactsSource": {"hub", "revision"},
     "SourceCounts": {"rows", "name", "revision", "packages", "modules_skipped"},

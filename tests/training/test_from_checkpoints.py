@@ -110,7 +110,8 @@ def test_one_way_students_take_the_teachers_layers_and_a_size_that_is_named_must
     write_provenance(tmp_path, Corpus.open(corpus), experiment.sources)
     assert read_provenance(tmp_path)["base_models"] == {"teacher": "org/mini", "student": "org/mini"}
     facts = card_facts(read_run(adapted[0]), adapted[0], "teacher", None)
-    assert (facts["from_scratch"], facts["members"]["teacher"]["start"]["model"]) == (False, "org/mini")
+    assert facts["members"]["teacher"]["start"] == {"kind": "hf", "model": "org/mini", "fresh_head": True}
+    assert not facts["from_scratch"]
     named = load_config("oneway:smoke", overrides(corpus, **fields, **{"members.student.layers": 3}))
     with pytest.raises(UserError, match=r"members\.student\.layers is 3, but layers:teacher#0,2 has 2; leave it out"):
         resolve(named, Corpus.open(corpus))

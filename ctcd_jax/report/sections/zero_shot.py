@@ -79,7 +79,8 @@ def minimal_pairs(artifacts: Artifacts) -> list[Html]:
         parts += [page.heading(f"{folder}/probe.jsonl"), _pairs_table(folder, models, rows, values)]
     note = (
         "Zero-shot: the share of pairs whose good sentence has the higher pseudo-log-likelihood, in per cent, the mean "
-        "over paradigms, with its 95 % interval over pairs; ties are half right. Chance is 50."
+        "over paradigms, with its 95 % interval over pairs; ties are half right. Chance is 50, and word frequencies or "
+        "the length of sentences alone lift some paradigms above it: that does not show that grammar was learnt."
     )
     return [*parts, page.paragraph(note, "note")] if parts else []
 
