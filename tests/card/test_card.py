@@ -226,6 +226,15 @@ def test_facts_come_back_and_an_unknown_format_is_refused(tmp_path):
         read_facts(tmp_path)
 
 
+def test_a_new_head_and_when_an_edge_teaches_are_said():
+    known = facts()
+    known["members"]["student"]["start"] = {"kind": "hf", "model": "org/mini", "fresh_head": True}
+    known["edges"][0] |= {"schedule": "linear", "begin": 0.25, "end": 1.0}
+    text = body(known)
+    assert "| `student` (this model) | `org/mini`, with a new MLM head | trained |" in text
+    assert "weight 1 (linear, from 25 % of the steps to 100 %), temperature 2" in text
+
+
 def test_the_text_says_what_was_done():
     text = body(facts())
     for line in (
