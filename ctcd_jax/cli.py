@@ -22,7 +22,7 @@ from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
 
-USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
+OUTSIDE, USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 RESUMABLE = ("prepare", "train", "glue", "evaluate", "probe", "study")
 LESS_MEMORY = {
     "prepare": "lower --workers",
@@ -226,6 +226,12 @@ def _study(options, overrides) -> int:
     return 0
 
 
+def _verify(options, _) -> int:
+    from ctcd_jax.studies.verify import verify
+
+    return 0 if verify(options.workdir, options.study, log=say, warn=warn) else OUTSIDE
+
+
 def _latency(options, _) -> int:
     from ctcd_jax.latency import latency
 
@@ -266,6 +272,7 @@ RUN = {
     "glue": _glue,
     "latency": _latency,
     "study": _study,
+    "verify": _verify,
     "card": _card,
     "report": _report,
     "bench": _bench,

@@ -419,6 +419,7 @@ PATHS = {
     "probe": "--model=~/m --data=~/pairs --out=~/out",
     "glue": "--model=~/m --data=tfds:~/data --out=~/out",
     "study": "~/study.py:tiny --out=~/out",
+    "verify": "~/run --study=~/study",
     "latency": "--model=~/m --out=~/l.json --keep-onnx=~/onnx",
     "card": "--model=~/m --from=~/glue",
     "report": "~/run --out=~/report.html",

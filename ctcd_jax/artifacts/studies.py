@@ -50,6 +50,8 @@ class ArmFacts(TypedDict):
     seconds: float | None  # mean over the finished runs; None: none is
     finished: int  # seeds
     failed: list[str]  # "seed N: reason"
+    method: dict[str, Any]  # `studies.cells.method` of its runs
+    corpus_hash: str  # SHA-256 (hex) of the corpus.json that it is trained on
 
 
 class Difference(TypedDict):

@@ -8,6 +8,23 @@ from ctcd_jax.ranges import Range
 
 
 def add_verbs(verbs) -> None:
+    _add_study(verbs)
+    _add_verify(verbs)
+
+
+def _add_verify(verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "verify",
+        "a run -> whether it trains as a study's runs of its method did",
+        "Every validation loss beside the band in which 99 % of such runs lie, by the study's seeds. The exit code is "
+        "1 where one lies outside.",
+    )
+    verb.add_argument("workdir", type=located, metavar="WORKDIR", help="of `ctcd train`; it may still be trained")
+    verb.add_argument("--study", required=True, type=located, metavar="DIR", help="of `ctcd study`: OUT/NAME")
+
+
+def _add_study(verbs) -> None:
     verb = add_verb(
         verbs,
         "study",

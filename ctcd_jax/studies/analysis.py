@@ -7,7 +7,7 @@ from typing import Any
 from ctcd_jax.artifacts.runs import METRICS
 from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, read_cell
 from ctcd_jax.data import Corpus
-from ctcd_jax.studies.cells import Cell, trials
+from ctcd_jax.studies.cells import Cell, method, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
 from ctcd_jax.studies.running import State, is_finished
 from ctcd_jax.studies.statistics import LEVEL, holm, paired
@@ -73,6 +73,8 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
             "flops": cells[0].chain_flops,
             "seconds": fmean(found["seconds"] for found in done) if done else None,
             "finished": len(done),
+            "method": method(cells[0].content),
+            "corpus_hash": cells[0].content["resolved"]["corpus_hash"],
             "failed": [f"seed {cell.seed}: {state.failed[cell.key]}" for cell in cells if cell.key in state.failed],
         }
     return facts

@@ -1,5 +1,6 @@
 """A study becomes runs: each known by its content, so that equal ones of several studies are one."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -180,6 +181,29 @@ class Matrix:
             chain_flops=flops + before,
         )
         return cell, experiment
+
+
+def method(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what runs of one arm have in common: their content without seeds, precision, corpus, and whose members
+    exactly they start from.
+
+    Args:
+      content: of a cell, or of a run's config.json.
+    """
+    kept = copy.deepcopy(
+        {key: value for key, value in content.items() if key not in ("seed", "evaluated_on", "history")}
+    )
+    for section, names in _WITHOUT.items():
+        for name in names:
+            (kept[section] if section else kept).pop(name, None)
+    kept["train"].pop("dtype", None)
+    for name in ("dtype", "corpus_hash", "tokenizer_hash"):
+        kept["resolved"].pop(name, None)
+    for member in kept["members"].values():
+        kind, _, detail = split_init(member["init"])
+        if kind in (ARM_INIT, "run"):
+            member["init"] = f"{ARM_INIT}:#{detail}"
+    return kept
 
 
 def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:

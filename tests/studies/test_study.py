@@ -218,7 +218,12 @@ def test_mistakes_of_the_command_line_are_one_line(arguments, capsys, more, mess
     assert message in capsys.readouterr().err
 
 
-NAMES = sorted(path.stem for path in (SHIPPED / FOLDER).glob("*.py"))
+NAMES = sorted(path.stem for path in (SHIPPED / FOLDER).glob("*.py") if path.stem != "quickstart")
+
+
+def test_the_quickstarts_study_is_whole():
+    label, study = load_study("quickstart")
+    assert (label, set(study.arms)) == ("quickstart", {"teacher", "student", "longer", "oneway", "ctcd"})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,126 @@
+"""`ctcd verify`: whether a run trains as the runs of a study did, from other seeds and on another machine."""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from ctcd_jax.artifacts.runs import METRICS
+from ctcd_jax.artifacts.studies import CURVES_CSV, STUDY, STUDY_FORMAT
+from ctcd_jax.config.init_spec import read_run
+from ctcd_jax.errors import UserError, warn
+from ctcd_jax.files import read_json
+from ctcd_jax.studies.cells import method
+from ctcd_jax.text_tables import aligned
+from ctcd_jax.training.metrics import read_lines
+
+LEVEL = 0.99
+# Nats that rounding in another order, or in bfloat16, may add up to; what five seeds do not show.
+_ROUNDING = 0.02
+
+
+class Point(NamedTuple):
+    """A validation of a run beside those of the study's seeds at the same step, nats."""
+
+    member: str
+    step: int
+    loss: float
+    low: float
+    high: float
+
+    @property
+    def within(self) -> bool:
+        return self.low <= self.loss <= self.high
+
+
+def verify(
+    workdir: str | Path, study: str | Path, log: Callable[[str], None] = print, warn: Callable[[str], None] = warn
+) -> bool:
+    """Returns whether every validation loss of a run lies in the band of a study's seeds, and prints them.
+
+    The arm is that of the same method: all that decides what is learnt but the seed, the precision of the computation
+    and, which is warned of, the corpus. The band at a step is where another run of the arm lies with a probability of
+    99 %, if losses of seeds scatter normally.
+
+    Args:
+      workdir: of the run; it may still be trained.
+      study: folder of study.json and curves.csv.
+      log, warn: take a line.
+
+    Raises:
+      UserError: no run or no study there, no arm of it is of the run's method, or none of its steps was evaluated.
+    """
+    workdir, study = Path(workdir), Path(study)
+    run = read_run(workdir)
+    facts = read_json(study / STUDY, "name the folder of a `ctcd study`")
+    if facts.get("format") != STUDY_FORMAT:
+        raise UserError(f"{study / STUDY}: format {facts.get('format')}, this version reads {STUDY_FORMAT}")
+    arm = _arm(method(json.loads(json.dumps(run))), facts["arms"], workdir, study)
+    if (here := run["resolved"]["corpus_hash"]) != (there := facts["arms"][arm]["corpus_hash"]):
+        warn(f"{workdir}: another corpus ({here[:12]}) than the study's ({there[:12]}); losses may differ for that")
+    points = list(_points(workdir, arm, study / CURVES_CSV))
+    if not points:
+        raise UserError(f"{workdir}: no step has been evaluated that the study evaluated, too; train it further")
+    rows = [("member", "step", "held-out loss", f"{LEVEL:.0%} of {arm}'s runs lie in", "")]
+    rows += [
+        (point.member, f"{point.step:,}", f"{point.loss:.4f}", f"[{point.low:.4f}, {point.high:.4f}]",
+         "" if point.within else "outside")
+        for point in points
+    ]  # fmt: skip
+    log(aligned(rows))
+    outside = sum(not point.within for point in points)
+    log(
+        f"{workdir} trains as {study}'s {arm} did"
+        if not outside
+        else f"{workdir} does not train as {study}'s {arm} did: {outside} of {len(points)} losses lie outside"
+    )
+    return not outside
+
+
+def _arm(own: Mapping[str, Any], arms: Mapping[str, Mapping], workdir: Path, study: Path) -> str:
+    differing = {name: list(_differences(own, arm["method"])) for name, arm in arms.items()}
+    nearest = min(differing, key=lambda name: len(differing[name]))
+    if differing[nearest]:
+        raise UserError(
+            f"{workdir}: no arm of {study} is of its method; the nearest, '{nearest}', differs in "
+            f"{', '.join(differing[nearest][:3])}"
+        )
+    return nearest
+
+
+def _differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            name
+            for key in sorted(ours.keys() | theirs.keys())
+            for name in _differences(ours.get(key), theirs.get(key), f"{place}.{key}" if place else key)
+        ]
+    return [] if ours == theirs else [place]
+
+
+def _points(workdir: Path, arm: str, curves: Path) -> Sequence[Point]:
+    known: dict[tuple[str, int], list[float]] = {}
+    with curves.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["arm"] == arm:
+                known.setdefault((row["member"], int(row["step"])), []).append(float(row["loss"]))
+    points = []
+    for line in read_lines(workdir / METRICS):
+        for member, figures in line["members"].items() if line["kind"] == "validation" else ():
+            losses = known.get((member, line["step"]), [])
+            if len(losses) > 1 and figures.get("hard") is not None:
+                mean, half = fmean(losses), _half_width(losses) + _ROUNDING
+                points.append(Point(member, line["step"], figures["hard"], mean - half, mean + half))
+    return points
+
+
+def _half_width(losses: Sequence[float]) -> float:
+    """Half the interval in which one more run lies with probability `LEVEL`."""
+    from scipy import special
+
+    count = len(losses)
+    quantile = float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
+    return quantile * stdev(losses) * math.sqrt(1 + 1 / count)

@@ -1,0 +1,92 @@
+"""A run beside the band of a study's seeds: inside, outside, of another method, on another corpus."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from ctcd_jax.cli import main
+from ctcd_jax.studies.cells import method
+
+
+@pytest.fixture
+def study(smoke, tmp_path):
+    """A study whose arm is the method of the smoke run, from four seeds around it."""
+    run = smoke.root / "runs/ctcd"
+    config, lines = json.loads((run / "config.json").read_text()), smoke.lines("runs/ctcd/metrics.jsonl")
+    arm = {"method": method(config), "corpus_hash": config["resolved"]["corpus_hash"]}
+    (tmp_path / "study.json").write_text(json.dumps({"format": 1, "arms": {"ctcd": arm}}))
+    rows = [
+        ["ctcd", member, seed, line["step"], figures["hard"] + 0.01 * (seed - 2.5)]
+        for line in lines
+        if line["kind"] == "validation"
+        for member, figures in line["members"].items()
+        for seed in (1, 2, 3, 4)
+    ]
+    with (tmp_path / "curves.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["arm", "member", "seed", "step", "loss"], *rows])
+    return run, tmp_path
+
+
+@pytest.fixture
+def copy(study, tmp_path):
+    place = tmp_path / "copy"
+    shutil.copytree(study[0], place)
+    return place
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_like_the_others_is_in_their_band(study, capsys):
+    run, place = study
+    assert main(["verify", str(run), "--study", str(place)]) == 0
+    said, warned = capsys.readouterr()
+    assert said.endswith(f"{run} trains as {place}'s ctcd did\n")
+    assert "outside" not in said
+    assert said.count("student") == said.count("teacher") == 2
+    assert not warned
+
+
+def test_another_seed_precision_and_machine_are_the_same_method_and_another_corpus_is_said(study, copy, capsys):
+    def edit(content):
+        content["seed"], content["train"]["dtype"], content["resolved"]["dtype"] = 7, "bfloat16", "bfloat16"
+        content["mesh"]["fsdp"], content["data"]["corpus"] = 8, "/elsewhere"
+        content["resolved"]["corpus_hash"] = "0" * 64
+
+    change(copy / "config.json", edit)
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 0
+    assert "another corpus (000000000000) than the study's" in capsys.readouterr().err
+
+
+def test_one_loss_outside_is_shown_and_the_code_is_1(study, copy, capsys):
+    path = copy / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[-1]["members"]["student"]["hard"] += 0.2  # 4 seeds: 5.8 x 0.013 x 1.1 + 0.02 are 0.10
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 1
+    said = capsys.readouterr().out
+    assert "does not train as" in said
+    assert "1 of 4 losses lie outside" in said
+    lines[-1]["members"]["student"]["hard"] -= 0.11
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 0
+
+
+def test_another_method_is_refused_and_what_differs_is_named(study, copy, capsys):
+    change(copy / "config.json", lambda content: content["edges"][0].update(weight=2.0))
+    change(copy / "config.json", lambda content: content["optimizer"].update(weight_decay=0.5))
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 2
+    assert "the nearest, 'ctcd', differs in edges, optimizer.weight_decay" in capsys.readouterr().err
+
+
+def test_a_run_without_an_evaluation_and_no_study_are_one_line(study, copy, tmp_path, capsys):
+    (copy / "metrics.jsonl").write_text("")
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 2
+    assert "no step has been evaluated that the study evaluated, too" in capsys.readouterr().err
+    assert main(["verify", str(copy), "--study", str(copy)]) == 2
+    assert "study.json: no such file; name the folder of a `ctcd study`" in capsys.readouterr().err
