@@ -152,7 +152,9 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str], None] = warn) -> Iterator[None]:
+def locked(
+    path: Path, what: str, *, shared: bool = False, wait: bool = False, warn: Callable[[str], None] = warn
+) -> Iterator[None]:
     """Holds a lock while the block runs, so that no second process does the same work at the same place.
 
     The lock is the kernel's, on the file `path`, which stays: a killed process leaves no lock behind. Its first line
@@ -162,14 +164,15 @@ def locked(path: Path, what: str, *, shared: bool = False, warn: Callable[[str],
       path: the lock file; its directory must exist.
       what: the place in words, the beginning of the error's line, e.g. "runs/ctcd".
       shared: others may hold it, too, if theirs is also shared.
+      wait: until whoever holds it has finished.
       warn: called with the line where the file system has no locks.
 
     Raises:
-      UserError: another process holds it; the line names its host and process.
+      UserError: another process holds it, and it is not waited for; the line names its host and process.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             file.seek(0)
             holder = file.readline().strip() or "another process"

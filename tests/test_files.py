@@ -4,6 +4,8 @@ import errno
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -76,6 +78,8 @@ def test_damaged_lines_are_numbered_and_a_torn_last_line_is_left_out(tmp_path):
 
 HOLD = """
 import sys
+import threading
+import time
 from pathlib import Path
 from ctcd_jax.files import locked
 with locked(Path(sys.argv[1]), "there", shared=sys.argv[2] == "shared"):
@@ -119,3 +123,14 @@ def test_what_could_not_be_written_is_named(tmp_path):
         raise OSError(errno.EFBIG, "File too large")
     assert caught.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_goes_on_when_the_other_has_finished(tmp_path):
+    path = tmp_path / "lock"
+    with _hold(path, "alone") as holder:
+        timer = threading.Timer(0.3, lambda: holder.communicate("\n"))
+        timer.start()
+        start = time.monotonic()
+        with locked(path, "there", wait=True):
+            assert time.monotonic() - start > 0.25
+        timer.join()

@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from ctcd_jax.files import read_json
 
-CELLS, CORPORA, RUN, LOG, CELL = "cells", "corpora", "run", "log.txt", "cell.json"
+CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
 STUDY, MODELS_CSV, CURVES_CSV, PAGE = "study.json", "models.csv", "curves.csv", "index.html"
 CELL_FORMAT, STUDY_FORMAT = 1, 1
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
-from ctcd_jax.artifacts.studies import CORPORA
+from ctcd_jax.artifacts.studies import CORPORA, LOCK
 from ctcd_jax.data import Corpus, prepare
 from ctcd_jax.errors import UserError, warn
+from ctcd_jax.files import locked
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.studies.definition import Study
 
@@ -37,13 +38,16 @@ def prepare_corpora(
     for name in texts:
         if name not in study.texts:
             raise UserError(f"--text {name}: the study has no such text; its texts are {', '.join(study.texts)}")
+    place = out / CORPORA
+    place.mkdir(parents=True, exist_ok=True)
     made: dict[str, Corpus] = {}
-    for name, corpus in study.corpora.items():
-        recipe = dict(corpus.recipe)
-        if corpus.tokenizer is not None:
-            recipe["tokenizer"] = str(made[corpus.tokenizer].directory / TOKENIZER)
-        asked = json.dumps([texts[corpus.text], recipe], sort_keys=True).encode()
-        directory = out / CORPORA / f"{name}-{hashlib.sha256(asked).hexdigest()[:8]}"
-        prepare([texts[corpus.text]], directory, workers=available_cores(), **recipe, log=log, warn=warn)
-        made[name] = Corpus.open(directory)
+    with locked(place / LOCK, str(place), wait=True, warn=warn):  # the shares of an array begin together
+        for name, corpus in study.corpora.items():
+            recipe = dict(corpus.recipe)
+            if corpus.tokenizer is not None:
+                recipe["tokenizer"] = str(made[corpus.tokenizer].directory / TOKENIZER)
+            asked = json.dumps([texts[corpus.text], recipe], sort_keys=True).encode()
+            directory = place / f"{name}-{hashlib.sha256(asked).hexdigest()[:8]}"
+            prepare([texts[corpus.text]], directory, workers=available_cores(), **recipe, log=log, warn=warn)
+            made[name] = Corpus.open(directory)
     return made

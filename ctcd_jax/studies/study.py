@@ -9,6 +9,7 @@ from pathlib import Path
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.studies import (
     CURVES_CSV,
+    LOCK,
     MODELS_CSV,
     PAGE,
     STUDY,
@@ -80,7 +81,7 @@ def study(
     place.mkdir(parents=True, exist_ok=True)
     index, count = share
     part = f" (share {index}/{count})" if count > 1 else ""
-    with locked(place / f"lock-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
+    with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
         state = run_missing(described, make, share, check, log)
     facts = _write(place, name, described, texts, corpora, state, changes)
     log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {CURVES_CSV}")

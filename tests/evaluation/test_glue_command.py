@@ -58,7 +58,8 @@ def test_a_matrix_asked_to_stop_keeps_its_cells_and_goes_on(models, reviews, tmp
     assert len(lines(out)) == 2 * seeds
 
 
-def test_a_job_array_passes_its_share_and_is_queued_again_when_it_was_stopped(tmp_path):
+@pytest.mark.parametrize("verb", ["glue", "study"])
+def test_a_job_array_passes_its_share_and_is_queued_again_when_it_was_stopped(tmp_path, verb):
     """With `srun` and `scontrol` replaced by commands that say how they were called."""
     for name, text in (("srun", 'echo "$@"\nexit ${CODE}'), ("scontrol", 'echo scontrol "$@"')):
         path = tmp_path / name
@@ -75,13 +76,13 @@ def test_a_job_array_passes_its_share_and_is_queued_again_when_it_was_stopped(tm
     }
     for code, more in ((0, ""), (2, ""), (75, "scontrol requeue 12_3\n")):
         done = subprocess.run(
-            ["bash", str(ROOT / "launch/slurm/glue.sbatch"), "--out", "runs/glue"],
+            ["bash", str(ROOT / f"launch/slurm/{verb}.sbatch"), "--out", "runs/there"],
             env=os.environ | slurm | {"CODE": str(code)},
             capture_output=True,
             text=True,
         )
         assert done.returncode == code
-        assert done.stdout == f"--cpus-per-task=4 .venv/bin/ctcd glue --out runs/glue --shard 2/8\n{more}"
+        assert done.stdout == f"--cpus-per-task=4 .venv/bin/ctcd {verb} --out runs/there --shard 2/8\n{more}"
 
 
 @pytest.mark.parametrize(
