@@ -217,12 +217,13 @@ def _study(options, overrides) -> int:
     from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.studies.study import study
 
-    for name, given in Counter(name for name, _ in options.texts).items():
-        if given > 1:
-            raise UserError(f"--text {name}: given {given} times; give it once")
+    for option, named in (("--text", options.texts), ("--data", options.data)):
+        for name, given in Counter(name for name, _ in named).items():
+            if given > 1:
+                raise UserError(f"{option} {name}: given {given} times; give it once")
     keep_programs(warn)
-    study(options.spec, options.out, dict(options.texts), options.seeds, overrides, options.shard, options.plan,
-          log=say, warn=warn)  # fmt: skip
+    given = {"seeds": options.seeds, "changes": overrides, "share": options.shard, "plan": options.plan}
+    study(options.spec, options.out, dict(options.texts), dict(options.data), **given, log=say, warn=warn)
     return 0
 
 

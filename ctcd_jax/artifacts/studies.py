@@ -1,13 +1,16 @@
 """What `ctcd study` leaves: a directory for each run, known by its content, and what came of all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from ctcd_jax.files import read_json
 
 CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
-STUDY, MODELS_CSV, CURVES_CSV, PAGE = "study.json", "models.csv", "curves.csv", "index.html"
+EXPORTS = "export"
+STUDY, MODELS_CSV, SCORES_CSV, CURVES_CSV, PAGE = (
+    "study.json", "models.csv", "scores.csv", "curves.csv", "index.html"
+)  # fmt: skip
 CELL_FORMAT, STUDY_FORMAT = 1, 1
 
 
@@ -37,6 +40,17 @@ class ModelRow(TypedDict):
     unigram: float  # nats: what word frequencies score
 
 
+class ScoreRow(TypedDict):
+    """What a model scores beside losses, at its last step: a row of scores.csv."""
+
+    arm: str
+    seed: int
+    member: str
+    on: str  # name of the data set
+    finetuning: int | None  # seed of it; None: nothing was fine-tuned
+    score: float  # per cent
+
+
 class ArmFacts(TypedDict):
     """An arm in study.json. Tokens, FLOPs and seconds are of one seed."""
 
@@ -55,23 +69,24 @@ class ArmFacts(TypedDict):
 
 
 class Difference(TypedDict):
-    """One model's loss less another's, paired by seed; negative: the first is better."""
+    """One model's figure less another's, paired by seed. Of losses the smaller is better, of scores the greater."""
 
     better: str  # ARM#MEMBER that is claimed to be the better one
     than: str
     beyond: list[str]  # of two models, whose difference is taken off; empty: of none
     on: str
     at: str
+    unit: str  # of losses "nats", of scores "points": per cent
     equal: list[str]  # of "tokens", "compute": in what both are alike
-    tokens_ratio: float  # of the first to the second
-    compute_ratio: float
+    tokens_ratio: float | None  # of the first to the second; None: one of their arms waits for tuning
+    compute_ratio: float | None
     seeds: list[int]  # that both have
-    mean: float | None  # nats; None: fewer than two seeds
+    mean: float | None  # None: fewer than two seeds
     low: float | None  # ends of the 95 % interval
     high: float | None
     p: float | None  # two-sided, of a paired t-test
     p_adjusted: float | None  # Holm's, over all differences that verdicts are about
-    detectable: float | None  # nats: the smallest true difference that 8 of 10 such studies would see
+    detectable: float | None  # the smallest true difference that 8 of 10 such studies would see
 
 
 class ClaimFacts(TypedDict):
@@ -108,9 +123,12 @@ def read_cell(directory: Path) -> CellFacts | None:
     return cast("CellFacts", read_json(path, "")) if path.is_file() else None
 
 
-def as_rows(rows: list[ModelRow]) -> list[list[Any]]:
-    """Returns the rows of models.csv, the head first."""
-    return [
-        list(ModelRow.__annotations__),
-        *([cast("Mapping", row)[key] for key in ModelRow.__annotations__] for row in rows),
-    ]
+def as_rows(rows: Sequence[ModelRow] | Sequence[ScoreRow], kind: type) -> list[list[Any]]:
+    """Returns the rows of a CSV file, the head first.
+
+    Args:
+      rows: of one kind.
+      kind: `ModelRow` or `ScoreRow`.
+    """
+    head = list(kind.__annotations__)
+    return [head, *([cast("Mapping", row)[name] for name in head] for row in rows)]

@@ -47,6 +47,15 @@ def _add_study(verbs) -> None:
         help="where a text of the study lies, SPEC as for `ctcd prepare`; may be given several times",
     )
     verb.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="NAME=PLACE",
+        help="where a data set lies that the study scores models on: a folder of minimal pairs as for `ctcd probe`, or "
+        "of tasks as for `ctcd glue`; may be given several times",
+    )
+    verb.add_argument(
         "--seeds",
         type=number(Range(2, whole=True)),
         metavar="N",
@@ -61,5 +70,5 @@ def _add_study(verbs) -> None:
 def _named(text: str) -> tuple[str, str]:
     name, equals, spec = text.partition("=")
     if not (name and equals and spec):
-        raise argparse.ArgumentTypeError(f"'{text}' names nothing; write NAME=SPEC, e.g. books=text:novels.txt")
+        raise argparse.ArgumentTypeError(f"'{text}' names nothing; write NAME=PLACE, e.g. books=text:novels.txt")
     return name, spec

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from ctcd_jax.artifacts.runs import METRICS
-from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, read_cell
+from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, ScoreRow, read_cell
 from ctcd_jax.data import Corpus
 from ctcd_jax.studies.cells import Cell, method, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
@@ -13,6 +13,7 @@ from ctcd_jax.studies.running import State, is_finished
 from ctcd_jax.studies.statistics import LEVEL, holm, paired
 from ctcd_jax.training.metrics import read_lines
 
+NATS, POINTS = "nats", "points"
 HOLDS, OPPOSITE, UNKNOWN = "holds here", "does not hold here", "cannot be told at this size"
 # Steps and the rounding of a row's tokens: what differs by no more is equal.
 _EQUAL = 0.02
@@ -26,12 +27,12 @@ def model_rows(study: Study, state: State, corpora: Mapping[str, Corpus]) -> lis
       state: of them.
       corpora: of the study, by name.
     """
-    return [
-        row
-        for cell in state.cells
-        if cell.trial is None and cell.seed > 0 and is_finished(cell)
-        for row in _rows(study, cell, corpora)
-    ]
+    return [row for cell in compared(state) for row in _rows(study, cell, corpora)]
+
+
+def compared(state: State) -> list[Cell]:
+    """Returns the finished runs that something is said of: those for tuning are left out."""
+    return [cell for cell in state.cells if cell.trial is None and cell.seed > 0 and is_finished(cell)]
 
 
 def validation_lines(cell: Cell) -> list[dict[str, Any]]:
@@ -80,19 +81,29 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
     return facts
 
 
-def claim_facts(study: Study, rows: Sequence[ModelRow], arms: Mapping[str, ArmFacts]) -> list[ClaimFacts]:
+def claim_facts(
+    study: Study, rows: Sequence[ModelRow], scores: Sequence[ScoreRow], arms: Mapping[str, ArmFacts]
+) -> list[ClaimFacts]:
     """Returns the claims with their differences and verdicts; p values are adjusted over all differences together.
 
     Args:
       study: whose claims they are.
       rows: of `model_rows`.
+      scores: of `downstream.score_rows`; of a model and a seed the mean over fine-tuning seeds counts.
       arms: of `arm_facts`.
     """
-    losses: dict[tuple, dict[int, float]] = {}
+    figures: dict[tuple, dict[int, list[float]]] = {}
     for row in rows:
-        model = f"{row['arm']}#{row['member']}"
-        losses.setdefault((model, row["on"], row["at"]), {})[row["seed"]] = row["loss"]
-    claims = [[_difference(claim, than, losses, arms) for than in claim.than] for claim in study.claims]
+        key = f"{row['arm']}#{row['member']}", row["on"], row["at"]
+        figures.setdefault(key, {}).setdefault(row["seed"], []).append(row["loss"])
+    for score in scores:
+        key = f"{score['arm']}#{score['member']}", score["on"], LAST
+        figures.setdefault(key, {}).setdefault(score["seed"], []).append(score["score"])
+    means = {key: {seed: fmean(values) for seed, values in of.items()} for key, of in figures.items()}
+    claims = [
+        [_difference(claim, than, POINTS if claim.on in study.scores else NATS, means, arms) for than in claim.than]
+        for claim in study.claims
+    ]
     tested = [difference for differences in claims for difference in differences if difference["p"] is not None]
     for difference, adjusted in zip(tested, holm([each["p"] or 0.0 for each in tested]), strict=True):
         difference["p_adjusted"] = adjusted
@@ -106,29 +117,30 @@ def verdict(difference: Difference) -> str:
     """Returns what a difference says of the claim that its first model is the better one."""
     if difference["p_adjusted"] is None or difference["p_adjusted"] > 1 - LEVEL or difference["mean"] is None:
         return UNKNOWN
-    return HOLDS if difference["mean"] < 0 else OPPOSITE
+    return HOLDS if (difference["mean"] < 0) == (difference["unit"] == NATS) else OPPOSITE
 
 
 def _difference(
-    claim: Claim, than: str, losses: Mapping[tuple, Mapping[int, float]], arms: Mapping[str, ArmFacts]
+    claim: Claim, than: str, unit: str, figures: Mapping[tuple, Mapping[int, float]], arms: Mapping[str, ArmFacts]
 ) -> Difference:
     models = [(claim.better, 1), (than, -1), *zip(claim.beyond or (), (-1, 1), strict=False)]
-    terms = [(losses.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
+    terms = [(figures.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
     seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
     found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
-    ratios = {}
     first, second = (arms.get(model.partition("#")[0]) for model in (claim.better, than))
-    for name, field in (("tokens", "tokens"), ("compute", "flops")):
-        ratios[name] = first[field] / second[field] if first and second else float("nan")
+    tokens = first["tokens"] / second["tokens"] if first and second else None
+    compute = first["flops"] / second["flops"] if first and second else None
+    ratios = (("tokens", tokens), ("compute", compute))
     return {
         "better": claim.better,
         "than": than,
         "beyond": list(claim.beyond or ()),
         "on": claim.on,
         "at": claim.at,
-        "equal": [name for name, ratio in ratios.items() if abs(ratio - 1) <= _EQUAL],
-        "tokens_ratio": ratios["tokens"],
-        "compute_ratio": ratios["compute"],
+        "unit": unit,
+        "equal": [name for name, ratio in ratios if ratio is not None and abs(ratio - 1) <= _EQUAL],
+        "tokens_ratio": tokens,
+        "compute_ratio": compute,
         "seeds": seeds,
         "mean": found and found.mean,
         "low": found and found.low,

@@ -60,6 +60,36 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Minimal pairs, which every model is asked about without fine-tuning.
+
+    Attributes:
+      meaning: what the folder is to hold, in words.
+      first: so many pairs of each paradigm; None: all.
+    """
+
+    meaning: str
+    first: int | None = None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that every model is fine-tuned on.
+
+    Attributes:
+      meaning: what the folder is to hold, in words.
+      tasks: their names.
+      seeds: of fine-tuning.
+      options: fields of `evaluation.finetune.GlueOptions`.
+    """
+
+    meaning: str
+    tasks: tuple[str, ...]
+    seeds: int = 3
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Claim:
     """That one model is better than others.
 
@@ -68,7 +98,7 @@ class Claim:
       better: ARM#MEMBER.
       than: ARM#MEMBER, each compared by itself: e.g. at equal tokens and at equal compute.
       beyond: (ARM#MEMBER, ARM#MEMBER): not the difference itself counts, but by how much it exceeds that of these two.
-      on: what the verdict is about, `HELD_OUT` or the name of a corpus.
+      on: what the verdict is about, `HELD_OUT`, the name of a corpus, or of what models are scored on (`LAST` alone).
       at: `LAST` or `BEST`, the step of each run at which its held-out loss was lowest.
       paper: the paper's number for it, e.g. "+1.06 GLUE".
     """
@@ -93,6 +123,7 @@ class Study:
       evaluations: names of the corpora that everything is evaluated on, beside the held-out rows of its own.
       arms: by name.
       claims: in the order in which they are told.
+      scores: {name: what models are scored on beside losses}; whoever runs the study says where it lies.
       seeds: of pre-training, 1 to this number.
       note: what else a reader should know.
     """
@@ -105,6 +136,7 @@ class Study:
     claims: tuple[Claim, ...]
     seeds: int = 5
     note: str = ""
+    scores: Mapping[str, Pairs | Tasks] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.seeds < 2:
@@ -128,8 +160,8 @@ class Study:
         for number, claim in enumerate(self.claims):
             for model in (claim.better, *claim.than, *(claim.beyond or ())):
                 _known(f"claims[{number}]", model.partition("#")[0], self.arms)
-            _known(f"claims[{number}].on", claim.on, (HELD_OUT, *self.evaluations))
-            _known(f"claims[{number}].at", claim.at, (LAST, BEST))
+            _known(f"claims[{number}].on", claim.on, (HELD_OUT, *self.evaluations, *self.scores))
+            _known(f"claims[{number}].at", claim.at, (LAST,) if claim.on in self.scores else (LAST, BEST))
 
     def _require_order(self, name: str, above: tuple[str, ...]) -> None:
         if name in above:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
 from ctcd_jax import page
-from ctcd_jax.artifacts.studies import ArmFacts, ClaimFacts, Difference, ModelRow, StudyFacts
+from ctcd_jax.artifacts.studies import ArmFacts, ClaimFacts, Difference, ModelRow, ScoreRow, StudyFacts
 from ctcd_jax.page import Html
 from ctcd_jax.page.intervals import Row, interval_chart
 from ctcd_jax.page.plots import COLOURS, Series, line_chart, swatch
-from ctcd_jax.page.tables import Column, data_table, fixed
+from ctcd_jax.page.tables import MISSING, Column, data_table, fixed
+from ctcd_jax.studies.analysis import NATS, POINTS
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST
 from ctcd_jax.studies.statistics import LEVEL, POWER, paired
 from ctcd_jax.text_tables import number_text
@@ -17,17 +18,18 @@ Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
 """{ARM#MEMBER: {seed: (step, held-out loss), ...}}"""
 
 
-def study_page(facts: StudyFacts, rows: Sequence[ModelRow], curves: Curves) -> str:
+def study_page(facts: StudyFacts, rows: Sequence[ModelRow], scores: Sequence[ScoreRow], curves: Curves) -> str:
     """Returns the page.
 
     Args:
       facts: of `study.json`.
       rows: of `models.csv`.
+      scores: of `scores.csv`.
       curves: of the finished runs.
     """
     sections = [page.section("Answer", *_answer(facts))]
     if rows:
-        sections.append(page.section("Models", *_models(facts, rows)))
+        sections.append(page.section("Models", *_models(facts, rows, scores)))
         sections.append(page.section("Curves", _curves(curves)))
     sections.append(page.section("Arms", *_arms(facts)))
     return page.page(facts["title"], lead(facts), sections, contents=["Answer", "Models", "Curves", "Arms"])
@@ -53,8 +55,14 @@ def difference_words(difference: Difference) -> str:
     """Returns in what two models are alike, e.g. "equal tokens; 2.6 x the compute"."""
     words = []
     for name, ratio in (("tokens", difference["tokens_ratio"]), ("compute", difference["compute_ratio"])):
-        words.append(f"equal {name}" if name in difference["equal"] else f"{ratio:.2g} × the {name}")
+        if ratio is not None:
+            words.append(f"equal {name}" if name in difference["equal"] else f"{ratio:.2g} × the {name}")
     return "; ".join(words)
+
+
+def figure_text(difference: Difference, value: float | None) -> str:
+    """Returns a figure of a difference in its unit, a dash for None."""
+    return MISSING if value is None else number_text(value, 4 if difference["unit"] == NATS else 2)
 
 
 def _name(difference: Difference) -> str:
@@ -69,37 +77,36 @@ def _answer(facts: StudyFacts) -> Iterator[Html]:
         Column("compared", "compared"),
         Column("with", "equal"),
         Column("on", "on"),
-        Column("difference, nats", "difference", fixed(4)),
+        Column("difference", "difference"),
+        Column("", "unit"),
         Column(f"{LEVEL:.0%} interval", "interval"),
         Column("", "low"),
         Column("", "high"),
         Column("p, adjusted", "p_adjusted", lambda p: f"{p:.3f}" if p >= 0.001 else "< 0.001"),
-        Column("would be seen", "detectable", fixed(4)),
+        Column("would be seen", "detectable"),
         Column("seeds", "seeds"),
         Column("paper", "paper"),
     )
     yield data_table("claims", columns, list(_claim_rows(facts["claims"])), names=1)
     drawn = [difference for claim in facts["claims"] for difference in claim["differences"]]
-    chart = [
-        Row(f"{_name(each)}, {each['on']}, {each['at']}", (), each["mean"], each["low"], each["high"], index)
-        for index, each in enumerate(drawn)
-        if each["mean"] is not None
-    ]
-    if chart:
-        yield page.figure(
-            "Differences",
-            interval_chart(
-                "Differences of held-out losses with their intervals",
-                chart,
-                "nats; left of 0 the first is better",
-                True,
-            ),
-        )
+    figures = []
+    for unit, side in ((NATS, "left"), (POINTS, "right")):
+        chart = [
+            Row(f"{_name(each)}, {each['on']}, {each['at']}", (), each["mean"], each["low"], each["high"], index)
+            for index, each in enumerate(drawn)
+            if each["mean"] is not None and each["unit"] == unit
+        ]
+        if chart:
+            label = f"{unit}; {side} of 0 the first is better"
+            svg = interval_chart("Differences with their intervals", chart, label, zero=True)
+            figures.append(page.figure(f"Differences in {unit}", svg))
+    yield page.grid(figures)
     yield page.paragraph(
-        "A negative difference says that the claimed model is the better one. Intervals and p values are of paired t "
-        "statistics over pre-training seeds, p adjusted over all these comparisons (Holm); intervals are not widened "
-        "for being many. Beside them stands the true difference that a study of as many seeds sees with probability "
-        f"{POWER:g}, before the adjustment. Compute counts every model that had to be trained, teachers too.",
+        "Of losses (nats) a negative difference says that the claimed model is the better one, of scores (points of "
+        "per cent) a positive one. Intervals and p values are of paired t statistics over pre-training seeds, p "
+        "adjusted over all these comparisons (Holm); intervals are not widened for being many. Beside them stands the "
+        f"true difference that a study of as many seeds sees with probability {POWER:g}, before the adjustment. "
+        "Compute counts every model that had to be trained, teachers too.",
         "note",
     )
     if facts["note"]:
@@ -112,18 +119,22 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
             low, high = difference["low"], difference["high"]
             yield [
                 claim["says"], verdict, _name(difference), difference_words(difference),
-                f"{difference['on']}, {difference['at']} step", difference["mean"],
-                None if low is None or high is None else f"{number_text(low, 4)} to {number_text(high, 4)}", low, high,
-                difference["p_adjusted"], difference["detectable"], len(difference["seeds"]), claim["paper"] or None,
+                f"{difference['on']}, {difference['at']} step", figure_text(difference, difference["mean"]),
+                difference["unit"],
+                None if low is None else f"{figure_text(difference, low)} to {figure_text(difference, high)}",
+                low, high, difference["p_adjusted"], figure_text(difference, difference["detectable"]),
+                len(difference["seeds"]), claim["paper"] or None,
             ]  # fmt: skip
 
 
-def _models(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
+def _models(facts: StudyFacts, rows: Sequence[ModelRow], scores: Sequence[ScoreRow]) -> Iterator[Html]:
     texts = [HELD_OUT, *facts["evaluations"]]
     models = list(dict.fromkeys((row["arm"], row["member"]) for row in rows))
     columns = [Column("model", "model"), Column("seeds", "seeds")]
     for on in texts:
         columns += [Column(f"{on}, {at} step", f"{on}_{at}") for at in (LAST, BEST)]
+    scored = list(dict.fromkeys(score["on"] for score in scores))
+    columns += [Column(f"{on}, %", on) for on in scored]
     body = []
     for arm, member in models:
         own = [row for row in rows if (row["arm"], row["member"]) == (arm, member)]
@@ -132,6 +143,8 @@ def _models(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
             for on in texts
             for at in (LAST, BEST)
         ]
+        mine = [score for score in scores if (score["arm"], score["member"]) == (arm, member)]
+        cells += [_mean([score["score"] for score in mine if score["on"] == on]) for on in scored]
         body.append([f"{arm}#{member}", len({row["seed"] for row in own}), *cells])
     yield data_table("models", columns, body, "Loss in nats a masked token, mean ± standard deviation over seeds.")
     figures = []
@@ -156,7 +169,9 @@ def _models(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
     )
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Sequence[float]) -> str | None:
+    if not values:
+        return None
     spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
     return f"{fmean(values):.3f}{spread}"
 

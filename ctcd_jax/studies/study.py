@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.studies import (
@@ -12,8 +13,11 @@ from ctcd_jax.artifacts.studies import (
     LOCK,
     MODELS_CSV,
     PAGE,
+    SCORES_CSV,
     STUDY,
     STUDY_FORMAT,
+    ModelRow,
+    ScoreRow,
     StudyFacts,
     as_rows,
     read_cell,
@@ -22,10 +26,11 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import locked, write_json, write_whole
 from ctcd_jax.runtime.stopping import stops_between
-from ctcd_jax.studies.analysis import arm_facts, claim_facts, model_rows, validation_lines
+from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows, validation_lines
 from ctcd_jax.studies.cells import Matrix
 from ctcd_jax.studies.corpora import prepare_corpora
 from ctcd_jax.studies.definition import Study
+from ctcd_jax.studies.downstream import check_data, score_rows
 from ctcd_jax.studies.loading import load_study
 from ctcd_jax.studies.page import Curves, study_page
 from ctcd_jax.studies.plan import plan_study
@@ -39,6 +44,7 @@ def study(
     spec: str,
     out: str | Path,
     texts: Mapping[str, str],
+    data: Mapping[str, str] = MappingProxyType({}),
     seeds: int | None = None,
     changes: Sequence[str] = (),
     share: tuple[int, int] = (0, 1),
@@ -55,6 +61,7 @@ def study(
       spec: FILE[:SIZE], see `load_study`.
       out: the directory that studies share.
       texts: {name: SPEC of `ctcd prepare`}, of all that the study asks for.
+      data: {name: place}, of all data sets that the study scores models on.
       seeds: of pre-training, instead of the study's own number.
       changes: `--config.FIELD=VALUE`, set in every arm.
       share: (i, n): run every n-th seed alone, from the i-th.
@@ -68,6 +75,7 @@ def study(
     name, described = load_study(spec)
     if seeds is not None:
         described = replace(described, seeds=seeds)
+    check_data(described, data)
     out = Path(out)
     corpora = prepare_corpora(described, texts, out, log, warn)
 
@@ -83,8 +91,10 @@ def study(
     part = f" (share {index}/{count})" if count > 1 else ""
     with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
         state = run_missing(described, make, share, check, log)
-    facts = _write(place, name, described, texts, corpora, state, changes)
-    log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {CURVES_CSV}")
+    # Once is enough: all shares see the same models.
+    scores = score_rows(described, compared(state), data, place, log, warn) if index == 0 else []
+    facts = _write(place, name, described, texts, corpora, state, scores, changes)
+    log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
     missing = [cell for cell in state.cells if not is_finished(cell)]
     if state.failed:
         raise UserError(
@@ -106,6 +116,7 @@ def _write(
     texts: Mapping[str, str],
     corpora: Mapping[str, Corpus],
     state: State,
+    scores: Sequence[ScoreRow],
     changes: Sequence[str],
 ) -> StudyFacts:
     rows = model_rows(described, state, corpora)
@@ -129,7 +140,7 @@ def _write(
         },
         "evaluations": list(described.evaluations),
         "arms": arms,
-        "claims": claim_facts(described, rows, arms),
+        "claims": claim_facts(described, rows, scores, arms),
         "cells": {f"{cell.arm}/seed-{cell.seed}": cell.key for cell in state.cells if cell.trial is None},
         "devices": sorted({f"{found['devices']} x {found['device']}" for found in finished}),
         "version": __version__,
@@ -138,7 +149,8 @@ def _write(
         facts["changes"] = list(changes)
     curves = _curves(state)
     write_json(place / STUDY, facts)
-    write_whole(place / MODELS_CSV, _csv(as_rows(rows)))
+    write_whole(place / MODELS_CSV, _csv(as_rows(rows, ModelRow)))
+    write_whole(place / SCORES_CSV, _csv(as_rows(scores, ScoreRow)))
     points = [
         [*model.split("#"), seed, step, loss]
         for model, of_seeds in curves.items()
@@ -146,18 +158,17 @@ def _write(
         for step, loss in line
     ]
     write_whole(place / CURVES_CSV, _csv([["arm", "member", "seed", "step", "loss"], *points]))
-    write_whole(place / PAGE, study_page(facts, rows, curves))
+    write_whole(place / PAGE, study_page(facts, rows, scores, curves))
     return facts
 
 
 def _curves(state: State) -> Curves:
     curves: dict[str, dict[int, list[tuple[int, float]]]] = {}
-    for cell in state.cells:
-        if cell.trial is None and cell.seed > 0 and is_finished(cell):
-            lines = validation_lines(cell)
-            for member in cell.trained:
-                points = [(line["step"], line["members"][member]["hard"]) for line in lines]
-                curves.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = points
+    for cell in compared(state):
+        lines = validation_lines(cell)
+        for member in cell.trained:
+            points = [(line["step"], line["members"][member]["hard"]) for line in lines]
+            curves.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = points
     return curves
 
 

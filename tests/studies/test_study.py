@@ -178,6 +178,58 @@ def test_stopped_and_shared_out_it_is_the_same_study(arguments, finished, tmp_pa
     assert all((path / "log.txt").stat().st_size for path in (place / "cells").iterdir())
 
 
+SCORED = """
+from ctcd_jax.studies import Arm, Claim, Pairs, Study, StudyCorpus, Tasks
+
+FIELDS = {"train.steps": 4, "train.eval_every": 2, "train.dtype": "float32", "data.batch_size": 8}
+
+
+def get_study():
+    return Study(
+        "What do they score?",
+        {"text": "any text"},
+        {"train": StudyCorpus("text", {"length": 32, "vocab_size": 150, "validation": 0.3})},
+        (),
+        {name: Arm(f"standalone:smoke-{name}", "train", FIELDS) for name in ("teacher", "student")},
+        (Claim("larger orders words better", "teacher#teacher", ("student#student",), on="order"),
+         Claim("and compares sentences better", "teacher#teacher", ("student#student",), on="glue")),
+        seeds=2,
+        scores={"order": Pairs("pairs", 8), "glue": Tasks("tasks", ("mrpc",), 2, {"epochs": 1, "jobs": 0})},
+    )
+"""
+
+
+@pytest.mark.slow
+def test_models_are_scored_on_pairs_and_tasks(arguments, in_this_process, smoke, tmp_path, capsys):
+    (tmp_path / "scored.py").write_text(SCORED)
+    (tmp_path / "pairs").mkdir()
+    pairs = [{"sentence_good": f"the old {a} sees the {b} .", "sentence_bad": f"old the {a} sees {b} the ."}
+             for a in ("cat", "dog", "king") for b in ("tree", "ship", "road", "song")]  # fmt: skip
+    (tmp_path / "pairs/order.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    command = ["study", str(tmp_path / "scored.py"), "--out", str(tmp_path / "out"), *arguments[4:6]]
+    assert main(command) == 2
+    assert "--data order=PLACE: not given; it is to be pairs" in capsys.readouterr().err
+    command += ["--data", f"order={tmp_path}/pairs", "--data", f"glue={smoke.root}/data"]
+    assert main(command) == 0
+    place = tmp_path / "out/scored"
+    rows = list(csv.DictReader((place / "scores.csv").open()))
+    assert len(rows) == 2 * 2 + 2 * 2 * 2  # arms x seeds of pairs, and of fine-tuning from two seeds
+    probed = [json.loads(line) for line in (place / "order/probe.jsonl").read_text().splitlines()]
+    shares = sorted(100 * (line["correct"] + line["ties"] / 2) / 8 for line in probed)
+    assert sorted(float(row["score"]) for row in rows if row["on"] == "order") == shares
+    tuned = [json.loads(line)["metrics"] for line in (place / "glue/results.jsonl").read_text().splitlines()]
+    means = sorted(100 * sum(metrics.values()) / len(metrics) for metrics in tuned)
+    assert sorted(float(row["score"]) for row in rows if row["on"] == "glue") == pytest.approx(means)
+    (order,), (glue,) = (claim["differences"] for claim in json.loads((place / "study.json").read_text())["claims"])
+    scores = {(row["arm"], row["seed"]): float(row["score"]) for row in rows if row["on"] == "order"}
+    expected = sum(scores["teacher", seed] - scores["student", seed] for seed in "12") / 2
+    assert (order["unit"], order["mean"], glue["seeds"]) == ("points", pytest.approx(expected), [1, 2])
+    before = {path: path.stat().st_mtime_ns for path in place.parent.glob("cells/*/export/*/model.safetensors")}
+    assert len(before) == 4
+    assert main(command) == 0  # nothing is done twice
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -202,7 +254,7 @@ def test_what_does_not_fit_together_is_one_line(changes, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--text", "books"], "write NAME=SPEC"),
+        (["--text", "books"], "write NAME=PLACE"),
         (["--text", "text=text:x", "--text", "text=text:y"], "--text text: given 2 times"),
         (["--text", "nothing=text:x"], "the study has no such text; its texts are text, other"),
         (["--config.train.stepps=3"], "arms.teacher: train.stepps: no field 'stepps'"),
