@@ -72,8 +72,8 @@ def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, s
                 if setting is None:
                     continue
                 chosen[name] = setting
+                matrix = make(chosen)
             settled.append(name)
-            matrix = make(chosen)
             _add(cells, [matrix.cell(name, seed) for seed in range(1, study.seeds + 1)])
         if not settled:
             break
