@@ -5,12 +5,13 @@ from statistics import fmean
 from typing import Any
 
 from ctcd_jax.artifacts.runs import METRICS
-from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, ScoreRow, read_cell
+from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, read_cell
 from ctcd_jax.data import Corpus
 from ctcd_jax.studies.cells import Cell, method, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
+from ctcd_jax.studies.downstream import Scores
 from ctcd_jax.studies.running import State, is_finished
-from ctcd_jax.studies.statistics import LEVEL, holm, paired
+from ctcd_jax.studies.statistics import LEVEL, Paired, holm, paired
 from ctcd_jax.training.metrics import read_lines
 
 NATS, POINTS = "nats", "points"
@@ -82,28 +83,31 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
 
 
 def claim_facts(
-    study: Study, rows: Sequence[ModelRow], scores: Sequence[ScoreRow], arms: Mapping[str, ArmFacts]
+    study: Study, rows: Sequence[ModelRow], scores: Scores, arms: Mapping[str, ArmFacts]
 ) -> list[ClaimFacts]:
     """Returns the claims with their differences and verdicts; p values are adjusted over all differences together.
 
     Args:
       study: whose claims they are.
       rows: of `model_rows`.
-      scores: of `downstream.score_rows`; of a model and a seed the mean over fine-tuning seeds counts.
+      scores: of `downstream.scored`.
       arms: of `arm_facts`.
     """
-    figures: dict[tuple, dict[int, list[float]]] = {}
+    losses: dict[tuple, dict[int, float]] = {}
     for row in rows:
-        key = f"{row['arm']}#{row['member']}", row["on"], row["at"]
-        figures.setdefault(key, {}).setdefault(row["seed"], []).append(row["loss"])
-    for score in scores:
-        key = f"{score['arm']}#{score['member']}", score["on"], LAST
-        figures.setdefault(key, {}).setdefault(score["seed"], []).append(score["score"])
-    means = {key: {seed: fmean(values) for seed, values in of.items()} for key, of in figures.items()}
-    claims = [
-        [_difference(claim, than, POINTS if claim.on in study.scores else NATS, means, arms) for than in claim.than]
-        for claim in study.claims
-    ]
+        losses.setdefault((f"{row['arm']}#{row['member']}", row["on"], row["at"]), {})[row["seed"]] = row["loss"]
+    means = losses | {(model, on, LAST): of for (model, on), of in scores.means().items()}
+
+    def difference(claim: Claim, than: str) -> Difference:
+        models = [(claim.better, 1), (than, -1), *zip(claim.beyond or (), (-1, 1), strict=False)]
+        terms = [(means.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
+        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
+        if claim.on in study.scores:
+            return _difference(claim, than, POINTS, seeds, scores.difference(claim.on, models), arms)
+        found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
+        return _difference(claim, than, NATS, seeds, found, arms)
+
+    claims = [[difference(claim, than) for than in claim.than] for claim in study.claims]
     tested = [difference for differences in claims for difference in differences if difference["p"] is not None]
     for difference, adjusted in zip(tested, holm([each["p"] or 0.0 for each in tested]), strict=True):
         difference["p_adjusted"] = adjusted
@@ -121,12 +125,8 @@ def verdict(difference: Difference) -> str:
 
 
 def _difference(
-    claim: Claim, than: str, unit: str, figures: Mapping[tuple, Mapping[int, float]], arms: Mapping[str, ArmFacts]
+    claim: Claim, than: str, unit: str, seeds: list[int], found: Paired | None, arms: Mapping[str, ArmFacts]
 ) -> Difference:
-    models = [(claim.better, 1), (than, -1), *zip(claim.beyond or (), (-1, 1), strict=False)]
-    terms = [(figures.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
-    seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
-    found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
     first, second = (arms.get(model.partition("#")[0]) for model in (claim.better, than))
     tokens = first["tokens"] / second["tokens"] if first and second else None
     compute = first["flops"] / second["flops"] if first and second else None

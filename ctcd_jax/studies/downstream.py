@@ -1,15 +1,19 @@
 """What a study's finished models score beside losses: on minimal pairs, and on tasks after fine-tuning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.pairs import summarised
+from ctcd_jax.artifacts.results import Result
 from ctcd_jax.artifacts.studies import EXPORTS, RUN, ScoreRow
 from ctcd_jax.errors import UserError
 from ctcd_jax.studies.cells import Cell
 from ctcd_jax.studies.definition import Pairs, Study, Tasks
+from ctcd_jax.studies.finetuned import finetuned_difference
+from ctcd_jax.studies.statistics import Paired, paired
 from ctcd_jax.training.export import export
 
 Log = Callable[[str], None]
@@ -19,18 +23,53 @@ Models = Mapping[str, tuple[Cell, str, Path]]
 
 def check_data(study: Study, data: Mapping[str, str]) -> None:
     """Raises UserError unless every data set of a study has a place, and only those."""
-    for name, scored in study.scores.items():
+    for name, asked in study.scores.items():
         if name not in data:
-            raise UserError(f"--data {name}=PLACE: not given; it is to be {scored.meaning}")
+            raise UserError(f"--data {name}=PLACE: not given; it is to be {asked.meaning}")
     for name in data:
         if name not in study.scores:
             known = f"its data sets are {', '.join(study.scores)}" if study.scores else "it has none"
             raise UserError(f"--data {name}: the study has no such data set; {known}")
 
 
-def score_rows(
-    study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: Path, log: Log, warn: Log
-) -> list[ScoreRow]:
+@dataclass(frozen=True)
+class Scores:
+    """What models score.
+
+    Attributes:
+      rows: of scores.csv.
+      weights: {ARM#MEMBER: {seed: SHA-256 of its weights}}.
+      tuned: {name of the tasks: (lines of results.jsonl, its folder)}.
+    """
+
+    rows: list[ScoreRow] = field(default_factory=list)
+    weights: dict[str, dict[int, str]] = field(default_factory=dict)
+    tuned: dict[str, tuple[list[Result], Path]] = field(default_factory=dict)
+
+    def means(self) -> dict[tuple[str, str], dict[int, float]]:
+        """Returns {(ARM#MEMBER, name of the data set): {seed: mean over fine-tuning seeds}}."""
+        found: dict[tuple[str, str], dict[int, list[float]]] = {}
+        for row in self.rows:
+            of = found.setdefault((f"{row['arm']}#{row['member']}", row["on"]), {})
+            of.setdefault(row["seed"], []).append(row["score"])
+        return {key: {seed: fmean(values) for seed, values in of.items()} for key, of in found.items()}
+
+    def difference(self, on: str, models: Sequence[tuple[str, int]]) -> Paired | None:
+        """Returns the signed sum of models' scores on a data set; None where they have fewer than two seeds.
+
+        Args:
+          on: name of the data set.
+          models: (ARM#MEMBER, sign).
+        """
+        if on in self.tuned:
+            return finetuned_difference(*self.tuned[on], [(self.weights.get(name, {}), sign) for name, sign in models])
+        means = self.means()
+        terms = [(means.get((name, on), {}), sign) for name, sign in models]
+        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
+        return paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
+
+
+def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: Path, log: Log, warn: Log) -> Scores:
     """Returns what every member that has learnt scores on every data set, at its last step.
 
     What has been exported, scored or fine-tuned before is not done again.
@@ -45,49 +84,57 @@ def score_rows(
     Raises:
       UserError: a place does not hold what it should; or as `export`, `probe` and `glue`.
     """
+    found = Scores()
     if not study.scores or not cells:
-        return []
+        return found
     models: dict[str, tuple[Cell, str, Path]] = {}
     for cell in cells:
         for member in cell.trained:
             directory = cell.directory / EXPORTS / member
             if not directory.is_dir():
                 export(cell.directory / RUN, member, directory, log=lambda line: None)
-            models[weights_digest(directory)] = cell, member, directory
-    rows: list[ScoreRow] = []
-    for name, scored in study.scores.items():
-        make = _pairs if isinstance(scored, Pairs) else _tasks
-        for weights, finetuning, score in make(scored, models, data[name], place / name, log, warn):
+            weights = weights_digest(directory)
+            models[weights] = cell, member, directory
+            found.weights.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = weights
+    for name, asked in study.scores.items():
+        if isinstance(asked, Pairs):
+            figures = _pairs(asked, models, data[name], place / name, log, warn)
+        else:
+            results = _fine_tuned(asked, models, data[name], place / name, log, warn)
+            found.tuned[name] = results, place / name
+            figures = _means(asked, models, results)
+        for weights, finetuning, score in figures:
             cell, member, _ = models[weights]
-            rows.append({"arm": cell.arm, "seed": cell.seed, "member": member, "on": name, "finetuning": finetuning,
-                         "score": score})  # fmt: skip
-    return rows
+            found.rows.append({"arm": cell.arm, "seed": cell.seed, "member": member, "on": name,
+                               "finetuning": finetuning, "score": score})  # fmt: skip
+    return found
 
 
 def _pairs(
-    scored: Pairs, models: Models, data: str, place: Path, log: Log, warn: Log
+    asked: Pairs, models: Models, data: str, place: Path, log: Log, warn: Log
 ) -> Iterator[tuple[str, int | None, float]]:
     from ctcd_jax.scoring.probe import probe
 
     directories = [directory for _, _, directory in models.values()]
-    lines = probe(directories, Path(data), place, scored.first, log=log, warn=warn)
+    lines = probe(directories, Path(data), place, asked.first, log=log, warn=warn)
     for weights in models:
         if found := summarised([line for line in lines if line["weights"] == weights]):
             yield weights, None, 100 * found.accuracy
 
 
-def _tasks(
-    scored: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log
-) -> Iterator[tuple[str, int | None, float]]:
-    """Yields the mean over all columns of all tasks, as the paper averages, for each fine-tuning seed."""
+def _fine_tuned(asked: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log) -> list[Result]:
     from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
 
-    options, source = GlueOptions(**scored.options), open_source(data, None)
     directories = [directory for _, _, directory in models.values()]
-    results = glue(directories, source, scored.tasks, scored.seeds, place, options, log=log, warn=warn)
+    options = GlueOptions(**asked.options)
+    return glue(directories, open_source(data, None), asked.tasks, asked.seeds, place, options, log=log, warn=warn)
+
+
+def _means(asked: Tasks, models: Models, results: Sequence[Result]) -> Iterator[tuple[str, int | None, float]]:
+    """Yields the mean over all columns of all tasks, as the paper averages, for each fine-tuning seed."""
     for weights in models:
-        for seed in range(scored.seeds):
+        for seed in range(asked.seeds):
             own = [row for row in results if (row["weights"], row["seed"]) == (weights, seed)]
-            if len(own) == len(scored.tasks):
+            if len(own) == len(asked.tasks):
                 yield weights, seed, 100 * fmean(value for row in own for value in row["metrics"].values())

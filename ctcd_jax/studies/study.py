@@ -30,7 +30,7 @@ from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_ro
 from ctcd_jax.studies.cells import Matrix
 from ctcd_jax.studies.corpora import prepare_corpora
 from ctcd_jax.studies.definition import Study
-from ctcd_jax.studies.downstream import check_data, score_rows
+from ctcd_jax.studies.downstream import Scores, check_data, scored
 from ctcd_jax.studies.loading import load_study
 from ctcd_jax.studies.page import Curves, study_page
 from ctcd_jax.studies.plan import plan_study
@@ -92,7 +92,7 @@ def study(
     with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
         state = run_missing(described, make, share, check, log)
     # Once is enough: all shares see the same models.
-    scores = score_rows(described, compared(state), data, place, log, warn) if index == 0 else []
+    scores = scored(described, compared(state), data, place, log, warn) if index == 0 else Scores()
     facts = _write(place, name, described, texts, corpora, state, scores, changes)
     log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
     missing = [cell for cell in state.cells if not is_finished(cell)]
@@ -116,7 +116,7 @@ def _write(
     texts: Mapping[str, str],
     corpora: Mapping[str, Corpus],
     state: State,
-    scores: Sequence[ScoreRow],
+    scores: Scores,
     changes: Sequence[str],
 ) -> StudyFacts:
     rows = model_rows(described, state, corpora)
@@ -150,7 +150,7 @@ def _write(
     curves = _curves(state)
     write_json(place / STUDY, facts)
     write_whole(place / MODELS_CSV, _csv(as_rows(rows, ModelRow)))
-    write_whole(place / SCORES_CSV, _csv(as_rows(scores, ScoreRow)))
+    write_whole(place / SCORES_CSV, _csv(as_rows(scores.rows, ScoreRow)))
     points = [
         [*model.split("#"), seed, step, loss]
         for model, of_seeds in curves.items()
@@ -158,7 +158,7 @@ def _write(
         for step, loss in line
     ]
     write_whole(place / CURVES_CSV, _csv([["arm", "member", "seed", "step", "loss"], *points]))
-    write_whole(place / PAGE, study_page(facts, rows, scores, curves))
+    write_whole(place / PAGE, study_page(facts, rows, scores.rows, curves))
     return facts
 
 

@@ -13,6 +13,7 @@ from ctcd_jax.evaluation.tables.intervals import (
     half_width,
     interval,
     interval_words,
+    p_value,
     shared_variance,
 )
 
@@ -28,6 +29,22 @@ def test_over_seeds_alone_it_is_scipys_paired_t_interval():
     turned = interval((first - second)[:, None])
     assert (turned.low, turned.high) == pytest.approx((expected.low, expected.high))
     assert turned.covers == (PRETRAINING,)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1)])
+def test_the_p_value_over_one_kind_of_seeds_is_scipys(shape):
+    first, second = np.random.default_rng(7).normal(size=(2, 5)) + np.array([[0.8], [0]])
+    expected = stats.ttest_rel(first, second).pvalue
+    assert p_value((first - second).reshape(shape)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_the_level_of_its_p_value_an_interval_ends_at_0():
+    rng = np.random.default_rng(8)
+    differences, drawn = rng.normal(1, 0.5, size=(3, 4)), rng.normal(0, 0.3, size=(3, 4, 200))
+    p = p_value(differences, drawn, 80)
+    assert 1e-4 < p < 0.2
+    found = interval(differences, drawn, 80, 1 - p)
+    assert (found.low, found.high) == pytest.approx((0, 2 * differences.mean()), abs=1e-6)
 
 
 def test_over_pretrainings_it_is_the_t_interval_of_their_means_when_finetunings_share_nothing():

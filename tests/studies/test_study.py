@@ -199,6 +199,13 @@ def get_study():
 """
 
 
+def _mean_difference(rows, on):
+    teacher, student = (
+        [float(row["score"]) for row in rows if (row["on"], row["arm"]) == (on, arm)] for arm in ("teacher", "student")
+    )
+    return sum(teacher) / len(teacher) - sum(student) / len(student)
+
+
 @pytest.mark.slow
 def test_models_are_scored_on_pairs_and_tasks(arguments, in_this_process, smoke, tmp_path, capsys):
     (tmp_path / "scored.py").write_text(SCORED)
@@ -221,9 +228,11 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, in_this_process, smoke,
     means = sorted(100 * sum(metrics.values()) / len(metrics) for metrics in tuned)
     assert sorted(float(row["score"]) for row in rows if row["on"] == "glue") == pytest.approx(means)
     (order,), (glue,) = (claim["differences"] for claim in json.loads((place / "study.json").read_text())["claims"])
-    scores = {(row["arm"], row["seed"]): float(row["score"]) for row in rows if row["on"] == "order"}
-    expected = sum(scores["teacher", seed] - scores["student", seed] for seed in "12") / 2
-    assert (order["unit"], order["mean"], glue["seeds"]) == ("points", pytest.approx(expected), [1, 2])
+    assert (order["unit"], order["seeds"], glue["seeds"]) == ("points", [1, 2], [1, 2])
+    assert order["mean"] == pytest.approx(_mean_difference(rows, "order"))
+    assert glue["mean"] == pytest.approx(_mean_difference(rows, "glue"))
+    assert glue["low"] <= glue["mean"] <= glue["high"]
+    assert 0 < glue["p"] <= 1
     before = {path: path.stat().st_mtime_ns for path in place.parent.glob("cells/*/export/*/model.safetensors")}
     assert len(before) == 4
     assert main(command) == 0  # nothing is done twice

@@ -35,7 +35,9 @@ class Interval:
     covers: tuple[str, ...]
 
 
-def interval(differences: np.ndarray, resampled: np.ndarray | None = None, examples: int = 0) -> Interval | None:
+def interval(
+    differences: np.ndarray, resampled: np.ndarray | None = None, examples: int = 0, level: float = LEVEL
+) -> Interval | None:
     """Returns the interval of the mean of paired differences, None where it cannot be estimated.
 
     That is where there are no resamples, and a single seed or all with the same difference: scores are counts of
@@ -46,18 +48,38 @@ def interval(differences: np.ndarray, resampled: np.ndarray | None = None, examp
       resampled: float[P, F, resamples], the same when the examples are drawn again, the same draws for all; None
         without predictions: the interval then does not cover examples.
       examples: how many there are, with `resampled`.
+      level: how often it is to hold the truth.
     """
     pretrainings, finetunings = differences.shape
     covers = (pretrainings > 1, finetunings > 1, resampled is not None)
     if not any(covers) or (resampled is None and np.ptp(differences) == 0):
         return None
     scale = examples / max(1, examples - 1)  # a bootstrap's variance is (N - 1) / N of the unbiased one
-    mean, half = float(differences.mean()), float(half_width(differences, resampled, scale, examples))
+    mean, half = float(differences.mean()), float(half_width(differences, resampled, scale, examples, level))
     names = tuple(name for name, covered in zip(SOURCES, covers, strict=True) if covered)
     return Interval(mean - half, mean + half, names)
 
 
-def half_width(differences: np.ndarray, drawn: np.ndarray | None, scale: float, examples: int) -> np.ndarray:
+def p_value(differences: np.ndarray, resampled: np.ndarray | None = None, examples: int = 0) -> float:
+    """Returns the p value, two-sided, of a mean of 0: 1 less the level of the `interval` that ends there.
+
+    Args:
+      differences, resampled, examples: as for `interval`, which these have.
+    """
+    low, high = 0.0, 1.0  # of the level: the interval of the first does not hold 0, that of the second does
+    for _ in range(40):
+        level = (low + high) / 2
+        found = interval(differences, resampled, examples, level)
+        if found is not None and found.low <= 0 <= found.high:
+            high = level
+        else:
+            low = level
+    return 1 - high
+
+
+def half_width(
+    differences: np.ndarray, drawn: np.ndarray | None, scale: float, examples: int, level: float = LEVEL
+) -> np.ndarray:
     """Returns float[...], half the width of the interval of each mean.
 
     It is never below that of the examples alone: few seeds may scatter less than the examples in them, by chance.
@@ -68,18 +90,19 @@ def half_width(differences: np.ndarray, drawn: np.ndarray | None, scale: float, 
         examples; None: these are not covered.
       scale: factor of these covariances.
       examples: from how many they were estimated.
+      level: of the intervals.
     """
     pretrainings, finetunings = differences.shape[-2:]
     units = _units(differences[..., None])[..., 0]
     count = units.shape[-1]
     square = np.zeros(differences.shape[:-2])
     if count > 1:
-        square = square + _quantile(count - 1) ** 2 * units.var(axis=-1, ddof=1) / count
+        square = square + _quantile(count - 1, level) ** 2 * units.var(axis=-1, ddof=1) / count
     if min(pretrainings, finetunings) > 1:
         common = shared_variance(differences) / (finetunings - 1)  # of the mean over seeds; unbiased
-        square = square + _quantile(finetunings - 1) ** 2 * common
+        square = square + _quantile(finetunings - 1, level) ** 2 * common
     if drawn is not None:
-        reach = _quantile(max(1, examples - 1)) ** 2 * scale
+        reach = _quantile(max(1, examples - 1), level) ** 2 * scale
         alone = drawn.mean(axis=(-3, -2)).var(axis=-1)
         square = np.maximum(square + reach * shared_variance(_units(drawn)), reach * alone)
     return np.sqrt(square)
@@ -125,10 +148,10 @@ def _units(values: np.ndarray) -> np.ndarray:
     return values.mean(axis=-2) if values.shape[-3] > 1 else values.squeeze(-3)
 
 
-def _quantile(degrees: int) -> float:
+def _quantile(degrees: int, level: float) -> float:
     from scipy import special
 
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(special.stdtrit(degrees, (1 + level) / 2))
 
 
 def _and(names: Collection[str]) -> str:

@@ -1,0 +1,79 @@
+"""Differences of models that were pre-trained and then fine-tuned from several seeds each, on the same examples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctcd_jax.artifacts.results import Result
+from ctcd_jax.evaluation.tables.intervals import interval, p_value
+from ctcd_jax.evaluation.tables.predictions import resample
+from ctcd_jax.studies.statistics import LEVEL, Paired, detectable_errors
+
+_DRAWS = 0  # seed of the bootstrap over examples
+
+
+def finetuned_difference(
+    results: Sequence[Result], folder: Path, terms: Sequence[tuple[Mapping[int, str], int]]
+) -> Paired | None:
+    """Returns the signed sum of models' mean scores in points of per cent, paired by both kinds of seeds.
+
+    The interval covers other pre-training seeds, fine-tuning seeds and examples (`evaluation.tables.intervals`); its p
+    value is that of the level at which it ends at 0. A model's score is the mean over all columns of all tasks, as the
+    paper has it.
+
+    Args:
+      results: lines of the results.jsonl of `folder`.
+      folder: where their predictions are.
+      terms: ({pre-training seed: SHA-256 of the weights}, sign) of each model.
+
+    Returns:
+      None for fewer than two pre-training seeds that all models have.
+    """
+    seeds = sorted(set.intersection(*(set(models) for models, _ in terms)))
+    if len(seeds) < 2:
+        return None
+    names = [weights for models, _ in terms for weights in (models[seed] for seed in seeds)]
+    rows = {(row["weights"], row["task"], row["seed"]): row for row in results}
+    tasks = list(dict.fromkeys(row["task"] for row in results))
+    each = [{seed for own, of, seed in rows if (own, of) == (name, task)} for name in names for task in tasks]
+    tunings = sorted(set.intersection(*each))
+    if not tunings:
+        return None
+    values, drawn, examples = [], [], []
+    for task in tasks:
+        used = {name: {seed: rows[name, task, seed] for seed in tunings} for name in names}
+        found = resample(task, used, folder, _DRAWS)
+        for metric in next(iter(next(iter(used.values())).values()))["metrics"]:
+            scores = {(name, seed): row["metrics"][metric] for name, of in used.items() for seed, row in of.items()}
+            values.append(_signed(scores, terms, seeds, tunings))
+            again = {(name, seed): found.scores.get((name, seed, (task, metric))) for name, seed in scores}
+            if all(each is not None for each in again.values()):
+                drawn.append(_signed(again, terms, seeds, tunings))
+                examples.append(found.examples[task, metric])
+    differences = np.mean(values, axis=0)
+    resampled = np.mean(drawn, axis=0) if len(drawn) == len(values) else None
+    fewest = min(examples) if resampled is not None else 0
+    ends = interval(differences, resampled, fewest)
+    if ends is None:
+        return None
+    mean, half = float(differences.mean()), (ends.high - ends.low) / 2
+    # In standard errors of the seeds, as if all of the width came from them: a little too large where examples are few.
+    error = half / _quantile(len(seeds) - 1)
+    p = p_value(differences, resampled, fewest)
+    return Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
+
+
+def _signed(scores: Mapping, terms: Sequence[tuple[Mapping[int, str], int]], seeds, tunings) -> np.ndarray:
+    """Returns float[P, F, ...]: points of per cent."""
+    each = [
+        sign * np.array([[scores[models[seed], tuning] for tuning in tunings] for seed in seeds])
+        for models, sign in terms
+    ]
+    return 100 * np.sum(each, axis=0)
+
+
+def _quantile(degrees: int) -> float:
+    from scipy import special
+
+    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
