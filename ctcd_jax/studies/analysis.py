@@ -98,7 +98,7 @@ def claim_facts(
         losses.setdefault((f"{row['arm']}#{row['member']}", row["on"], row["at"]), {})[row["seed"]] = row["loss"]
     means = losses | {(model, on, LAST): of for (model, on), of in scores.means().items()}
 
-    def difference(claim: Claim, than: str) -> Difference:
+    def compare(claim: Claim, than: str) -> Difference:
         models = [(claim.better, 1), (than, -1), *zip(claim.beyond or (), (-1, 1), strict=False)]
         terms = [(means.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
         seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
@@ -107,7 +107,7 @@ def claim_facts(
         found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
         return _difference(claim, than, NATS, seeds, found, arms)
 
-    claims = [[difference(claim, than) for than in claim.than] for claim in study.claims]
+    claims = [[compare(claim, than) for than in claim.than] for claim in study.claims]
     tested = [difference for differences in claims for difference in differences if difference["p"] is not None]
     for difference, adjusted in zip(tested, holm([each["p"] or 0.0 for each in tested]), strict=True):
         difference["p_adjusted"] = adjusted
