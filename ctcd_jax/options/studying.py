@@ -52,8 +52,8 @@ def _add_study(verbs) -> None:
         default=[],
         type=_named,
         metavar="NAME=PLACE",
-        help="where a data set lies that the study scores models on: a folder of minimal pairs as for `ctcd probe`, or "
-        "of tasks as for `ctcd glue`; may be given several times",
+        help="where a model lies that the study starts from, or what it scores models on: a folder of minimal pairs as "
+        "for `ctcd probe`, or of tasks as for `ctcd glue`; may be given several times",
     )
     verb.add_argument(
         "--seeds",

@@ -11,12 +11,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.studies import CELLS, RUN
 from ctcd_jax.config import Experiment, resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
+from ctcd_jax.models.huggingface import find_pretrained
 from ctcd_jax.models.registry import shape_to_dict
 from ctcd_jax.studies.definition import ARM_INIT, TUNING_SEED, Arm, Study
 from ctcd_jax.training.flops import flops_per_token
@@ -84,6 +86,7 @@ class Matrix:
         study: Study,
         out: Path,
         corpora: Mapping[str, Corpus],
+        data: Mapping[str, str],
         changes: Sequence[str] = (),
         chosen: Mapping[str, Mapping[str, Any] | None] | None = None,
     ):
@@ -93,10 +96,12 @@ class Matrix:
           study: whose runs they are.
           out: the directory that studies share.
           corpora: of the study, by name.
+          data: places by the names of `study.data`.
           changes: `--config.FIELD=VALUE`, in every arm.
           chosen: {arm: the setting that tuning has chosen}, of those arms that are tuned and have been.
         """
         self._study, self._out, self._corpora, self._changes = study, out, corpora, tuple(changes)
+        self._places = {name: data[name] for name in study.models}
         self._chosen = chosen or {}
         self._made: dict[tuple, tuple[Cell, Experiment]] = {}
 
@@ -137,6 +142,11 @@ class Matrix:
         fields = dict(arm.fields)
         for names, value in (trial if trial is not None else self._chosen.get(name) or {}).items():
             fields |= dict.fromkeys(names.split(","), value)
+        weights: dict[str, str] = {}
+        for member, name_of in _model_inits(fields, self._places):
+            place = find_pretrained(self._places[name_of])
+            weights[member] = weights_digest(place)
+            fields[f"members.{member}.init"] = f"hf:{place}"
         needs: dict[str, Cell] = {}
         shapes = {}
         for member, (other, of) in _arm_inits(fields):
@@ -161,7 +171,8 @@ class Matrix:
             overrides.append(f"--config.train.steps={steps}")
             config = load_config(arm.config, overrides, warn=lambda line: None)
             experiment = resolve(config, corpus, None, shapes)
-        content = _content(config, experiment, corpus, {m: (cell.key, fields) for m, cell in needs.items()}, evaluated)
+        known = {m: (cell.key, fields) for m, cell in needs.items()}
+        content = _content(config, experiment, corpus, known, weights, evaluated)
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
         flops = _flops(experiment, corpus)
         cell = Cell(
@@ -216,8 +227,23 @@ def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]
                 yield rest.removesuffix(".init"), (location, detail)
 
 
+def _model_inits(fields: Mapping[str, Any], models: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yields (member, model) of the members that start from a model of the study."""
+    for field, value in list(fields.items()):
+        section, _, rest = field.partition(".")
+        if section == "members" and rest.endswith(".init"):
+            kind, location, _ = split_init(value)
+            if kind == "hf" and location in models:
+                yield rest.removesuffix(".init"), location
+
+
 def _content(
-    config: ConfigDict, experiment: Experiment, corpus: Corpus, needs: Mapping, evaluated: Sequence[Corpus]
+    config: ConfigDict,
+    experiment: Experiment,
+    corpus: Corpus,
+    needs: Mapping,
+    weights: Mapping[str, str],
+    evaluated: Sequence[Corpus],
 ) -> dict[str, Any]:
     """Returns all that decides what a study sees of a run, and nothing that says where something lies."""
     content: dict[str, Any] = json.loads(json.dumps(run_content(config, experiment, corpus)))
@@ -227,6 +253,8 @@ def _content(
     for member, (key, fields) in needs.items():
         of = split_init(fields[f"members.{member}.init"])[2]
         content["members"][member]["init"] = f"{ARM_INIT}:{key}#{of}"
+    for member, digest in weights.items():
+        content["members"][member]["init"] = f"hf:{digest}"
     return content | {"evaluated_on": sorted(each.hash for each in evaluated)}
 
 

@@ -17,6 +17,7 @@ from ctcd_jax.studies.definition import Study
 def prepare_corpora(
     study: Study,
     texts: Mapping[str, str],
+    data: Mapping[str, str],
     out: Path,
     log: Callable[[str], None] = print,
     warn: Callable[[str], None] = warn,
@@ -26,6 +27,7 @@ def prepare_corpora(
     Args:
       study: whose corpora they are.
       texts: SPECs by the names of `study.texts`.
+      data: places by the names of `study.data`.
       out: the directory that studies share.
       log, warn: take a line.
 
@@ -45,7 +47,9 @@ def prepare_corpora(
         for name, corpus in study.corpora.items():
             recipe = dict(corpus.recipe)
             if corpus.tokenizer is not None:
-                recipe["tokenizer"] = str(made[corpus.tokenizer].directory / TOKENIZER)
+                own = corpus.tokenizer not in study.models
+                place_of = made[corpus.tokenizer].directory / TOKENIZER if own else data[corpus.tokenizer]
+                recipe["tokenizer"] = str(place_of)
             asked = json.dumps([texts[corpus.text], recipe], sort_keys=True).encode()
             directory = place / f"{name}-{hashlib.sha256(asked).hexdigest()[:8]}"
             prepare([texts[corpus.text]], directory, workers=available_cores(), **recipe, log=log, warn=warn)

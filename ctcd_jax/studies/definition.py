@@ -21,7 +21,7 @@ class StudyCorpus:
     Attributes:
       text: name of the text it is made of, `Study.texts`.
       recipe: fields of `data.recipe.Recipe` but its sources and its tokenizer.
-      tokenizer: name of the corpus whose tokenizer it takes; None: it trains its own.
+      tokenizer: name of the corpus or of the model (`Study.models`) whose tokenizer it takes; None: it trains its own.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Arm:
     Attributes:
       config: FILE[:PRESET], as for `ctcd train --config`.
       corpus: name of the corpus it is trained on.
-      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER.
+      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER, or hf:NAME of `Study.models`.
       tune: {dotted name, or several with commas: values}: all combinations are tried on `TUNING_SEED`, and the one with
         the lowest held-out loss of `judged` at its best step is taken for all other seeds.
       judged: the member that tuning looks at; None where the arm trains one.
@@ -124,6 +124,7 @@ class Study:
       arms: by name.
       claims: in the order in which they are told.
       scores: {name: what models are scored on beside losses}; whoever runs the study says where it lies.
+      models: {name: which pre-trained model it is to be, in words}; whoever runs the study says where it lies.
       seeds: of pre-training, 1 to this number.
       note: what else a reader should know.
     """
@@ -137,6 +138,12 @@ class Study:
     seeds: int = 5
     note: str = ""
     scores: Mapping[str, Pairs | Tasks] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """What whoever runs it says the place of, beside texts: {name: what it is to be}."""
+        return {name: asked.meaning for name, asked in self.scores.items()} | dict(self.models)
 
     def __post_init__(self):
         if self.seeds < 2:
@@ -148,7 +155,7 @@ class Study:
             for key in corpus.recipe:
                 _known(f"corpora.{name}.recipe", key, known_fields)
             if corpus.tokenizer is not None:
-                _known(f"corpora.{name}.tokenizer", corpus.tokenizer, earlier)
+                _known(f"corpora.{name}.tokenizer", corpus.tokenizer, [*earlier, *self.models])
             earlier.append(name)
         for name in self.evaluations:
             _known("evaluations", name, self.corpora)

@@ -22,14 +22,14 @@ Models = Mapping[str, tuple[Cell, str, Path]]
 
 
 def check_data(study: Study, data: Mapping[str, str]) -> None:
-    """Raises UserError unless every data set of a study has a place, and only those."""
-    for name, asked in study.scores.items():
+    """Raises UserError unless every data set and model of a study has a place, and only those."""
+    for name, meaning in study.data.items():
         if name not in data:
-            raise UserError(f"--data {name}=PLACE: not given; it is to be {asked.meaning}")
+            raise UserError(f"--data {name}=PLACE: not given; it is to be {meaning}")
     for name in data:
-        if name not in study.scores:
-            known = f"its data sets are {', '.join(study.scores)}" if study.scores else "it has none"
-            raise UserError(f"--data {name}: the study has no such data set; {known}")
+        if name not in study.data:
+            known = f"it asks for {', '.join(study.data)}" if study.data else "it asks for none"
+            raise UserError(f"--data {name}: the study has no such data; {known}")
 
 
 @dataclass(frozen=True)

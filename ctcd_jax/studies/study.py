@@ -61,7 +61,7 @@ def study(
       spec: FILE[:SIZE], see `load_study`.
       out: the directory that studies share.
       texts: {name: SPEC of `ctcd prepare`}, of all that the study asks for.
-      data: {name: place}, of all data sets that the study scores models on.
+      data: {name: place}, of all data sets and models that the study asks for.
       seeds: of pre-training, instead of the study's own number.
       changes: `--config.FIELD=VALUE`, set in every arm.
       share: (i, n): run every n-th seed alone, from the i-th.
@@ -77,10 +77,10 @@ def study(
         described = replace(described, seeds=seeds)
     check_data(described, data)
     out = Path(out)
-    corpora = prepare_corpora(described, texts, out, log, warn)
+    corpora = prepare_corpora(described, texts, data, out, log, warn)
 
     def make(chosen: Mapping) -> Matrix:
-        return Matrix(described, out, corpora, changes, chosen)
+        return Matrix(described, out, corpora, data, changes, chosen)
 
     if plan:
         plan_study(described, look(described, make), log)

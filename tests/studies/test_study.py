@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.cli import main
 from ctcd_jax.config.file import SHIPPED
 from ctcd_jax.errors import UserError
@@ -188,15 +189,23 @@ def get_study():
     return Study(
         "What do they score?",
         {"text": "any text"},
-        {"train": StudyCorpus("text", {"length": 32, "vocab_size": 150, "validation": 0.3})},
+        {"train": StudyCorpus("text", {"length": 32, "validation": 0.3}, "encoder")},
         (),
-        {name: Arm(f"standalone:smoke-{name}", "train", FIELDS) for name in ("teacher", "student")},
+        {
+            "teacher": Arm("standalone:smoke-teacher", "train", FIELDS | {"members.teacher.init": "hf:encoder"}),
+            "student": Arm("standalone:smoke-student", "train", FIELDS | {"members.student.max_positions": 32}),
+        },
         (Claim("larger orders words better", "teacher#teacher", ("student#student",), on="order"),
          Claim("and compares sentences better", "teacher#teacher", ("student#student",), on="glue")),
         seeds=2,
         scores={"order": Pairs("pairs", 8), "glue": Tasks("tasks", ("mrpc",), 2, {"epochs": 1, "jobs": 0})},
+        models={"encoder": "a model"},
     )
 """
+
+
+def _key(place, cell):
+    return json.loads((place / "study.json").read_text())["cells"][cell]
 
 
 def _mean_difference(rows, on):
@@ -217,10 +226,16 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, in_this_process, smoke,
     assert main(command) == 2
     assert "--data order=PLACE: not given; it is to be pairs" in capsys.readouterr().err
     command += ["--data", f"order={tmp_path}/pairs", "--data", f"glue={smoke.root}/data"]
+    assert main(command) == 2
+    assert "--data encoder=PLACE: not given; it is to be a model" in capsys.readouterr().err
+    command += ["--data", f"encoder={smoke.root}/teacher"]
     assert main(command) == 0
     place = tmp_path / "out/scored"
     rows = list(csv.DictReader((place / "scores.csv").open()))
     assert len(rows) == 2 * 2 + 2 * 2 * 2  # arms x seeds of pairs, and of fine-tuning from two seeds
+    config = json.loads((place.parent / "cells" / _key(place, "teacher/seed-2") / "cell.json").read_text())["content"]
+    assert config["resolved"]["models"]["teacher"]["hidden"] == 16  # the encoder's, which is known by its weights
+    assert config["members"]["teacher"]["init"] == f"hf:{weights_digest(smoke.root / 'teacher')}"
     probed = [json.loads(line) for line in (place / "order/probe.jsonl").read_text().splitlines()]
     shares = sorted(100 * (line["correct"] + line["ties"] / 2) / 8 for line in probed)
     assert sorted(float(row["score"]) for row in rows if row["on"] == "order") == shares

