@@ -23,7 +23,7 @@ from ctcd_jax.artifacts.studies import (
     read_cell,
 )
 from ctcd_jax.data import Corpus
-from ctcd_jax.errors import UserError, warn
+from ctcd_jax.errors import Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json, write_whole
 from ctcd_jax.runtime.stopping import stops_between
 from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows, validation_lines
@@ -90,7 +90,11 @@ def study(
     index, count = share
     part = f" (share {index}/{count})" if count > 1 else ""
     with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
-        state = run_missing(described, make, share, check, log)
+        try:
+            state = run_missing(described, make, share, check, log)
+        except Stopped:  # what is finished can be looked at
+            _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)
+            raise
     # Once is enough: all shares see the same models.
     scores = scored(described, compared(state), data, place, log, warn) if index == 0 else Scores()
     facts = _write(place, name, described, texts, corpora, state, scores, changes)

@@ -172,6 +172,8 @@ def test_stopped_and_shared_out_it_is_the_same_study(arguments, finished, tmp_pa
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "run the same command again to go on" in said
+    so_far = json.loads((place / "helps/study.json").read_text())
+    assert sum(arm["finished"] for arm in so_far["arms"].values()) < 8
     for share in ("0/2", "1/2", "0/2"):  # the last makes what waited for the other
         assert subprocess.run([*command, "--shard", share], capture_output=True).returncode == 0
     ours, theirs = (json.loads((path / "study.json").read_text()) for path in (place / "helps", finished))

