@@ -43,7 +43,7 @@ def test_it_learns_to_predict_words_again(tmp_path):
     fields = {"data.corpus": tmp_path / "corpus", "data.batch_size": 32, "members.teacher.init": f"hf:{ENCODER}"}
     fields |= {"train.steps": 60, "train.log_every": 10, "train.eval_every": 60, "optimizer.learning_rate": 3e-4}
     arguments = [f"--config.{name}={value}" for name, value in fields.items()]
-    # In a process of its own, as users have it: the tests' programs are not optimised, and this one computes for minutes.
+    # In a process, as users have it: the tests' programs are not optimised, and this one computes for minutes.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = ctcd(
         "train", "--config", "standalone:smoke-teacher", "--workdir", tmp_path / "run", *arguments, env=environment
