@@ -25,6 +25,8 @@ as_printed() { # EDGES
 
 # Each alone; the same student three times as long, which computes about as much as CTCD; both ways to distil.
 pretrain teacher standalone:smoke-teacher teacher "$steps"
+# Does this installation train as ours did? Another version of Python has other documentation, which is said.
+ctcd verify "$out/teacher" --study "$(dirname "$0")/../results/studies/quickstart" || [ $? -eq 1 ]
 pretrain student standalone:smoke-student student "$steps"
 pretrain longer standalone:smoke-student student $((3 * steps))
 pretrain oneway oneway:smoke student "$steps" members.teacher.init="run:$out/teacher#teacher" $(as_printed 1)

@@ -106,7 +106,7 @@ class StudyFacts(TypedDict):
     title: str
     note: str
     seeds: int
-    texts: dict[str, str]  # SPECs as they were given
+    texts: dict[str, str]  # SPECs, without the folders
     corpora: dict[str, dict[str, Any]]  # {name: {"hash", "train_tokens", "validation_tokens"}}
     evaluations: list[str]
     arms: dict[str, ArmFacts]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def _write(
         "title": described.title,
         "note": described.note,
         "seeds": described.seeds,
-        "texts": dict(texts),
+        "texts": {each: _without_folders(spec) for each, spec in texts.items()},
         "corpora": {
             each: {
                 "hash": corpus.hash,
@@ -164,6 +165,12 @@ def _write(
     write_whole(place / CURVES_CSV, _csv([["arm", "member", "seed", "step", "loss"], *points]))
     write_whole(place / PAGE, study_page(facts, rows, scores.rows, curves))
     return facts
+
+
+def _without_folders(spec: str) -> str:
+    """Returns a SPEC with the last part of its path alone: where it lies is nobody's concern who reads of a study."""
+    kind, _, place = spec.partition(":")
+    return f"{kind}:{os.path.basename(place.rstrip('/'))}"
 
 
 def _curves(state: State) -> Curves:

@@ -77,6 +77,7 @@ def finished(arguments, in_this_process):
 def test_every_arm_and_seed_is_run_and_compared(finished):
     facts = json.loads((finished / "study.json").read_text())
     assert {name: arm["finished"] for name, arm in facts["arms"].items()} == dict.fromkeys(facts["arms"], 2)
+    assert facts["texts"] == {"text": "text:text.txt", "other": "text:other.txt"}
     assert facts["changes"] == ["--config.optimizer.clip_norm=1"]
     tuned = facts["arms"]["teacher"]
     assert (tuned["tried"], set(tuned["chosen"])) == (2, {"optimizer.learning_rate"})
