@@ -342,7 +342,7 @@ def test_two_processes_load_a_member_of_another_run(finished, config_file, corpu
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     first, trained = lines(tmp_path / "run")[0], finished[2]
-    assert first["members"]["student"]["hard"] == pytest.approx(trained["members"]["student"]["hard"], abs=0.1)
+    assert first["members"]["student"]["hard"] == pytest.approx(trained["members"]["student"]["hard"], abs=0.2)
 
 
 @pytest.mark.slow
