@@ -161,11 +161,14 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(arguments, finished, in_
 
 
 @pytest.mark.slow
-def test_stopped_and_shared_out_it_is_the_same_study(arguments, finished, tmp_path):
+def test_stopped_and_shared_out_it_is_the_same_study(arguments, tmp_path):
     """In processes, as users run it: one share is asked to stop and goes on, another does the other seed."""
     place, texts = tmp_path / "out", arguments[4:]
     command = [sys.executable, "-m", "ctcd_jax", "study", arguments[1], "--out", str(place), *texts,
                "--config.optimizer.clip_norm=1"]  # fmt: skip
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    undisturbed = json.loads((place / "helps/study.json").read_text())
+    shutil.rmtree(place)
     process = subprocess.Popen([*command, "--shard", "0/2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(place.glob("cells/*/cell.json")) and process.poll() is None:
         time.sleep(0.1)
@@ -177,10 +180,8 @@ def test_stopped_and_shared_out_it_is_the_same_study(arguments, finished, tmp_pa
     assert sum(arm["finished"] for arm in so_far["arms"].values()) < 8
     for share in ("0/2", "1/2", "0/2"):  # the last makes what waited for the other
         assert subprocess.run([*command, "--shard", share], capture_output=True).returncode == 0
-    ours, theirs = (json.loads((path / "study.json").read_text()) for path in (place / "helps", finished))
-    for one, other in zip(ours["claims"], theirs["claims"], strict=True):  # that of this process is on eight devices
-        for a, b in zip(one["differences"], other["differences"], strict=True):
-            assert (a["seeds"], a["mean"]) == ([1, 2], pytest.approx(b["mean"], abs=1e-3))
+    found = json.loads((place / "helps/study.json").read_text())
+    assert (found["claims"], found["cells"]) == (undisturbed["claims"], undisturbed["cells"])
     assert all((path / "log.txt").stat().st_size for path in (place / "cells").iterdir())
 
 
