@@ -112,8 +112,7 @@ class Matrix:
     def is_settled(self, arm: str) -> bool:
         """Whether what is tuned of an arm, and of all that it starts from or is measured by, has been chosen."""
         described = self._study.arms[arm]
-        others = (*described.teachers, *filter(None, [described.compute_of]))
-        return (not described.tune or arm in self._chosen) and all(map(self.is_settled, others))
+        return (not described.tune or arm in self._chosen) and all(map(self.is_settled, described.needs))
 
     def cell(self, arm: str, seed: int, trial: Mapping[str, Any] | None = None) -> Cell:
         """Returns a run.
@@ -204,9 +203,7 @@ def method(content: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(
         {key: value for key, value in content.items() if key not in ("seed", "evaluated_on", "history")}
     )
-    for section, names in _WITHOUT.items():
-        for name in names:
-            (kept[section] if section else kept).pop(name, None)
+    _leave_out(kept)
     kept["train"].pop("dtype", None)
     for name in ("dtype", "corpus_hash", "tokenizer_hash"):
         kept["resolved"].pop(name, None)
@@ -215,6 +212,12 @@ def method(content: Mapping[str, Any]) -> dict[str, Any]:
         if kind in (ARM_INIT, "run"):
             member["init"] = f"{ARM_INIT}:#{detail}"
     return kept
+
+
+def _leave_out(content: dict[str, Any]) -> None:
+    for section, names in _WITHOUT.items():
+        for name in names:
+            (content[section] if section else content).pop(name, None)
 
 
 def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -247,9 +250,7 @@ def _content(
 ) -> dict[str, Any]:
     """Returns all that decides what a study sees of a run, and nothing that says where something lies."""
     content: dict[str, Any] = json.loads(json.dumps(run_content(config, experiment, corpus)))
-    for section, names in _WITHOUT.items():
-        for name in names:
-            (content[section] if section else content).pop(name, None)
+    _leave_out(content)
     for member, (key, fields) in needs.items():
         of = split_init(fields[f"members.{member}.init"])[2]
         content["members"][member]["init"] = f"{ARM_INIT}:{key}#{of}"

@@ -55,6 +55,11 @@ class Arm:
         """The arms whose members this one starts from."""
         return tuple(location for kind, location, _ in map(split_init, self._inits()) if kind == ARM_INIT)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The arms that have to be known before this one: its teachers, and the one whose compute it is given."""
+        return (*self.teachers, *filter(None, [self.compute_of]))
+
     def _inits(self) -> Iterable[str]:
         return [value for name, value in self.fields.items() if name.startswith("members.") and name.endswith(".init")]
 
@@ -161,8 +166,8 @@ class Study:
             _known("evaluations", name, self.corpora)
         for name, arm in self.arms.items():
             _known(f"arms.{name}.corpus", arm.corpus, self.corpora)
-            for teacher in (*arm.teachers, *filter(None, [arm.compute_of])):
-                _known(f"arms.{name}", teacher, self.arms)
+            for other in arm.needs:
+                _known(f"arms.{name}", other, self.arms)
             self._require_order(name, ())
         for number, claim in enumerate(self.claims):
             for model in (claim.better, *claim.than, *(claim.beyond or ())):
@@ -175,8 +180,7 @@ class Study:
             raise UserError(
                 f"arms.{name}: {' -> '.join([*above, name])} leads in a circle; let one start from elsewhere"
             )
-        arm = self.arms[name]
-        for other in (*arm.teachers, *filter(None, [arm.compute_of])):
+        for other in self.arms[name].needs:
             if other in self.arms:
                 self._require_order(other, (*above, name))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ctcd_jax.artifacts.results import Result
-from ctcd_jax.evaluation.tables.intervals import interval, p_value
+from ctcd_jax.evaluation.tables.intervals import interval, p_value, t_quantile
 from ctcd_jax.evaluation.tables.predictions import resample
 from ctcd_jax.studies.statistics import LEVEL, Paired, detectable_errors
 
@@ -59,7 +59,7 @@ def finetuned_difference(
         return None
     mean, half = float(differences.mean()), (ends.high - ends.low) / 2
     # In standard errors of the seeds, as if all of the width came from them: a little too large where examples are few.
-    error = half / _quantile(len(seeds) - 1)
+    error = half / t_quantile(len(seeds) - 1, LEVEL)
     p = p_value(differences, resampled, fewest)
     return Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
 
@@ -71,9 +71,3 @@ def _signed(scores: Mapping, terms: Sequence[tuple[Mapping[int, str], int]], see
         for models, sign in terms
     ]
     return 100 * np.sum(each, axis=0)
-
-
-def _quantile(degrees: int) -> float:
-    from scipy import special
-
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))

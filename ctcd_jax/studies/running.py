@@ -62,8 +62,7 @@ def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, s
         settled = []
         for name in waiting:
             arm = study.arms[name]
-            others = (*arm.teachers, *filter(None, [arm.compute_of]))
-            if not all(map(matrix.is_settled, others)):
+            if not all(map(matrix.is_settled, arm.needs)):
                 continue
             tuning = matrix.tuning(name)
             _add(cells, tuning)

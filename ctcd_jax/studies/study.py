@@ -94,12 +94,16 @@ def study(
         try:
             state = run_missing(described, make, share, check, log)
         except Stopped:  # what is finished can be looked at
-            _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)
+            if not described.scores:  # else what was scored before would be gone from the page
+                _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)
             raise
-    # Once is enough: all shares see the same models.
-    scores = scored(described, compared(state), data, place, log, warn) if index == 0 else Scores()
-    facts = _write(place, name, described, texts, corpora, state, scores, changes)
-    log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
+    if index and described.scores:  # once is enough: all shares see the same models
+        facts = None
+        log(f"{place}: share 0 scores the models and writes what comes of them; run it when all others are done")
+    else:
+        scores = scored(described, compared(state), data, place, log, warn)
+        facts = _write(place, name, described, texts, corpora, state, scores, changes)
+        log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
     missing = [cell for cell in state.cells if not is_finished(cell)]
     if state.failed:
         raise UserError(

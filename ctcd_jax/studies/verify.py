@@ -12,6 +12,7 @@ from ctcd_jax.artifacts.runs import METRICS
 from ctcd_jax.artifacts.studies import CURVES_CSV, STUDY, STUDY_FORMAT
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.errors import UserError, warn
+from ctcd_jax.evaluation.tables.intervals import t_quantile
 from ctcd_jax.files import read_json
 from ctcd_jax.studies.cells import method
 from ctcd_jax.text_tables import aligned
@@ -119,8 +120,5 @@ def _points(workdir: Path, arm: str, curves: Path) -> Sequence[Point]:
 
 def _half_width(losses: Sequence[float]) -> float:
     """Half the interval in which one more run lies with probability `LEVEL`."""
-    from scipy import special
-
     count = len(losses)
-    quantile = float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
-    return quantile * stdev(losses) * math.sqrt(1 + 1 / count)
+    return t_quantile(count - 1, LEVEL) * stdev(losses) * math.sqrt(1 + 1 / count)

@@ -97,12 +97,12 @@ def half_width(
     count = units.shape[-1]
     square = np.zeros(differences.shape[:-2])
     if count > 1:
-        square = square + _quantile(count - 1, level) ** 2 * units.var(axis=-1, ddof=1) / count
+        square = square + t_quantile(count - 1, level) ** 2 * units.var(axis=-1, ddof=1) / count
     if min(pretrainings, finetunings) > 1:
         common = shared_variance(differences) / (finetunings - 1)  # of the mean over seeds; unbiased
-        square = square + _quantile(finetunings - 1, level) ** 2 * common
+        square = square + t_quantile(finetunings - 1, level) ** 2 * common
     if drawn is not None:
-        reach = _quantile(max(1, examples - 1), level) ** 2 * scale
+        reach = t_quantile(max(1, examples - 1), level) ** 2 * scale
         alone = drawn.mean(axis=(-3, -2)).var(axis=-1)
         square = np.maximum(square + reach * shared_variance(_units(drawn)), reach * alone)
     return np.sqrt(square)
@@ -148,7 +148,8 @@ def _units(values: np.ndarray) -> np.ndarray:
     return values.mean(axis=-2) if values.shape[-3] > 1 else values.squeeze(-3)
 
 
-def _quantile(degrees: int, level: float) -> float:
+def t_quantile(degrees: int, level: float) -> float:
+    """Returns half the width of an interval of a level in standard errors, by Student's t."""
     from scipy import special
 
     return float(special.stdtrit(degrees, (1 + level) / 2))
