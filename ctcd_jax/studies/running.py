@@ -129,7 +129,8 @@ def run_missing(
     state = look(study, make)
     while True:
         mine = [cell for cell in state.missing() if cell.seed % count == index]
-        ready = [cell for cell in mine if all(map(is_finished, cell.needs))]
+        # Seed by seed, so that a study that is stopped has comparisons to show.
+        ready = sorted((c for c in mine if all(map(is_finished, c.needs))), key=lambda cell: cell.seed)
         if not ready:
             return state
         for cell in ready:

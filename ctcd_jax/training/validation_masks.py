@@ -1,5 +1,6 @@
 """The masks of validation: the same for every run on a corpus, whatever the run trains with."""
 
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -63,5 +64,13 @@ def unigram_nats(corpus: Corpus) -> np.ndarray:
 
 
 def _mask(corpus: Corpus) -> Callable[[np.ndarray, np.ndarray], MaskedBatch]:
-    masker = Masker(corpus.vocab_size, corpus.special_ids)
+    return _mask_of(corpus.vocab_size, tuple(corpus.special_ids.items()))
+
+
+@functools.cache
+def _mask_of(
+    vocab_size: int, special_ids: tuple[tuple[str, int], ...]
+) -> Callable[[np.ndarray, np.ndarray], MaskedBatch]:
+    """One program for all corpora of a tokenizer: it takes longer to make than to run."""
+    masker = Masker(vocab_size, dict(special_ids))
     return jax.jit(lambda ids, rows: masker(validation_keys(rows), ids))

@@ -67,7 +67,7 @@ def with_head(kind, directory, exported, seed=0, **config):
     return save(directory, AutoModelForSequenceClassification.from_config(config), exported)
 
 
-RARE = ("albert", "deberta-v2", "electra")
+RARE = ("albert", "deberta-v2", "distilbert", "electra")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k in RARE else k for k in SHAPES])

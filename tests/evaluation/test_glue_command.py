@@ -37,6 +37,7 @@ def arguments(models, reviews, out, *more):
     return ["glue", *named, "--data", str(reviews), *own, "--out", str(out), "--epochs", "1", *map(str, more)]
 
 
+@pytest.mark.slow
 def test_a_matrix_asked_to_stop_keeps_its_cells_and_goes_on(models, reviews, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "ctcd_jax", *arguments(models, reviews, out, "--seeds", 40, "--jobs", 1)]
