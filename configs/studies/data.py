@@ -1,8 +1,8 @@
 """Does mutual teaching pay where text is scarce and epochs are many? One to a sixteenth of the text at equal steps.
 
 Held against what else keeps a model from learning little text by heart: stopping at the best moment (every claim is
-told of the best step, too), more dropout and weight decay, and a teacher that was stopped early. On the smallest corpus
-the weight decay and the dropout of the main arms are tuned, over as many settings each.
+told of the best step, too), more dropout and weight decay, and one or three teachers that were stopped early. On the
+smallest corpus the weight decay and the dropout of the main arms are tuned, over as many settings each.
 """
 
 from ctcd_jax.studies import Claim, Study
@@ -21,11 +21,14 @@ def get_study(name="tiny"):
         arms[f"student-{share}"] = of.alone("student", corpus)
         arms[f"ctcd-{share}"] = of.method("ctcd", corpus, edges=2)
     scarce = SHARES[-1]
-    stopped = {"train.keep_best": "teacher", "train.early_stopping": 1}
-    arms["stopped-teacher"] = of.alone("teacher", f"text-{scarce}", fields=stopped)
+    arms["stopped-teacher"] = of.alone("teacher", f"text-{scarce}", fields=_stopped("teacher"))
     arms["oneway"] = of.method(
         "oneway", f"text-{scarce}", edges=1, fields={"members.teacher.init": "arm:stopped-teacher#teacher"}
     )
+    arms["stopped-teachers"] = of.method("ensemble", f"text-{scarce}", suffix="-teachers", fields=_stopped("teacher1"))
+    taught = {f"edges[{n}].weight": 1 / 3 for n in range(3)}
+    taught |= {f"members.teacher{n}.init": f"arm:stopped-teachers#teacher{n}" for n in (1, 2, 3)}
+    arms["ensemble"] = of.method("ensemble", f"text-{scarce}", edges=3, fields=taught)
     for member in ("teacher", "student"):
         arms[f"tuned-{member}"] = of.alone(member, f"text-{scarce}", tune=_tuned(member))
     arms["tuned-ctcd"] = of.method(
@@ -41,10 +44,15 @@ def get_study(name="tiny"):
         claims.append(Claim(says, f"ctcd-{scarce}#student", (f"student-{scarce}#student",),
                             ("ctcd-1#student", "student-1#student"), at=at))  # fmt: skip
         says = "with little text CTCD beats the strongest plain remedies"
-        claims.append(Claim(says, "tuned-ctcd#student", ("tuned-student#student", "oneway#student"), at=at))
+        claims.append(Claim(says, "tuned-ctcd#student",
+                            ("tuned-student#student", "oneway#student", "ensemble#student"), at=at))  # fmt: skip
         claims.append(Claim(says, "tuned-ctcd#teacher", ("tuned-teacher#teacher",), at=at))
     title = "Does mutual teaching pay where text is scarce?"
     return Study(title, TEXTS, corpora, EVALUATIONS, arms, tuple(claims), of.seeds)
+
+
+def _stopped(member):
+    return {"train.keep_best": member, "train.early_stopping": 1}
 
 
 def _tuned(*members):

@@ -26,6 +26,7 @@ METHODS = {
     "ctcd": ["teacher->student", "student->teacher"],
     "reversed": ["student->teacher"],
     "mutual": ["student1->student2", "student2->student1"],
+    "ensemble": ["teacher1->student", "teacher2->student", "teacher3->student"],
     "community": ["teacher->student1", "teacher->student2", "student1->student2", "student2->student1"],
 }
 
@@ -73,6 +74,14 @@ def test_the_paper_preset_is_the_papers(opened):
 def test_standalone_has_presets_for_both(name, opened):
     loaded = load_config(f"{CONFIGS}/standalone.py:smoke-{name}")
     assert resolve(loaded, opened).models[name].layers == {"teacher": 2, "student": 1}[name]
+
+
+def test_the_teachers_of_an_ensemble_learn_alone_and_side_by_side(opened):
+    resolved = resolve(load_config(f"{CONFIGS}/ensemble.py:smoke-teachers"), opened)
+    assert (resolved.cohort.trainable, resolved.cohort.edges) == (("teacher1", "teacher2", "teacher3"), ())
+    assert sum(edge.weight for edge in load_config(f"{CONFIGS}/ensemble.py:smoke").edges) == pytest.approx(1)
+    with pytest.raises(UserError, match="no preset 'smoke-pupils' of ensemble: smoke or smoke-teachers"):
+        load_config(f"{CONFIGS}/ensemble.py:smoke-pupils")
 
 
 @pytest.mark.parametrize("name", ["a/b", "a->b", "a#b", ""])
