@@ -65,7 +65,7 @@ class ArmFacts(TypedDict):
     finished: int  # seeds
     failed: list[str]  # "seed N: reason"
     method: dict[str, Any]  # `studies.cells.method` of its runs
-    corpus_hash: str  # SHA-256 (hex) of the corpus.json that it is trained on
+    corpus_hash: str  # `Corpus.content_hash` of what it is trained on
 
 
 class Difference(TypedDict):
@@ -107,7 +107,7 @@ class StudyFacts(TypedDict):
     note: str
     seeds: int
     texts: dict[str, str]  # SPECs, without the folders
-    corpora: dict[str, dict[str, Any]]  # {name: {"hash", "train_tokens", "validation_tokens"}}
+    corpora: dict[str, dict[str, Any]]  # {name: {"hash" (`Corpus.content_hash`), "train_tokens", "validation_tokens"}}
     evaluations: list[str]
     arms: dict[str, ArmFacts]
     claims: list[ClaimFacts]

@@ -1,6 +1,7 @@
 """A prepared corpus, opened: its manifest, and its rows as memory maps."""
 
 import hashlib
+import json
 import mmap
 import os
 from collections.abc import Mapping
@@ -145,6 +146,15 @@ class Corpus:
     def tokenizer_hash(self) -> str:
         """See `ctcd_jax.data.tokenizer.tokenizer_hash`."""
         return self.manifest["tokenizer"]["hash"]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of all rows' checksums and the tokenizer's: equal wherever the text lay that it was made of."""
+        rows = {
+            split: [[shard["length"], shard["sha256"]] for shard in shards]
+            for split, shards in self.manifest["shards"].items()
+        }
+        return hashlib.sha256(json.dumps([self.tokenizer_hash, rows], sort_keys=True).encode()).hexdigest()
 
     @property
     def max_length(self) -> int:

@@ -251,12 +251,13 @@ def _content(
     """Returns all that decides what a study sees of a run, and nothing that says where something lies."""
     content: dict[str, Any] = json.loads(json.dumps(run_content(config, experiment, corpus)))
     _leave_out(content)
+    content["resolved"]["corpus_hash"] = corpus.content_hash
     for member, (key, fields) in needs.items():
         of = split_init(fields[f"members.{member}.init"])[2]
         content["members"][member]["init"] = f"{ARM_INIT}:{key}#{of}"
     for member, digest in weights.items():
         content["members"][member]["init"] = f"hf:{digest}"
-    return content | {"evaluated_on": sorted(each.hash for each in evaluated)}
+    return content | {"evaluated_on": sorted(each.content_hash for each in evaluated)}
 
 
 def _tokens_a_row(corpus: Corpus) -> float:

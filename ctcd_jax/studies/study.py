@@ -141,7 +141,7 @@ def _write(
         "texts": {each: _without_folders(spec) for each, spec in texts.items()},
         "corpora": {
             each: {
-                "hash": corpus.hash,
+                "hash": corpus.content_hash,
                 "train_tokens": splits[each]["train"]["tokens"],
                 "validation_tokens": splits[each]["validation"]["tokens"],
             }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ctcd_jax.artifacts.runs import METRICS
 from ctcd_jax.artifacts.studies import CURVES_CSV, STUDY, STUDY_FORMAT
 from ctcd_jax.config.init_spec import read_run
+from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.evaluation.tables.intervals import t_quantile
 from ctcd_jax.files import read_json
@@ -60,7 +61,9 @@ def verify(
     if facts.get("format") != STUDY_FORMAT:
         raise UserError(f"{study / STUDY}: format {facts.get('format')}, this version reads {STUDY_FORMAT}")
     arm = _arm(method(json.loads(json.dumps(run))), facts["arms"], workdir, study)
-    if (here := run["resolved"]["corpus_hash"]) != (there := facts["arms"][arm]["corpus_hash"]):
+    if (here := _corpus_content(run)) is None:
+        warn(f"{workdir}: its corpus is no longer at {run['data']['corpus']}; whether it is the study's is unknown")
+    elif here != (there := facts["arms"][arm]["corpus_hash"]):
         warn(f"{workdir}: another corpus ({here[:12]}) than the study's ({there[:12]}); losses may differ for that")
     points = list(_points(workdir, arm, study / CURVES_CSV))
     if not points:
@@ -79,6 +82,14 @@ def verify(
         else f"{workdir} does not train as {study}'s {arm} did: {outside} of {len(points)} losses lie outside"
     )
     return not outside
+
+
+def _corpus_content(run: Mapping[str, Any]) -> str | None:
+    try:
+        corpus = Corpus(run["data"]["corpus"])
+    except UserError:
+        return None
+    return corpus.content_hash if corpus.hash == run["resolved"]["corpus_hash"] else None
 
 
 def _arm(own: Mapping[str, Any], arms: Mapping[str, Mapping], workdir: Path, study: Path) -> str:

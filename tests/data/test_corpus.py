@@ -25,6 +25,17 @@ def test_a_corpus_says_what_it_is(packed, grouped):
     assert grouped.rows("train") == sum(grouped.rows("train", length) for length in (32, 48))
 
 
+def test_what_a_corpus_holds_is_known_wherever_its_text_and_its_tokenizer_lay(library, vocabulary, make, tmp_path):
+    shutil.copytree(library, tmp_path / "library")
+    shutil.copy(vocabulary, tmp_path / "vocab.txt")
+    here = Corpus(make())
+    there = Corpus(make(f"text:{tmp_path}/library/**/*.txt", tokenizer=str(tmp_path / "vocab.txt")))
+    assert here.hash != there.hash
+    assert here.content_hash == there.content_hash
+    others = {Corpus(make(**other)).content_hash for other in ({"length": 40}, {"seed": 1}, {"vocab_size": 300})}
+    assert len(others - {here.content_hash}) == 3
+
+
 def test_a_row_goes_into_the_shortest_length_that_holds_it(grouped):
     short, long = (np.concatenate(grouped.shards("train", length)) for length in (32, 48))
     assert short.shape[1] == 32

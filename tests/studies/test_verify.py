@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from ctcd_jax.cli import main
+from ctcd_jax.data import Corpus
 from ctcd_jax.studies.cells import method
 
 
@@ -15,7 +16,7 @@ def study(smoke, tmp_path):
     """A study whose arm is the method of the smoke run, from four seeds around it."""
     run = smoke.root / "runs/ctcd"
     config, lines = json.loads((run / "config.json").read_text()), smoke.lines("runs/ctcd/metrics.jsonl")
-    arm = {"method": method(config), "corpus_hash": config["resolved"]["corpus_hash"]}
+    arm = {"method": method(config), "corpus_hash": Corpus(config["data"]["corpus"]).content_hash}
     (tmp_path / "study.json").write_text(json.dumps({"format": 1, "arms": {"ctcd": arm}}))
     rows = [
         ["ctcd", member, seed, line["step"], figures["hard"] + 0.01 * (seed - 2.5)]
@@ -55,12 +56,17 @@ def test_a_run_like_the_others_is_in_their_band(study, capsys):
 def test_another_seed_precision_and_machine_are_the_same_method_and_another_corpus_is_said(study, copy, capsys):
     def edit(content):
         content["seed"], content["train"]["dtype"], content["resolved"]["dtype"] = 7, "bfloat16", "bfloat16"
-        content["mesh"]["fsdp"], content["data"]["corpus"] = 8, "/elsewhere"
-        content["resolved"]["corpus_hash"] = "0" * 64
+        content["mesh"]["fsdp"] = 8
 
     change(copy / "config.json", edit)
     assert main(["verify", str(copy), "--study", str(study[1])]) == 0
-    assert "another corpus (000000000000) than the study's" in capsys.readouterr().err
+    assert not capsys.readouterr().err
+    change(copy / "config.json", lambda content: content["data"].update(corpus="/elsewhere"))
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 0
+    assert "its corpus is no longer at /elsewhere; whether it is the study's is unknown" in capsys.readouterr().err
+    change(study[1] / "study.json", lambda content: content["arms"]["ctcd"].update(corpus_hash="0" * 64))
+    assert main(["verify", str(study[0]), "--study", str(study[1])]) == 0
+    assert "than the study's (000000000000)" in capsys.readouterr().err
 
 
 def test_one_loss_outside_is_shown_and_the_code_is_1(study, copy, capsys):
