@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 
 def accumulator(dtype: jnp.dtype) -> jnp.dtype:
@@ -67,9 +68,49 @@ def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
         x, y = x[..., None, :], y[..., None, :]
     axes = tuple(range(grouped, x.ndim - 1))
     groups = (0,) if grouped else ()
-    total = lax.dot_general(x, y, ((axes, axes), (groups, groups)), preferred_element_type=accumulator(x.dtype))
-    # XLA would fold a transpose of the result into such a product, and its CPU backend has no kernel for that.
-    return lax.optimization_barrier(total)
+
+    def product(x, y):
+        return lax.dot_general(x, y, ((axes, axes), (groups, groups)), preferred_element_type=accumulator(x.dtype))
+
+    def on_cpu(x, y):
+        # XLA would fold a transpose of the result into such a product, and its CPU backend has no kernel for that. The
+        # left side is copied: it had better be the smaller one.
+        if x.shape[-1] <= y.shape[-1]:
+            return lax.optimization_barrier(product(x, y))
+        return lax.optimization_barrier(lax.optimization_barrier(product(y, x)).mT)
+
+    # Between devices a barrier would keep a sum over all of them from becoming one of which each takes its part.
+    return lax.platform_dependent(x, y, cpu=on_cpu, default=product)
+
+
+@jax.custom_vjp
+def lookup(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Returns `table[ids]`, float[..., n]; under a mesh (`jax.sharding.use_abstract_mesh`) with a gradient that is
+    summed over devices together with other gradients of the table.
+
+    Args:
+      table: float[m, n].
+      ids: int[...].
+    """
+    return table[ids]
+
+
+def _lookup_forward(table, ids):
+    return table[ids], (table, ids)
+
+
+def _lookup_backward(saved, gradient):
+    table, ids = saved
+    total = jnp.zeros_like(table).at[ids].add(gradient)
+    if not jax.sharding.get_abstract_mesh().empty:
+        # XLA would add these rows to the gradient that the table has from elsewhere, as from a tied head, after that
+        # was summed over devices, and sum again. A constraint, even of nothing, leaves it two sums, and it makes them
+        # one.
+        total = lax.with_sharding_constraint(total, P())
+    return total, None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:

@@ -127,7 +127,9 @@ def _losses_backward(cohort, saved, cotangents):
         # Only now are gradients as small as a mean's, and a float16 run's loss scale is in the cotangent.
         factor = cotangents[0][name] / totals["masked"]
         gradient = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
-        trainable[name] = gradient._replace(hidden=gradient.hidden.astype(like[name].dtype))
+        kernel, bias = (jnp.sum(by_group, axis=0) for by_group in gradient.head)
+        head = kernel.T, bias
+        trainable[name] = Outputs(gradient.hidden.astype(like[name].dtype), head)
     return trainable, None, None, None, None, None
 
 
@@ -137,7 +139,12 @@ _losses.defvjp(_losses_forward, _losses_backward)
 def _sums(
     cohort, trainable, frozen, labels, weights, totals, factors, differentiate
 ) -> tuple[Terms, dict[str, Outputs]]:
-    """Returns the terms, and the learners' gradients times `totals["masked"]`, in (at least) float32."""
+    """Returns the terms, and the learners' gradients times `totals["masked"]`, in (at least) float32.
+
+    Those of heads are (float[G, V, H], float[G, V]), a part a group: the kernel's as that of the embedding which it is
+    tied to. So the sum over groups, which is one over devices, is followed by nothing but the sum with the gradient of
+    the embedding's other use, and XLA lets the two travel as one (its pass "all-reduce-reassociate").
+    """
     outputs = trainable | frozen
     kernels = {name: output.head[0].astype(output.hidden.dtype) for name, output in outputs.items()}
 
@@ -156,7 +163,7 @@ def _sums(
         for name in cohort.trainable:
             exact = logit_gradients[name].reshape(logits[name].shape)
             gradient = exact.astype(kernels[name].dtype)
-            head_gradients[name] = (over_rows(hidden[name], gradient, grouped=True), jnp.sum(exact, axis=1))
+            head_gradients[name] = (over_rows(gradient, hidden[name], grouped=True), jnp.sum(exact, axis=1))
             hidden_gradients[name] = jax.lax.dot_general(
                 gradient, kernels[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(gradient.dtype)
             )
@@ -164,7 +171,7 @@ def _sums(
 
     chunks = ({name: output.hidden for name, output in outputs.items()}, labels, weights)
     by_group, hidden_gradients = _sum_over_chunks(of_chunk, chunks)
-    terms, head_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=0), by_group)
+    terms, head_gradients = jax.tree.map(lambda x: jnp.sum(x, axis=0), by_group[0]), by_group[1]
     return terms, {name: Outputs(hidden, head_gradients[name]) for name, hidden in hidden_gradients.items()}
 
 

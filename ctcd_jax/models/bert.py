@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ctcd_jax.models.attention import attend
-from ctcd_jax.ops import dropout, gelu, layer_norm, linear
+from ctcd_jax.ops import dropout, gelu, layer_norm, linear, lookup
 from ctcd_jax.ranges import Range, require
 
 INIT = nn.initializers.normal(stddev=0.02)
@@ -164,8 +164,10 @@ class Embeddings(nn.Module):
         self.drop = Dropout(config.dropout)
 
     def __call__(self, input_ids, positions, token_type_ids, deterministic):
-        types = self.token_type[0] if token_type_ids is None else self.token_type[token_type_ids]
-        return self.drop(self.norm(self.word[input_ids] + self.position[positions] + types), deterministic)
+        types = self.token_type[0] if token_type_ids is None else lookup(self.token_type, token_type_ids)
+        return self.drop(
+            self.norm(lookup(self.word, input_ids) + lookup(self.position, positions) + types), deterministic
+        )
 
 
 class Layer(nn.Module):

@@ -66,6 +66,25 @@ def tree_shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def gather(tree, whole, sharded):
+    """Returns a sharded tree of arrays whole, on every device; its gradient is summed over devices and sharded at once.
+
+    Args:
+      tree: of arrays.
+      whole: sharding of the result.
+      sharded: tree of the arrays' own shardings.
+    """
+
+    @jax.custom_vjp
+    def gathered(tree):
+        return jax.lax.with_sharding_constraint(tree, whole)
+
+    gathered.defvjp(
+        lambda tree: (gathered(tree), None), lambda _, gradient: (jax.lax.with_sharding_constraint(gradient, sharded),)
+    )
+    return gathered(tree)
+
+
 def place(tree, shardings):
     """Puts host arrays where they belong; with several processes, each holds the whole array and keeps its shards."""
 

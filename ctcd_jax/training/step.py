@@ -26,7 +26,7 @@ from ctcd_jax.runtime.hardware import Devices
 from ctcd_jax.training.keys import named_key
 from ctcd_jax.training.masking import MaskedBatch, Masker, train_keys, validation_keys
 from ctcd_jax.training.optimizer import make_optimizer
-from ctcd_jax.training.sharding import batch_sharding, replicated
+from ctcd_jax.training.sharding import batch_sharding, gather, replicated
 from ctcd_jax.training.state import LearnerState, LossScale, Params, TrainState, abstract_state
 
 # Bytes of logits that a device holds at once, unless `train.loss_chunk` says how many tokens'. On CPUs less is faster,
@@ -67,7 +67,7 @@ def train_step(
 
         def loss_fn(params):
             # Parameters are gathered where they are used, and only there (FSDP); without fsdp this does nothing.
-            params = jax.lax.with_sharding_constraint(params, whole)
+            params = gather(params, whole, sharded)
             trainable_outputs = {
                 name: member_outputs(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable
@@ -76,8 +76,8 @@ def train_step(
             # A member's gradient is that of its own loss, so a scale of its own is exact.
             return sum(scales[name] * loss for name, loss in each.items()), (each, terms)
 
-        gradients, values = jax.grad(loss_fn, has_aux=True)(params)
-        return jax.lax.with_sharding_constraint(gradients, sharded), values
+        with jax.sharding.use_abstract_mesh(whole.mesh.abstract_mesh):  # which `ops.lookup` asks for
+            return jax.grad(loss_fn, has_aux=True)(params)
 
     gradients, (each, terms) = accumulate(micro_step, state.params, masked, experiment.train.micro_batches)
     loss = add_losses(each)

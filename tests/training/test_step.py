@@ -215,8 +215,7 @@ def test_products_of_a_step_are_as_few_and_as_small_as_they_can_be(ctcd_step):
             f"{tokens}{hidden}": 5 * layers,  # output, down, and the gradients of what enters qkv, output, up
             f"{tokens}{wide}": 2 * layers,  # up, and the gradient of what enters down
             f"{hidden}x{hidden}": layers + 2,  # output, and both heads' transforms
-            f"{hidden}x{wide}": layers,
-            f"{wide}x{hidden}": layers,
+            f"{hidden}x{wide}": 2 * layers,  # up, and down: on CPUs by its smaller side, and transposed then
             f"{rows_}x{slots}x{hidden}": 2 * 2,
             f"1x{predicted}x{VOCABULARY}": 2,
             f"1x{predicted}x{hidden}": 2,
