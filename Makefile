@@ -50,8 +50,18 @@ test: lint ## Check style and types, and run the tests (8 minutes on 2 cores)
 
 .PHONY: test-all
 test-all: lint types .venv/libtpu .venv/minilm ## The same with the slow tests, then test-newest
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -m "not nvidia"
 	$(MAKE) test-newest
+
+# 4 GB; no GPU is needed.
+.venv/nvidia: .venv/installed
+	$(BIN)/pip install --quiet --no-deps --target $@ $$($(BIN)/python -c "import jax; print(f'jax-cuda13-plugin[with-cuda]=={jax.__version__} jax-cuda13-pjrt=={jax.__version__}')") \
+		nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvcc nvidia-cuda-nvrtc nvidia-cuda-runtime 'nvidia-cudnn-cu13<10' nvidia-cufft \
+		nvidia-cusolver nvidia-cusparse nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvvm nvidia-cuda-crt
+
+.PHONY: test-nvidia
+test-nvidia: .venv/nvidia ## Compile for GPUs that are not there
+	$(BIN)/pytest -m nvidia
 
 # What a user gets who installs without requirements.txt.
 .PHONY: test-newest

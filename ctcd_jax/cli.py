@@ -19,6 +19,7 @@ from typing import cast
 from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, warn
 from ctcd_jax.options import make_parser
 from ctcd_jax.runtime.allocator import keep_freed_memory
+from ctcd_jax.runtime.no_devices import NO_DEVICES
 from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
 
@@ -133,6 +134,8 @@ def _train(options, overrides) -> int:
     start = time.perf_counter()  # before the imports, which are a second or two of the start
     if not options.workdir and not (options.config and (options.show or options.plan)):
         options.parser.error("the following arguments are required: --workdir")
+    if options.on:
+        return _plan_elsewhere(options, overrides)
     from ctcd_jax.config.file import load_config
     from ctcd_jax.runtime.distributed import start_processes
     from ctcd_jax.training.loop import train
@@ -148,6 +151,17 @@ def _train(options, overrides) -> int:
         plan(config, log=say, workdir=options.workdir, change=options.change)
     else:
         train(config, options.workdir, log=say, start=start, change=options.change)
+    return 0
+
+
+def _plan_elsewhere(options, overrides) -> int:
+    if not options.plan or not options.config:
+        options.parser.error("--on TARGET goes with --plan and --config")
+    os.environ |= NO_DEVICES
+    from ctcd_jax.config.file import load_config
+    from ctcd_jax.training.plan_elsewhere import plan_elsewhere
+
+    plan_elsewhere(load_config(options.config, overrides), options.on, log=say)
     return 0
 
 

@@ -117,6 +117,11 @@ def _add_train(verbs) -> None:
     verb.add_argument("--change", action="store_true", help="let the config extend or repair the run that is there")
     verb.add_argument("--plan", action="store_true", help="say what the run would cost, and stop")
     verb.add_argument(
+        "--on",
+        metavar="TARGET[:SHAPE]",
+        help="with --plan: on devices that are not here, h100:8 or v5e:4x4; compiles for them",
+    )
+    verb.add_argument(
         "--show", action="store_true", help="say every field of the config, its meaning and its value, and stop"
     )
 

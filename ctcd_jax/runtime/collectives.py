@@ -1,0 +1,106 @@
+"""What devices send each other in a compiled program, read from its text."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_BITS = {"pred": 8, "bf16": 16}
+_TYPE = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?\S+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(.*?\)(.*)$")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
+_GROUPS = (
+    re.compile(r"replica_groups=\{\{([\d,]+)\}"),
+    re.compile(r"replica_groups=\[\d+,(\d+)\]<="),
+    re.compile(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}"),
+)
+
+
+class Collective(NamedTuple):
+    """A collective of a program.
+
+    Attributes:
+      kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute".
+      size: bytes of the whole array: before it is scattered, after it is gathered.
+      devices: that take part in one group of it.
+    """
+
+    kind: str
+    size: int
+    devices: int
+
+    @property
+    def sent(self) -> float:
+        """Bytes that each device sends at the least, by a ring: an array is reduced by scattering and gathering it."""
+        if self.kind == "collective-permute":
+            return self.size
+        return self.size * (self.devices - 1) / self.devices * (2 if self.kind == "all-reduce" else 1)
+
+
+def collectives(program: str, devices: int) -> list[Collective]:
+    """Returns the collectives of a program, each as often as it is written: loops are not counted out.
+
+    Args:
+      program: the text of a compiled program, of one device.
+      devices: that it runs on.
+    """
+    found, computation = [], ""
+    for line in program.splitlines():
+        if begins := _COMPUTATION.match(line):
+            computation = begins[1]
+        elif instruction := _INSTRUCTION.match(line):
+            shape, kind, started, rest = instruction.groups()
+            count = _group_size(rest, devices)
+            if started and kind != "all-reduce":
+                size = max(map(_bytes, _parts(shape)[:2]))  # what goes in, what comes out
+            else:
+                size = _bytes(shape) * (count if kind == "reduce-scatter" else 1)
+            # TPUs scatter by a fusion of this name that holds a sum and a slice.
+            if kind == "all-reduce" and "all-reduce-scatter" in computation:
+                kind = "reduce-scatter"
+            found.append(Collective(kind, size, count))
+    return found
+
+
+def in_words(found: Iterable[Collective]) -> str:
+    """Returns how many collectives of each kind there are and how large they are together."""
+    kinds: dict[str, list[int]] = {}
+    for each in found:
+        kinds.setdefault(each.kind, []).append(each.size)
+    return ", ".join(f"{len(sizes)} {kind} of {sum(sizes) / 1e6:,.1f} MB" for kind, sizes in kinds.items()) or "none"
+
+
+def _bytes(shape: str) -> int:
+    return (
+        sum(
+            math.prod(map(int, filter(None, sizes.split(","))))
+            * _BITS.get(kind, int(kind[1:]) if kind[1:].isdigit() else 8)
+            for kind, sizes in _TYPE.findall(shape)
+        )
+        // 8
+    )
+
+
+def _parts(shape: str) -> list[str]:
+    """Returns the elements of a tuple's type, without layouts."""
+    shape, parts, depth = re.sub(r"\{[^}]*\}|/\*.*?\*/", "", shape), [""], 0
+    for letter in shape[1:-1]:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _group_size(rest: str, devices: int) -> int:
+    listed, iota, mesh = (pattern.search(rest) for pattern in _GROUPS)
+    if listed:
+        return len(listed[1].split(","))
+    if iota:
+        return int(iota[1])
+    if mesh:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", mesh[2]))
+    return devices

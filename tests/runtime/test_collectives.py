@@ -1,0 +1,52 @@
+"""What is read of compiled programs: the lines of each compiler."""
+
+import pytest
+
+from ctcd_jax.runtime.collectives import Collective, collectives, in_words
+
+GROUPS = "replica_groups=[1,8]<=[8], use_global_device_ids=true"
+MESH = "replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, use_global_device_ids=true"
+LINES = {
+    "a sum": (f"  %x = f32[30,8]{{1,0}} all-reduce(%y), {GROUPS}", ("all-reduce", 960, 8)),
+    "several at once": (f"  ROOT %x = (f32[4]{{0}}, bf16[2,2]{{1,0}}) all-reduce(%y, %z), {GROUPS}",
+                        ("all-reduce", 24, 8)),
+    "of no dimension": ("  %x = s32[] all-reduce-start(%y), replica_groups={}", ("all-reduce", 4, 8)),
+    "started": (f"  %all-reduce-start.3 = f32[30,8]{{1,0}} all-reduce-start(%y), {MESH}", ("all-reduce", 960, 4)),
+    "gathered": ("  %x = f32[64,8]{1,0} all-gather(%y), replica_groups={{0,1},{2,3}}, dimensions={0}",
+                 ("all-gather", 2048, 2)),
+    "gathered in a while": (f"  %x = (f32[8,8]{{1,0}}, f32[64,8]{{1,0:T(8,128)}}) all-gather-start(%y), {GROUPS}",
+                            ("all-gather", 2048, 8)),
+    "several gathered": (f"  %x = ((bf16[1,8]{{1,0}}, f32[1]{{0}}), (bf16[4,8]{{1,0}}, /*index=5*/f32[4]{{0}})) "
+                         f"all-gather-start(%y, %z), {MESH}", ("all-gather", 80, 4)),
+    "scattered": (f"  %x = f32[8,8]{{1,0}} reduce-scatter(%y), {GROUPS}", ("reduce-scatter", 2048, 8)),
+    "scattered in a while": (f"  %x = ((f32[64,8]{{1,0}}), f32[8,8]{{1,0}}) reduce-scatter-start(%y), {GROUPS}",
+                             ("reduce-scatter", 2048, 8)),
+    "exchanged": (f"  %x = f32[16]{{0}} all-to-all(%y), {GROUPS}", ("all-to-all", 64, 8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES.values(), ids=LINES)
+def test_a_line_is_read(line, expected):
+    program = (
+        f"HloModule jit_step\n\nENTRY %main.1 (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n{line}\n}}\n"
+    )
+    assert collectives(program, 8) == [expected]
+
+
+def test_what_only_takes_the_result_is_no_collective():
+    lines = "  %a = f32[8]{0} all-reduce-done(%all-reduce-start)\n  %b = f32[8]{0} add(%all-reduce.1, %all-gather.2)\n"
+    assert collectives(lines, 8) == []
+    assert in_words([]) == "none"
+
+
+def test_a_tpus_fused_sum_and_slice_is_scattering():
+    body = "(p: f32[64,8]) -> f32[8,8] {\n  %x = f32[64,8]{1,0} all-reduce(%p), replica_groups={}\n}\n"
+    found = collectives(f"%all-reduce-scatter.2 {body}%other {body}", 4)
+    assert [each.kind for each in found] == ["reduce-scatter", "all-reduce"]
+    assert in_words(found) == "1 reduce-scatter of 0.0 MB, 1 all-reduce of 0.0 MB"
+
+
+def test_what_a_device_sends_is_that_of_a_ring():
+    assert Collective("all-reduce", 800, 4).sent == 2 * Collective("all-gather", 800, 4).sent == 1200
+    assert Collective("all-reduce", 800, 1).sent == 0
+    assert Collective("collective-permute", 800, 4).sent == 800
