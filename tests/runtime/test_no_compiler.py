@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from ctcd_jax.runtime.absent_devices import TARGETS, absent_devices
 from ctcd_jax.runtime.hardware import PEAK_FLOPS
@@ -29,6 +30,14 @@ def missing(package, *values):
 def test_one_line_says_what_to_do(spec, message):
     with pytest.raises(UserError, match=rf"^--on {spec}: {message}"):
         absent_devices(spec)
+
+
+@pytest.mark.parametrize("arguments", [["--config", "ctcd:smoke"], ["--plan"]])
+def test_it_goes_with_a_plan_of_a_config(arguments, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--on", "h100:8", "--workdir", str(tmp_path / "run"), *arguments])
+    assert ended.value.code == 2
+    assert "--on TARGET goes with --plan and --config" in capsys.readouterr().err
 
 
 def test_of_every_gpu_the_peak_is_known():
