@@ -37,7 +37,7 @@ tests-alone: install
 
 # Both at once: checking types keeps one core busy for a minute.
 .PHONY: test
-test: lint ## Check style and types, and run the tests (8 minutes on 2 cores)
+test: lint ## Check style and types, and run the tests (8 to 11 minutes on 2 cores)
 	$(MAKE) --no-print-directory --jobs=2 types tests-alone
 
 # Compiles for TPUs on any machine. Apart from the rest: where JAX finds it, it looks for a TPU at every start.
@@ -55,7 +55,7 @@ test-all: lint types .venv/libtpu .venv/minilm ## The same with the slow tests, 
 
 # 4 GB; no GPU is needed.
 .venv/nvidia: .venv/installed
-	$(BIN)/pip install --quiet --no-deps --target $@ $$($(BIN)/python -c "import jax; print(f'jax-cuda13-plugin[with-cuda]=={jax.__version__} jax-cuda13-pjrt=={jax.__version__}')") \
+	$(BIN)/pip install --quiet --no-deps --target $@ $$($(BIN)/python -c "import jax; print(f'jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt=={jax.__version__}')") \
 		nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvcc nvidia-cuda-nvrtc nvidia-cuda-runtime 'nvidia-cudnn-cu13<10' nvidia-cufft \
 		nvidia-cusolver nvidia-cusparse nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvvm nvidia-cuda-crt
 

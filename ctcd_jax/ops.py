@@ -69,18 +69,18 @@ def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
     axes = tuple(range(grouped, x.ndim - 1))
     groups = (0,) if grouped else ()
 
-    def product(x, y):
+    def total(x, y):
         return lax.dot_general(x, y, ((axes, axes), (groups, groups)), preferred_element_type=accumulator(x.dtype))
 
     def on_cpu(x, y):
         # XLA would fold a transpose of the result into such a product, and its CPU backend has no kernel for that. The
         # left side is copied: it had better be the smaller one.
         if x.shape[-1] <= y.shape[-1]:
-            return lax.optimization_barrier(product(x, y))
-        return lax.optimization_barrier(lax.optimization_barrier(product(y, x)).mT)
+            return lax.optimization_barrier(total(x, y))
+        return lax.optimization_barrier(lax.optimization_barrier(total(y, x)).mT)
 
     # Between devices a barrier would keep a sum over all of them from becoming one of which each takes its part.
-    return lax.platform_dependent(x, y, cpu=on_cpu, default=product)
+    return lax.platform_dependent(x, y, cpu=on_cpu, default=total)
 
 
 @jax.custom_vjp

@@ -128,8 +128,7 @@ def _losses_backward(cohort, saved, cotangents):
         factor = cotangents[0][name] / totals["masked"]
         gradient = jax.tree.map(lambda g, factor=factor: g * factor, gradients[name])
         kernel, bias = (jnp.sum(by_group, axis=0) for by_group in gradient.head)
-        head = kernel.T, bias
-        trainable[name] = Outputs(gradient.hidden.astype(like[name].dtype), head)
+        trainable[name] = Outputs(gradient.hidden.astype(like[name].dtype), (kernel.T, bias))
     return trainable, None, None, None, None, None
 
 

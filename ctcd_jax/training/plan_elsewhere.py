@@ -85,7 +85,9 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     line = f"memory: {needed / 2**30:.2f} of {memory / 2**30:.0f} GiB a device ({program.held / 2**30:.2f} held, "
     line += f"{program.temporary / 2**30:.2f} temporary): {verdict}"
     log(line + (f"; about {largest:,} rows would, by the temporaries of {half:,} and {rows:,}" if largest else ""))
-    log(f"collectives: {in_words(program.collectives)}")
+    parts = experiment.train.micro_batches
+    often = f"; those of a micro-batch, counted once here, come {parts} times" if parts > 1 else ""
+    log(f"collectives: {in_words(program.collectives)}{often}")
 
     tokens = rows * corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")
     operations = tokens * flops_per_token(experiment, experiment.masking_rate) / count
