@@ -63,10 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.parser.unknown(argument)
     try:
         return RUN[options.verb](options, rest)
-    except UserError as error:
-        return _fail(options, error, USER_ERROR)
-    except NonFinite as error:
-        return _fail(options, error, NON_FINITE)
     except Stopped as stopped:
         say(stopped)
         return STOPPED
@@ -76,20 +72,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:
-        if is_out_of_memory(error):
-            advice = LESS_MEMORY.get(options.verb, "use a machine with more")
-            return _fail(options, f"out of memory ({first_line(error)}); {advice}", USER_ERROR)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(options, f"{error.strerror}; free some, then run the same command again", USER_ERROR)
-        if isinstance(error, OSError) and error.filename is not None:
-            return _fail(options, f"{error.filename}: {error.strerror}", USER_ERROR)
-        raise
+        told = _told(options.verb, error)
+        if told is None:
+            raise
+        _say_error(options.verb, told[0])
+        return told[1]
 
 
-def _fail(options, message, code: int) -> int:
-    line = r"\n".join(str(message).splitlines())  # the name of a file may hold a line end
-    print(f"ctcd {options.verb}: {line}", file=sys.stderr)
-    return code
+def _say_error(verb: str, message: str) -> None:
+    line = r"\n".join(message.splitlines())  # the name of a file may hold a line end
+    print(f"ctcd {verb}: {line}", file=sys.stderr)
+
+
+def _told(verb: str, error: Exception) -> tuple[str, int] | None:
+    """Returns the message that tells a user of an error, and the exit code; None for what no user can correct."""
+    message, code = str(error), USER_ERROR
+    if isinstance(error, NonFinite):
+        code = NON_FINITE
+    elif is_out_of_memory(error):
+        message = f"out of memory ({first_line(error)}); {LESS_MEMORY.get(verb, 'use a machine with more')}"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"{error.strerror}; free some, then run the same command again"
+    elif isinstance(error, OSError) and error.filename is not None:
+        message = f"{error.filename}: {error.strerror}"
+    elif not isinstance(error, UserError):
+        return None
+    return message, code
 
 
 def _prepare(options, overrides) -> int:
@@ -137,20 +145,31 @@ def _train(options, overrides) -> int:
     if options.on:
         return _plan_elsewhere(options, overrides)
     from ctcd_jax.config.file import load_config
-    from ctcd_jax.runtime.distributed import start_processes
-    from ctcd_jax.training.loop import train
-    from ctcd_jax.training.plan import plan
     from ctcd_jax.training.run import config_of_run
 
-    config = load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
+    def config():
+        return load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
+
     if options.show:
-        _show(options, config, overrides)
+        _show(options, config(), overrides)
         return 0
-    start_processes()
-    if options.plan:
-        plan(config, log=say, workdir=options.workdir, change=options.change)
-    else:
-        train(config, options.workdir, log=say, start=start, change=options.change)
+    from ctcd_jax.runtime.cluster import join
+    from ctcd_jax.training.loop import train
+    from ctcd_jax.training.plan import plan
+
+    # First of all: whatever is wrong on one of several processes, the others are to hear of it.
+    processes = join(say=functools.partial(_say_error, "train"))
+    try:
+        if options.plan:
+            plan(config(), log=say, workdir=options.workdir, change=options.change)
+        else:
+            train(config(), options.workdir, log=say, start=start, change=options.change)
+    except Exception as error:
+        if processes is None:
+            raise
+        if told := _told("train", error):
+            processes.end(*told)
+        processes.crash(error)
     return 0
 
 

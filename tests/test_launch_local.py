@@ -39,6 +39,14 @@ def test_hidden_gpus_stay_hidden_and_are_not_shared(local, monkeypatch):
     assert local.environment("localhost:1", 2, 0, local.visible_gpus())["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
+def test_a_process_that_is_killed_is_named_and_takes_the_others_with_it(local, capsys):
+    started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)]
+    started[1].kill()
+    assert local.wait(started) == 128 + 9
+    assert [process.returncode for process in started] == [-9, -9, -9]
+    assert capsys.readouterr().err == "process 1 was ended by SIGKILL, and so are the others\n"
+
+
 @pytest.mark.parametrize("processes", ["0", "-2"])
 def test_a_number_of_processes_that_is_none(processes):
     command = [sys.executable, SCRIPT, "--processes", processes, "--", "train"]

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -186,27 +188,54 @@ def test_a_run_from_before_a_field_that_may_change_was_there_goes_on(corpus, cop
 # Several processes.
 
 
-def refusals(workdir, config_file, corpus, *own):
-    """Returns what two processes say on stderr that end with code 2; `own` are more arguments of each."""
+def processes(workdir, config_file, corpus, *own):
+    """Starts the processes of a run; `own` are more arguments of each."""
     from launch.local import environment, free_port
 
     address = f"localhost:{free_port()}"
     command = [sys.executable, "-m", "ctcd_jax", "train", "--config", f"{config_file}:student", "--workdir",
                str(workdir), f"--config.data.corpus={corpus}"]  # fmt: skip
-    started = [
+    return [
         subprocess.Popen(
             [*command, *more],
             cwd=ROOT,
-            env=environment(address, 2, index, []) | {"JAX_NUM_CPU_DEVICES": "1"},
+            env=environment(address, len(own), index, []) | {"JAX_NUM_CPU_DEVICES": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
         for index, more in enumerate(own)
     ]
+
+
+def refusals(*arguments):
+    """Returns what the `processes` say on stderr, which end with code 2."""
+    started = processes(*arguments)
     said = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [2, 2], said
     return said
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_of_one_process_ends_the_other_with_the_same_line(failing, corpus, config_file, tmp_path):
+    own = [[], []]
+    own[failing] = ["--config", "missing.py"]
+    for said in refusals(tmp_path / "run", config_file, corpus, *own):
+        assert said.endswith("ctcd train: --config missing.py: no such file\n")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_named_and_ends_the_others(corpus, config_file, tmp_path):
+    started = processes(tmp_path / "run", config_file, corpus, *[["--config.train.steps=100000"]] * 2)
+    until = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.jsonl").is_file() and time.monotonic() < until:
+        time.sleep(0.1)
+    started[1].kill()
+    said = started[0].communicate(timeout=60)[1]
+    assert started[0].returncode == 1
+    assert said.endswith(
+        f"ctcd train: process 1 on {socket.gethostname()} has died: no sign of it for 30 s; see its log\n"
+    )
 
 
 def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path):

@@ -1,0 +1,201 @@
+"""How a process finds the others of its run, and how one that fails ends them all.
+
+On one machine `launch/local.py` names the others, in a Kubernetes Job its manifest does; SLURM and GKE's TPUs are known
+by what they set. Elsewhere JAX is asked to look (`CTCD_COORDINATOR=auto`): Cloud TPU VMs, Open MPI.
+"""
+
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+from jax._src.distributed import global_state
+
+from ctcd_jax.errors import UserError, first_line
+
+# How often a process gives a sign and looks at the others, in seconds; how long one may be silent until it is taken for
+# dead (JAX waits 100 s, and ends with a stack of C++); how long the first, to which the others are connected, waits for
+# them to have heard why it ends.
+POLL, SILENCE, PATIENCE = 0.5, 30.0, 5.0
+FAILED, ALIVE, HEARD = "ctcd/failed", "ctcd/alive", "ctcd/heard"
+DEAD = 1  # exit code
+
+_OWN = ("CTCD_COORDINATOR", "CTCD_PROCESSES", "CTCD_PROCESS")
+_SLURM_STEP = ("SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")  # not set in a batch script
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+
+
+class Place(NamedTuple):
+    """Where process 0 listens, how many processes there are, and which of them this is."""
+
+    coordinator: str
+    processes: int
+    index: int
+
+
+def find_place(variables: Mapping[str, str]) -> Place | bool | None:
+    """Returns what the environment says: a place, True where JAX finds it by itself, None for a process of its own.
+
+    A batch script of SLURM without `srun` is a process of its own, whatever number of tasks was asked for.
+
+    Args:
+      variables: those of the environment.
+
+    Raises:
+      UserError: a part of what names a place is missing or wrong; the line names the variable.
+    """
+    if any(name in variables for name in _OWN):
+        return _named_place(variables)
+    if len(variables.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+        return True
+    if any(name in variables for name in _SLURM_STEP) and variables.get("SLURM_NTASKS") != "1":
+        for name in _SLURM:
+            if name not in variables:
+                raise UserError(
+                    f"{name} is not set, though this is a step of SLURM; start with srun, pass SLURM_* on to "
+                    f"containers, or unset {', '.join(filter(variables.get, _SLURM_STEP))} for a run of one process"
+                )
+        return int(variables["SLURM_NTASKS"]) > 1 or None
+    return None
+
+
+def _named_place(variables: Mapping[str, str]) -> Place | bool:
+    if variables.get(_OWN[0]) == "auto":
+        return True
+    for name in _OWN:
+        if name not in variables:
+            raise UserError(f"{name} is not set, though another of {', '.join(_OWN)} is; set all three or none")
+    coordinator, *numbers = (variables[name] for name in _OWN)
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"CTCD_COORDINATOR is {coordinator!r}; it must be HOST:PORT of process 0, or auto")
+    for name, number in zip(_OWN[1:], numbers, strict=True):
+        if not number.isdecimal():
+            raise UserError(f"{name} is {number!r}; it must be a whole number")
+    processes, index = map(int, numbers)
+    if index >= processes:
+        raise UserError(f"CTCD_PROCESS is {index}, but CTCD_PROCESSES is {processes}; they count from 0")
+    return Place(coordinator, processes, index)
+
+
+def join(say: Callable[[str], None]) -> "Processes | None":
+    """Initialises `jax.distributed` where this process is one of several, and returns them; None if it is alone.
+
+    Args:
+      say: called with the line that ends the processes.
+
+    Raises:
+      UserError: the environment is not whole, or the others cannot be reached.
+    """
+    place = find_place(os.environ)
+    if place is None:
+        return None
+    try:
+        if isinstance(place, Place):
+            jax.distributed.initialize(place.coordinator, place.processes, place.index)
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        where = f"{place.coordinator}: " if isinstance(place, Place) else ""
+        raise UserError(
+            f"{where}the processes of the run do not find each other ({first_line(error)}); start all of them, with "
+            "one coordinator, whose port is free and reachable"
+        ) from error
+    return Processes(say)
+
+
+class Processes:
+    """The processes of a run of several: what one of them fails of ends all.
+
+    Without this the others wait, in the middle of a collective, for one that is gone. A thread gives signs of life and
+    looks for bad news, by the store of keys that `jax.distributed` keeps on process 0.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._index = say, global_state.process_id
+        self._client: Any = global_state.client
+        self._others = set(range(1, global_state.num_processes))
+        self._ending = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def end(self, line: str, code: int) -> NoReturn:
+        """Ends all processes with one line and one exit code; those of the first that fails count.
+
+        Args:
+          line: what went wrong, to be said by each.
+          code: not 0.
+        """
+        if not self._ending.acquire(blocking=False):
+            threading.Event().wait()  # the thread is ending this process
+        with suppress(jax.errors.JaxRuntimeError):  # another was first, or there is nobody left to be told
+            self._client.key_value_set(f"{FAILED}/0", json.dumps([line, code]))
+        self._leave(line, code)
+
+    def crash(self, error: Exception) -> NoReturn:
+        """Ends all processes after an error that no user can correct.
+
+        Where a collective fails, another process may have died: there is time first for it to be missed and named.
+        """
+        time.sleep(SILENCE + 4 * POLL)
+        if not self._ending.locked():
+            traceback.print_exception(error)
+        host = socket.gethostname()
+        self.end(f"process {self._index} on {host} has failed: {type(error).__name__}: {first_line(error)}", DEAD)
+
+    def _watch(self) -> None:
+        signs: dict[str, tuple[str, int]] = {}
+        for look in itertools.count():
+            time.sleep(POLL)
+            if global_state.client is None:  # the run has finished
+                return
+            news = None
+            with suppress(jax.errors.JaxRuntimeError):  # process 0 is gone, and JAX ends this one
+                sign = f"{look} {socket.gethostname()}"
+                self._client.key_value_set(f"{ALIVE}/{self._index}", sign, allow_overwrite=True)
+                news = self._failed() or (self._died(signs, look) if self._index == 0 else None)
+            if news and self._ending.acquire(blocking=False):
+                self._leave(*news)
+
+    def _failed(self) -> tuple[str, int] | None:
+        return next((json.loads(said) for _, said in self._client.key_value_dir_get(FAILED)), None)
+
+    def _died(self, signs: dict[str, tuple[str, int]], look: int) -> tuple[str, int] | None:
+        """Returns the line and the code for a process that gives no sign any more, and tells all of it.
+
+        Args:
+          signs: of each process, the last one and the look that saw it first. Looks are counted and not seconds: a
+            process that was stopped for a while has missed none of the others' signs.
+          look: the number of this one.
+        """
+        for key, sign in self._client.key_value_dir_get(ALIVE):
+            if key not in signs or signs[key][0] != sign:
+                signs[key] = sign, look
+            elif (look - signs[key][1]) * POLL > SILENCE:
+                index, host = int(key.rpartition("/")[2]), sign.partition(" ")[2]
+                self._others.discard(index)
+                news = f"process {index} on {host} has died: no sign of it for {SILENCE:.0f} s; see its log", DEAD
+                self._client.key_value_set(f"{FAILED}/0", json.dumps(news))
+                return news
+        return None
+
+    def _leave(self, line: str, code: int) -> NoReturn:
+        """Ends this process without what Python and JAX do at exit, which is to wait for the others."""
+        self._say(line)
+        with suppress(jax.errors.JaxRuntimeError):
+            if self._index:
+                self._client.key_value_set(f"{HEARD}/{self._index}", "")
+            else:
+                until = time.monotonic() + PATIENCE
+                while time.monotonic() < until and len(self._client.key_value_dir_get(HEARD)) < len(self._others):
+                    time.sleep(POLL / 10)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,67 @@
+"""What the environment says of a process's place among others."""
+
+import pytest
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.runtime.cluster import Place, find_place
+
+OWN = {"CTCD_COORDINATOR": "node1:1234", "CTCD_PROCESSES": "4", "CTCD_PROCESS": "3"}
+BATCH = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_JOB_NODELIST": "n1",
+}
+STEP = BATCH | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, None),
+        (OWN, Place("node1:1234", 4, 3)),
+        (OWN | {"CTCD_COORDINATOR": "[::1]:80"}, Place("[::1]:80", 4, 3)),
+        ({"CTCD_COORDINATOR": "auto"}, True),
+        (BATCH, None),  # a batch script without srun
+        (STEP, True),
+        (STEP | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        (STEP | OWN, Place("node1:1234", 4, 3)),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "t1,t2", "TPU_WORKER_ID": "0"}, True),
+    ],
+)
+def test_places(variables, place):
+    assert find_place(variables) == place
+
+
+@pytest.mark.parametrize(
+    "missing", ["SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"]
+)
+def test_a_part_of_slurms_variables_is_an_error_that_names_the_missing_one(missing):
+    left = {name: value for name, value in STEP.items() if name != missing}
+    with pytest.raises(UserError, match=f"^{missing} is not set, though this is a step of SLURM; start with srun"):
+        find_place(left)
+
+
+@pytest.mark.parametrize("missing", OWN)
+def test_a_part_of_our_variables_is_an_error_that_names_the_missing_one(missing):
+    left = {name: value for name, value in OWN.items() if name != missing}
+    with pytest.raises(UserError, match=f"^{missing} is not set, though another"):
+        find_place(left)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"CTCD_COORDINATOR": "node1"}, "CTCD_COORDINATOR is 'node1'; it must be HOST:PORT of process 0, or auto"),
+        ({"CTCD_COORDINATOR": ":80"}, "CTCD_COORDINATOR is ':80'; it must be HOST:PORT of process 0, or auto"),
+        ({"CTCD_PROCESSES": "two"}, "CTCD_PROCESSES is 'two'; it must be a whole number"),
+        ({"CTCD_PROCESS": "-1"}, "CTCD_PROCESS is '-1'; it must be a whole number"),
+        ({"CTCD_PROCESS": "4"}, "CTCD_PROCESS is 4, but CTCD_PROCESSES is 4; they count from 0"),
+    ],
+)
+def test_a_wrong_value_is_one_line(wrong, said):
+    with pytest.raises(UserError) as error:
+        find_place(OWN | wrong)
+    assert str(error.value) == said
