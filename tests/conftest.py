@@ -1,4 +1,4 @@
-"""Tests run on CPUs: eight virtual devices to shard over, no hub, and a compilation cache shared by all of them."""
+"""Tests run on CPUs: virtual devices to shard over, no hub, and a compilation cache shared by all of them."""
 
 import functools
 import gc
@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ctcd_jax.training import held_out, loop
+from ctcd_jax.training.sharding import make_mesh
 from tests.exports import export_model, models  # noqa: F401  fixtures for every test
 from tests.small import config_file, corpus  # noqa: F401
 from tests.smoke import smoke  # noqa: F401
@@ -65,9 +66,15 @@ def kept(make):
     return keeping
 
 
+def on_two_devices(data: int, fsdp: int):
+    """The mesh of a run that asks for none on a machine of two devices: what is there to shard takes all eight."""
+    return make_mesh(data, fsdp, devices=jax.devices()[:2] if (data, fsdp) == (-1, 1) else None)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def programs_are_kept():
+def runs_are_quick():
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_mesh", on_two_devices)
         patch.setattr(loop, "make_train_step", kept(loop.make_train_step))
         patch.setattr(held_out, "make_evaluation", kept(held_out.make_evaluation))
         yield

@@ -4,6 +4,7 @@ On one machine `launch/local.py` names the others, in a Kubernetes Job its manif
 by what they set. Elsewhere JAX is asked to look (`CTCD_COORDINATOR=auto`): Cloud TPU VMs, Open MPI.
 """
 
+import atexit
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from ctcd_jax.errors import UserError, first_line
 # dead (JAX waits 100 s, and ends with a stack of C++); how long the first, to which the others are connected, waits for
 # them to have heard why it ends.
 POLL, SILENCE, PATIENCE = 0.5, 30.0, 5.0
-FAILED, ALIVE, HEARD = "ctcd/failed", "ctcd/alive", "ctcd/heard"
+FAILED, ALIVE, HEARD, FINISHED = "ctcd/failed", "ctcd/alive", "ctcd/heard", "finished"
 DEAD = 1  # exit code
 
 _OWN = ("CTCD_COORDINATOR", "CTCD_PROCESSES", "CTCD_PROCESS")
@@ -123,8 +124,12 @@ class Processes:
         self._say, self._index = say, global_state.process_id
         self._client: Any = global_state.client
         self._others = set(range(1, global_state.num_processes))
-        self._ending = threading.Lock()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._ending, self._finished = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        # Before JAX leaves the others, which it does at exit, too: a thread that Python ends within a call of C++ takes
+        # the process with it.
+        atexit.register(self._finish)
 
     def end(self, line: str, code: int) -> NoReturn:
         """Ends all processes with one line and one exit code; those of the first that fails count.
@@ -153,16 +158,23 @@ class Processes:
     def _watch(self) -> None:
         signs: dict[str, tuple[str, int]] = {}
         for look in itertools.count():
-            time.sleep(POLL)
-            if global_state.client is None:  # the run has finished
+            if self._finished.wait(POLL):
                 return
             news = None
             with suppress(jax.errors.JaxRuntimeError):  # process 0 is gone, and JAX ends this one
-                sign = f"{look} {socket.gethostname()}"
-                self._client.key_value_set(f"{ALIVE}/{self._index}", sign, allow_overwrite=True)
+                self._sign(f"{look} {socket.gethostname()}")
                 news = self._failed() or (self._died(signs, look) if self._index == 0 else None)
             if news and self._ending.acquire(blocking=False):
                 self._leave(*news)
+
+    def _finish(self) -> None:
+        self._finished.set()
+        self._thread.join()
+        with suppress(jax.errors.JaxRuntimeError):
+            self._sign(FINISHED)
+
+    def _sign(self, sign: str) -> None:
+        self._client.key_value_set(f"{ALIVE}/{self._index}", sign, allow_overwrite=True)
 
     def _failed(self) -> tuple[str, int] | None:
         return next((json.loads(said) for _, said in self._client.key_value_dir_get(FAILED)), None)
@@ -176,7 +188,7 @@ class Processes:
           look: the number of this one.
         """
         for key, sign in self._client.key_value_dir_get(ALIVE):
-            if key not in signs or signs[key][0] != sign:
+            if key not in signs or signs[key][0] != sign or sign == FINISHED:
                 signs[key] = sign, look
             elif (look - signs[key][1]) * POLL > SILENCE:
                 index, host = int(key.rpartition("/")[2]), sign.partition(" ")[2]

@@ -216,10 +216,10 @@ def command(config_file, corpus, workdir, steps=STEPS, members=""):
             f"--config.data.corpus={corpus}", f"--config.train.steps={steps}"]  # fmt: skip
 
 
-def start(*args, **options):
-    # One device, as a user has it; the tests' own eight are for sharding. Every save costs Orbax a second.
-    arguments = [*command(*args), "--config.train.checkpoint_every=13"]
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+def start(config_file, corpus, workdir, members=""):
+    # Every save costs Orbax a second.
+    arguments = [*command(config_file, corpus, workdir, members=members), "--config.train.checkpoint_every=13"]
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def wait_for_lines(process, path, count):
@@ -227,25 +227,28 @@ def wait_for_lines(process, path, count):
         time.sleep(0.002)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(config_file, corpus, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    process = start(config_file, corpus, workdir)
+def whole(config_file, corpus, workdir, members=""):
+    process = start(config_file, corpus, workdir, members)
     assert process.wait() == 0, process.stdout.read()
     return workdir
 
 
+@pytest.fixture(scope="module")
+def undisturbed(config_file, corpus, tmp_path_factory):
+    return whole(config_file, corpus, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
 def assert_same_run(a, b):
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
-    for name in ("teacher", "student"):
+    for name in json.loads((a / "config.json").read_text())["members"]:
         ours, theirs = (load_member(workdir, name)[1] for workdir in (a, b))
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def kill(config_file, corpus, workdir, rng):
+def kill(rng, config_file, corpus, workdir, members=""):
     """Starts or resumes a run and kills it a few lines later; whether that was before its end."""
     metrics = workdir / "metrics.jsonl"
-    process = start(config_file, corpus, workdir)
+    process = start(config_file, corpus, workdir, members)
     seen = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
     wait_for_lines(process, metrics, seen + rng.randint(1, 6))
     time.sleep(rng.random() * 0.05)
@@ -253,25 +256,26 @@ def kill(config_file, corpus, workdir, rng):
     return process.wait() == -signal.SIGKILL
 
 
-def test_killed_and_asked_to_stop_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
-    workdir = tmp_path / "run"
-    assert kill(config_file, corpus, workdir, random.Random(time.time_ns())), "the kill came too late"
-    before = (workdir / "metrics.jsonl").read_bytes().count(b"\n")
-    process = start(config_file, corpus, workdir)
-    wait_for_lines(process, workdir / "metrics.jsonl", before + 1)
+def test_killed_and_asked_to_stop_it_ends_the_same_byte_for_byte(config_file, corpus, tmp_path):
+    run = (config_file, corpus, tmp_path / "run", "student")  # of the cohort below
+    metrics = tmp_path / "run/metrics.jsonl"
+    assert kill(random.Random(time.time_ns()), *run), "the kill came too late"
+    before = metrics.read_bytes().count(b"\n")
+    process = start(*run)
+    wait_for_lines(process, metrics, before + 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 75
     assert b"run the same command to go on" in process.stdout.read()
-    process = start(config_file, corpus, workdir)
+    process = start(*run)
     assert process.wait() == 0
     assert b"resumed at step" in process.stdout.read()
-    assert_same_run(workdir, undisturbed)
+    assert_same_run(tmp_path / "run", whole(config_file, corpus, tmp_path / "undisturbed", "student"))
 
 
 @pytest.mark.slow
 def test_killed_many_times_it_ends_the_same_byte_for_byte(undisturbed, config_file, corpus, tmp_path):
     rng, workdir = random.Random(time.time_ns()), tmp_path / "run"
-    killed = sum(kill(config_file, corpus, workdir, rng) for _ in range(12))
+    killed = sum(kill(rng, config_file, corpus, workdir) for _ in range(12))
     assert killed, "every kill came too late"
     process = start(config_file, corpus, workdir)
     assert process.wait() == 0, process.stdout.read()
@@ -319,14 +323,13 @@ def test_a_traced_run_is_the_same_run_also_when_it_stops_within_the_trace(stoppe
 
 def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_path):
     workdir = tmp_path / "run"
-    arguments = [*command(config_file, corpus, workdir, steps=20)[3:], "--config.train.profile_steps=6,8"]
+    arguments = command(config_file, corpus, workdir, steps=20)[3:]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mesh {'data': 2, 'fsdp': 1}" in done.stdout
     assert len(list((workdir / "tensorboard").iterdir())) == 1  # the leading process alone draws
-    assert [len(list((workdir / f"profile/process-{index}").rglob("*.xplane.pb"))) for index in range(2)] == [1, 1]
     for ours, theirs in zip(lines(workdir), lines(finished[0]), strict=True):
         assert ours["tokens"] == theirs["tokens"]
         for name in ("teacher", "student"):
@@ -338,12 +341,15 @@ def test_two_processes_load_a_member_of_another_run(finished, config_file, corpu
     arguments = command(config_file, corpus, tmp_path / "run", steps=5)[3:]
     arguments.append(f"--config.members.student.init=run:{finished[0]}#student")
     arguments.append("--config.optimizer.learning_rate=1e-6")  # it is to be what was loaded, not what it becomes
+    arguments.append("--config.train.profile_steps=3,4")
     launch = [sys.executable, "launch/local.py", "--processes", "2", "--", *arguments]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     first, trained = lines(tmp_path / "run")[0], finished[2]
     assert first["members"]["student"]["hard"] == pytest.approx(trained["members"]["student"]["hard"], abs=0.1)
+    traces = [list((tmp_path / f"run/profile/process-{index}").rglob("*.xplane.pb")) for index in range(2)]
+    assert [len(found) for found in traces] == [1, 1]
 
 
 @pytest.mark.slow

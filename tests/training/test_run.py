@@ -216,7 +216,7 @@ def refusals(*arguments):
     return said
 
 
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failing", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_of_one_process_ends_the_other_with_the_same_line(failing, corpus, config_file, tmp_path):
     own = [[], []]
     own[failing] = ["--config", "missing.py"]
@@ -246,6 +246,7 @@ def test_processes_with_different_configs_all_end(corpus, config_file, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_that_one_process_finds_ends_all(corpus, config_file, tmp_path):
     damaged = Path(shutil.copytree(corpus, tmp_path / "corpus"))
     file = list(damaged.glob("validation-*.npy"))[-1]
