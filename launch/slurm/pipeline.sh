@@ -16,19 +16,24 @@ prepare_jobs=${prepare_jobs:-4} glue_jobs=${glue_jobs:-4}
 read -ra prepare_options <<<"${prepare_options:-}"
 read -ra train_options <<<"${train_options:-}"
 read -ra glue_options <<<"${glue_options:-}"
-read -ra fields <<<"${fields:-}" # more of ctcd train, e.g. fields="--config.train.epochs=3"
+# More of ctcd prepare and ctcd train, e.g. recipe="--length 64" fields="--config.train.epochs=3".
+read -ra recipe <<<"${recipe:-}"
+read -ra fields <<<"${fields:-}"
 
 here=launch/slurm
 queue() { sbatch --parsable --kill-on-invalid-dep=yes "$@"; }
 
-recipe=(--source "$source" --out "$out/corpus")
+recipe+=(--source "$source" --out "$out/corpus")
 [ -n "$tokenizer" ] && recipe+=(--tokenizer "$tokenizer")
 shards=$(queue "${prepare_options[@]}" --array "0-$((prepare_jobs - 1))" $here/prepare.sbatch "${recipe[@]}")
 corpus=$(queue "${prepare_options[@]}" --dependency "afterok:$shards" $here/prepare.sbatch "${recipe[@]}")
 run=$(queue "${train_options[@]}" --dependency "afterok:$corpus" $here/train.sbatch --config "$config" \
     --workdir "$out/run" --config.data.corpus="$out/corpus" "${fields[@]}")
-export=$(queue "${prepare_options[@]}" --dependency "afterok:$run" $here/ctcd.sbatch export --workdir "$out/run" \
-    --member "$member" --out "$out/export/$member")
+export=$run
+if [ ! -f "$out/export/$member/config.json" ]; then
+    export=$(queue "${prepare_options[@]}" --dependency "afterok:$run" $here/ctcd.sbatch export --workdir "$out/run" \
+        --member "$member" --out "$out/export/$member")
+fi
 glue=$(queue "${glue_options[@]}" --dependency "afterok:$export" --array "0-$((glue_jobs - 1))" $here/glue.sbatch \
     --model "$out/export/$member" --data "$data" --seeds "$seeds" --out "$out/glue")
 report=$(queue "${prepare_options[@]}" --dependency "afterok:$glue" $here/ctcd.sbatch report "$out" \

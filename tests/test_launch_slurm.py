@@ -1,0 +1,159 @@
+"""The scripts for SLURM, on a real one: a node of this machine's two cores, for as long as the tests last."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.local import free_port
+from tests.small import write_text
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
+CONFIG = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool
+SlurmctldPidFile={place}/slurmctld.pid
+SlurmdPidFile={place}/slurmd.pid
+SlurmctldLogFile={place}/slurmctld.log
+SlurmdLogFile={place}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+SwitchType=switch/none
+MinJobAge=3600
+KillWait=60
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+# Both options of sbatch for a node without GPUs and with two cores.
+TRAIN = ["--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--gpus-per-node=0"]
+OTHER = "--cpus-per-task=1 --mem-per-cpu=1000"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or any(shutil.which(name) is None for name in NEEDED),
+        reason="needs root and a SLURM of its own: apt install slurm-wlm munge",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment in which SLURM's commands find a cluster of this machine alone."""
+    place = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (place / name).mkdir()
+    ports = {"controller": free_port(), "node": free_port()}
+    (place / "slurm.conf").write_text(CONFIG.format(host=socket.gethostname(), place=place, **ports))
+    environment = os.environ | {
+        "SLURM_CONF": str(place / "slurm.conf"),
+        "PYTHONPATH": str(ROOT),
+        "JAX_NUM_CPU_DEVICES": "1",
+    }
+    if not Path("/run/munge/munge.socket.2").exists():
+        subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "/run/munge"], check=True)
+        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+    subprocess.run(["slurmctld", "-i"], env=environment, check=True)
+    subprocess.run(["slurmd"], env=environment, check=True)
+    yield environment
+    subprocess.run(["scontrol", "shutdown"], env=environment, check=True)
+
+
+@pytest.fixture
+def folder(tmp_path, config_file):
+    """The project's folder, as far as the scripts see it."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "launch").symlink_to(ROOT / "launch")
+    shutil.copy(config_file, tmp_path / "small.py")
+    return tmp_path
+
+
+def run(slurm, folder, *command) -> str:
+    done = subprocess.run(command, cwd=folder, env=slurm, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def state(slurm, folder, job: str) -> str:
+    shown = run(slurm, folder, "scontrol", "show", "job", job, "--oneliner")
+    return dict(word.partition("=")[::2] for word in shown.split())["JobState"]
+
+
+def wait(until, folder, seconds=300):
+    end = time.monotonic() + seconds
+    while not until():
+        logs = "\n".join(path.read_text() for path in folder.glob("*.log"))
+        assert time.monotonic() < end, logs
+        time.sleep(0.2)
+
+
+def test_two_tasks_are_one_run_that_is_preempted_and_goes_on(slurm, folder, corpus):
+    arguments = ["--config", "small.py", "--config.data.corpus=" + str(corpus), "--config.train.steps=600"]
+    metrics = folder / "run/metrics.jsonl"
+    job = run(
+        slurm, folder, "sbatch", "--parsable", *TRAIN, "launch/slurm/train.sbatch", "--workdir", "run", *arguments
+    ).strip()
+    wait(lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") > 3, folder)
+    run(slurm, folder, "scontrol", "requeue", job)
+    wait(lambda: state(slurm, folder, job) == "PENDING", folder)
+    log = folder / f"ctcd-{job}.log"
+    assert "run the same command to go on" in log.read_text()
+    run(slurm, folder, "scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM would wait for two minutes
+    wait(lambda: state(slurm, folder, job) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
+    assert state(slurm, folder, job) == "COMPLETED", log.read_text()
+    assert "resumed at step" in log.read_text()
+    undisturbed = [sys.executable, "launch/local.py", "--processes", "2", "--", "train", "--workdir", "undisturbed"]
+    run(slurm, folder, *undisturbed, *arguments)
+    assert metrics.read_bytes() == (folder / "undisturbed/metrics.jsonl").read_bytes()
+
+
+def test_a_mistake_ends_the_job_with_one_line_a_task(slurm, folder):
+    job = run(
+        slurm, folder, "sbatch", "--parsable", *TRAIN, "launch/slurm/train.sbatch",
+        "--config", "small.py", "--workdir", "run", "--config.data.corpus=nowhere",
+    ).strip()  # fmt: skip
+    wait(lambda: state(slurm, folder, job) == "FAILED", folder, 120)
+    said = [line for line in (folder / f"ctcd-{job}.log").read_text().splitlines() if line.startswith("ctcd train:")]
+    assert len(said) == 2
+    assert all("nowhere" in line for line in said)
+
+
+def test_the_whole_road_is_queued_by_one_command(slurm, folder):
+    write_text(folder / "text.txt")
+    (folder / "tasks/MRPC").mkdir(parents=True)
+    for split in ("train", "dev"):
+        rows = [f"{n % 2}\tthe cat sees the dog\tthe {'cat' if n % 2 else 'bird'} sees it" for n in range(16)]
+        (folder / f"tasks/MRPC/{split}.tsv").write_text("\n".join(["Quality\t#1 String\t#2 String", *rows, ""]))
+    variables = {
+        "source": "text:text.txt", "config": "small.py", "data": "tasks", "seeds": "1",
+        "prepare_jobs": "2", "glue_jobs": "1",
+        "recipe": "--length 32 --vocab-size 150 --validation 0.1", "fields": "--config.train.steps=20",
+        "train_options": " ".join(TRAIN), "prepare_options": OTHER, "glue_options": f"{OTHER} --gpus-per-task=0",
+    }  # fmt: skip
+    said = run(slurm | variables, folder, "bash", "launch/slurm/pipeline.sh", "out")
+    report = said.split("report ")[1].split(":")[0]
+    wait(lambda: state(slurm, folder, report) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
+    assert state(slurm, folder, report) == "COMPLETED"
+    assert "student" in (folder / "out/report.html").read_text()
+    # Once more: the corpus, the run and the export are whole.
+    again = run(slurm | variables, folder, "bash", "launch/slurm/pipeline.sh", "out").split("report ")[1].split(":")[0]
+    wait(lambda: state(slurm, folder, again) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
+    assert state(slurm, folder, again) == "COMPLETED"
