@@ -19,7 +19,8 @@ everywhere() {
 if [ "${1:?a verb of ctcd, or setup}" = setup ]; then
     cd "$(dirname "$0")/.." || exit 2
     archive=$(mktemp --suffix=.tar.gz)
-    git archive --format=tar.gz --output "$archive" HEAD || exit 2
+    trap 'rm -f "$archive"' EXIT
+    tar -czf "$archive" ctcd_jax configs launch pyproject.toml README.md LICENSE || exit 2
     gcloud compute tpus tpu-vm scp "$archive" "$name:ctcd_jax.tar.gz" --zone "$zone" --worker=all || exit
     everywhere "mkdir -p ctcd_jax && tar -xzf ctcd_jax.tar.gz -C ctcd_jax && cd ctcd_jax && python3 -m venv .venv &&
         .venv/bin/pip install --quiet '.[tpu]'"

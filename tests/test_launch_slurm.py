@@ -106,7 +106,8 @@ def wait(until, folder, seconds=300):
 
 
 def test_two_tasks_are_one_run_that_is_preempted_and_goes_on(slurm, folder, corpus):
-    arguments = ["--config", "small.py", "--config.data.corpus=" + str(corpus), "--config.train.steps=600"]
+    arguments = ["--config", "small.py", f"--config.data.corpus={corpus}", "--config.train.steps=200"]
+    arguments.append("--config.train.checkpoint_every=50")
     metrics = folder / "run/metrics.jsonl"
     job = run(
         slurm, folder, "sbatch", "--parsable", *TRAIN, "launch/slurm/train.sbatch", "--workdir", "run", *arguments
