@@ -30,13 +30,13 @@ corpus=$(queue "${prepare_options[@]}" --job-name ctcd-corpus --output %x-%j.log
     $here/prepare.sbatch "${recipe[@]}")
 run=$(queue "${train_options[@]}" --dependency "afterok:$corpus" $here/train.sbatch --config "$config" \
     --workdir "$out/run" --config.data.corpus="$out/corpus" "${fields[@]}")
-export=$run
+exported=$run
 if [ ! -f "$out/export/$member/config.json" ]; then
-    export=$(queue "${prepare_options[@]}" --job-name ctcd-export --dependency "afterok:$run" $here/ctcd.sbatch export \
+    exported=$(queue "${prepare_options[@]}" --job-name ctcd-export --dependency "afterok:$run" $here/ctcd.sbatch export \
         --workdir "$out/run" --member "$member" --out "$out/export/$member")
 fi
-glue=$(queue "${glue_options[@]}" --dependency "afterok:$export" --array "0-$((glue_jobs - 1))" $here/glue.sbatch \
+glue=$(queue "${glue_options[@]}" --dependency "afterok:$exported" --array "0-$((glue_jobs - 1))" $here/glue.sbatch \
     --model "$out/export/$member" --data "$data" --seeds "$seeds" --out "$out/glue")
 report=$(queue "${prepare_options[@]}" --job-name ctcd-report --dependency "afterok:$glue" $here/ctcd.sbatch report \
     "$out" --out "$out/report.html")
-echo "prepare $shards, then $corpus; train $run; export $export; glue $glue; report $report: squeue --me"
+echo "prepare $shards, then $corpus; train $run; export $exported; glue $glue; report $report: squeue --me"
