@@ -167,6 +167,8 @@ def _train(options, overrides) -> int:
     except Exception as error:
         if processes is None:
             raise
+        if isinstance(error, BrokenPipeError):  # `... | head`
+            processes.end("nobody reads what it prints any more", BROKEN_PIPE)
         if told := _told("train", error):
             processes.end(*told)
         processes.crash(error)
