@@ -45,10 +45,11 @@ def wait(processes: list[subprocess.Popen]) -> int:
     while running:
         for process in [process for process in running if process.poll() is not None]:
             running.remove(process)
-            if process.returncode < 0 and not code:
+            if not code and process.returncode < 0:
                 name = signal.Signals(-process.returncode).name
                 print(f"process {processes.index(process)} was ended by {name}, and so are the others", file=sys.stderr)
-            code = code or abs(process.returncode) + 128 * (process.returncode < 0)  # as a shell would
+                code = 128 - process.returncode  # as a shell has it
+            code = code or process.returncode
             if process.returncode not in (0, STOPPED):
                 for other in running:
                     other.kill()

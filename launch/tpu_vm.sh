@@ -1,6 +1,6 @@
 #!/bin/bash
-# One verb on every host of a Cloud TPU slice, whose processes find each other. The first time with `setup`, which copies
-# the project there and installs it.
+# One run on every host of a Cloud TPU slice, whose processes find each other. The first time with `setup`, which copies the
+# project there and installs it.
 #
 #   launch/tpu_vm.sh my-v5e us-west4-a setup
 #   launch/tpu_vm.sh my-v5e us-west4-a train --config configs/ctcd.py:paper --workdir /mnt/ctcd/run \
@@ -16,7 +16,7 @@ everywhere() {
     gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"
 }
 
-if [ "${1:?a verb of ctcd, or setup}" = setup ]; then
+if [ "${1:?train and its arguments, or setup}" = setup ]; then
     cd "$(dirname "$0")/.." || exit 2
     archive=$(mktemp --suffix=.tar.gz)
     trap 'rm -f "$archive"' EXIT

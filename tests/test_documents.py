@@ -28,10 +28,11 @@ def blocks(document, language):
 
 
 def commands(document):
-    """The lines of shell blocks that begin with `ctcd`, with the variables that the block sets put in."""
+    """The commands of `ctcd` in shell blocks, also as jobs of SLURM, with the variables that the block sets put in."""
     for block in blocks(document, "bash"):
         variables = dict(re.findall(r'^(\w+)="(.*)"$', block, re.MULTILINE))
         for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"^sbatch .*launch/slurm/(\w+)\.sbatch", r"ctcd \1", line)
             if line.startswith("ctcd "):
                 yield shlex.split(Template(line).substitute(variables), comments=True)[1:]
 

@@ -1,7 +1,9 @@
 """The scripts for SLURM, on a real one: a node of this machine's two cores, for as long as the tests last."""
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +44,7 @@ KillWait=60
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
-# Both options of sbatch for a node without GPUs and with two cores.
+# Options of sbatch for a node of two cores without GPUs.
 TRAIN = ["--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--gpus-per-node=0"]
 OTHER = "--cpus-per-task=1 --mem-per-cpu=1000"
 
@@ -74,6 +76,8 @@ def slurm(tmp_path_factory):
     subprocess.run(["slurmctld", "-i"], env=environment, check=True)
     subprocess.run(["slurmd"], env=environment, check=True)
     yield environment
+    # What a failed test has left would outlive its cluster.
+    subprocess.run(["scancel", "--state=RUNNING", "--signal=KILL", "--full", "--user=root"], env=environment)
     subprocess.run(["scontrol", "shutdown"], env=environment, check=True)
 
 
@@ -97,41 +101,69 @@ def state(slurm, folder, job: str) -> str:
     return dict(word.partition("=")[::2] for word in shown.split())["JobState"]
 
 
-def wait(until, folder, seconds=300):
-    end = time.monotonic() + seconds
+def variables_of(pid: int) -> set[str]:
+    return set(Path(f"/proc/{pid}/environ").read_text().split("\0"))
+
+
+def queue(slurm, folder, *arguments) -> str:
+    """Returns the number of a job."""
+    return run(slurm, folder, "sbatch", "--parsable", *arguments).strip()
+
+
+def wait(until, folder):
+    end = time.monotonic() + 300
     while not until():
         logs = "\n".join(path.read_text() for path in folder.glob("*.log"))
         assert time.monotonic() < end, logs
         time.sleep(0.2)
 
 
+def wait_for_end(slurm, folder, job) -> str:
+    """Returns the state that a job ends in."""
+    wait(lambda: state(slurm, folder, job) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
+    return state(slurm, folder, job)
+
+
 def test_two_tasks_are_one_run_that_is_preempted_and_goes_on(slurm, folder, corpus):
     arguments = ["--config", "small.py", f"--config.data.corpus={corpus}", "--config.train.steps=200"]
     arguments.append("--config.train.checkpoint_every=50")
     metrics = folder / "run/metrics.jsonl"
-    job = run(
-        slurm, folder, "sbatch", "--parsable", *TRAIN, "launch/slurm/train.sbatch", "--workdir", "run", *arguments
-    ).strip()
+    job = queue(slurm, folder, *TRAIN, "launch/slurm/train.sbatch", "--workdir", "run", *arguments)
+    after = ["--dependency", f"afterok:{job}", "--kill-on-invalid-dep=yes", *OTHER.split()]
+    next_job = queue(slurm, folder, *after, "launch/slurm/ctcd.sbatch", "export", "--workdir", "run",
+                     "--member", "student", "--out", "export")  # fmt: skip
     wait(lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") > 3, folder)
     run(slurm, folder, "scontrol", "requeue", job)
     wait(lambda: state(slurm, folder, job) == "PENDING", folder)
     log = folder / f"ctcd-{job}.log"
     assert "run the same command to go on" in log.read_text()
+    assert state(slurm, folder, next_job) == "PENDING"
     run(slurm, folder, "scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM would wait for two minutes
-    wait(lambda: state(slurm, folder, job) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
-    assert state(slurm, folder, job) == "COMPLETED", log.read_text()
+    assert wait_for_end(slurm, folder, job) == "COMPLETED", log.read_text()
     assert "resumed at step" in log.read_text()
+    assert wait_for_end(slurm, folder, next_job) == "COMPLETED"
     undisturbed = [sys.executable, "launch/local.py", "--processes", "2", "--", "train", "--workdir", "undisturbed"]
     run(slurm, folder, *undisturbed, *arguments)
     assert metrics.read_bytes() == (folder / "undisturbed/metrics.jsonl").read_bytes()
 
 
+def test_a_task_that_is_killed_ends_the_job_and_is_named(slurm, folder, corpus):
+    arguments = ["--config", "small.py", f"--config.data.corpus={corpus}", "--config.train.steps=100000"]
+    job = queue(slurm, folder, *TRAIN, "launch/slurm/train.sbatch", "--workdir", "run", *arguments)
+    wait((folder / "run/metrics.jsonl").is_file, folder)
+    (second,) = [pid for pid in map(int, run(slurm, folder, "pgrep", "-f", "ctcd train").split())
+                 if {f"SLURM_JOB_ID={job}", "SLURM_PROCID=1"} <= variables_of(pid)]  # fmt: skip
+    os.kill(second, signal.SIGKILL)
+    assert wait_for_end(slurm, folder, job) == "FAILED"
+    said = (folder / f"ctcd-{job}.log").read_text()
+    assert re.search(r"srun: error: .*: task 1: Killed", said)
+    assert f"ctcd train: process 1 on {socket.gethostname()} has died" in said
+
+
 def test_a_mistake_ends_the_job_with_one_line_a_task(slurm, folder):
-    job = run(
-        slurm, folder, "sbatch", "--parsable", *TRAIN, "launch/slurm/train.sbatch",
-        "--config", "small.py", "--workdir", "run", "--config.data.corpus=nowhere",
-    ).strip()  # fmt: skip
-    wait(lambda: state(slurm, folder, job) == "FAILED", folder, 120)
+    arguments = ["--config", "small.py", "--workdir", "run", "--config.data.corpus=nowhere"]
+    job = queue(slurm, folder, *TRAIN, "launch/slurm/train.sbatch", *arguments)
+    assert wait_for_end(slurm, folder, job) == "FAILED"
     said = [line for line in (folder / f"ctcd-{job}.log").read_text().splitlines() if line.startswith("ctcd train:")]
     assert len(said) == 2
     assert all("nowhere" in line for line in said)
@@ -149,12 +181,12 @@ def test_the_whole_road_is_queued_by_one_command(slurm, folder):
         "recipe": "--length 32 --vocab-size 150 --validation 0.1", "fields": "--config.train.steps=20",
         "train_options": " ".join(TRAIN), "prepare_options": OTHER, "glue_options": f"{OTHER} --gpus-per-task=0",
     }  # fmt: skip
-    said = run(slurm | variables, folder, "bash", "launch/slurm/pipeline.sh", "out")
-    report = said.split("report ")[1].split(":")[0]
-    wait(lambda: state(slurm, folder, report) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
-    assert state(slurm, folder, report) == "COMPLETED"
+
+    def last_job():
+        said = run(slurm | variables, folder, "bash", "launch/slurm/pipeline.sh", "out")
+        return said.split("report ")[1].split(":")[0]
+
+    assert wait_for_end(slurm, folder, last_job()) == "COMPLETED"
     assert "student" in (folder / "out/report.html").read_text()
     # Once more: the corpus, the run and the export are whole.
-    again = run(slurm | variables, folder, "bash", "launch/slurm/pipeline.sh", "out").split("report ")[1].split(":")[0]
-    wait(lambda: state(slurm, folder, again) not in ("PENDING", "RUNNING", "COMPLETING"), folder)
-    assert state(slurm, folder, again) == "COMPLETED"
+    assert wait_for_end(slurm, folder, last_job()) == "COMPLETED"

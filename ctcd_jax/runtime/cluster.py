@@ -26,8 +26,10 @@ from ctcd_jax.errors import UserError, first_line
 # dead (JAX waits 100 s, and ends with a stack of C++); how long the first, to which the others are connected, waits for
 # them to have heard why it ends.
 POLL, SILENCE, PATIENCE = 0.5, 30.0, 5.0
+# How long a process waits for the others to be started, in seconds: a node may be slow to boot.
+MEETING = 300.0
 FAILED, ALIVE, HEARD, FINISHED = "ctcd/failed", "ctcd/alive", "ctcd/heard", "finished"
-DEAD = 1  # exit code
+DEAD, USER_ERROR = 1, 2  # exit codes
 
 _OWN = ("CTCD_COORDINATOR", "CTCD_PROCESSES", "CTCD_PROCESS")
 _SLURM_STEP = ("SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")  # not set in a batch script
@@ -35,15 +37,15 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID",
 
 
 class Place(NamedTuple):
-    """Where process 0 listens, how many processes there are, and which of them this is."""
+    """Where process 0 listens, how many processes there are, and which of them this is; None is for JAX to find out."""
 
-    coordinator: str
-    processes: int
-    index: int
+    coordinator: str | None = None
+    processes: int | None = None
+    index: int | None = None
 
 
-def find_place(variables: Mapping[str, str]) -> Place | bool | None:
-    """Returns what the environment says: a place, True where JAX finds it by itself, None for a process of its own.
+def find_place(variables: Mapping[str, str]) -> Place | None:
+    """Returns what the environment says of this process's place, None for a process of its own.
 
     A batch script of SLURM without `srun` is a process of its own, whatever number of tasks was asked for.
 
@@ -56,7 +58,7 @@ def find_place(variables: Mapping[str, str]) -> Place | bool | None:
     if any(name in variables for name in _OWN):
         return _named_place(variables)
     if len(variables.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
-        return True
+        return Place()
     if any(name in variables for name in _SLURM_STEP) and variables.get("SLURM_NTASKS") != "1":
         for name in _SLURM:
             if name not in variables:
@@ -64,13 +66,13 @@ def find_place(variables: Mapping[str, str]) -> Place | bool | None:
                     f"{name} is not set, though this is a step of SLURM; start with srun, pass SLURM_* on to "
                     f"containers, or unset {', '.join(filter(variables.get, _SLURM_STEP))} for a run of one process"
                 )
-        return int(variables["SLURM_NTASKS"]) > 1 or None
+        return Place()
     return None
 
 
-def _named_place(variables: Mapping[str, str]) -> Place | bool:
+def _named_place(variables: Mapping[str, str]) -> Place:
     if variables.get(_OWN[0]) == "auto":
-        return True
+        return Place()
     for name in _OWN:
         if name not in variables:
             raise UserError(f"{name} is not set, though another of {', '.join(_OWN)} is; set all three or none")
@@ -91,26 +93,43 @@ def join(say: Callable[[str], None]) -> "Processes | None":
     """Initialises `jax.distributed` where this process is one of several, and returns them; None if it is alone.
 
     Args:
-      say: called with the line that ends the processes.
+      say: called with the line that ends the processes, also where the others are not there after five minutes.
 
     Raises:
-      UserError: the environment is not whole, or the others cannot be reached.
+      UserError: the environment is not whole, or the port of process 0 is taken.
     """
     place = find_place(os.environ)
     if place is None:
         return None
+    if place.coordinator and place.index == 0:
+        _check_port(int(place.coordinator.rpartition(":")[2]))
+    where = f"{place.coordinator}: " if place.coordinator else ""
+
+    def apart(why: str) -> str:
+        what = f"{where}the processes of the run do not find each other ({why})"
+        return f"{what}; start all of them, with one coordinator whose port is free and reachable"
+
+    # JAX would end this process with a stack of C++ that nobody can catch.
+    giving_up = threading.Timer(MEETING, lambda: _exit(USER_ERROR, lambda: say(apart(f"not within {MEETING:.0f} s"))))
+    giving_up.start()
     try:
-        if isinstance(place, Place):
-            jax.distributed.initialize(place.coordinator, place.processes, place.index)
-        else:
-            jax.distributed.initialize()
+        jax.distributed.initialize(*place, initialization_timeout=int(2 * MEETING))
     except (ValueError, RuntimeError) as error:
-        where = f"{place.coordinator}: " if isinstance(place, Place) else ""
-        raise UserError(
-            f"{where}the processes of the run do not find each other ({first_line(error)}); start all of them, with "
-            "one coordinator, whose port is free and reachable"
-        ) from error
+        raise UserError(apart(first_line(error))) from error
+    finally:
+        giving_up.cancel()
     return Processes(say)
+
+
+def _check_port(port: int) -> None:
+    """Raises UserError where another program has the port: jaxlib 0.10 may crash instead of saying so."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else first_line(error)
+        raise UserError(f"CTCD_COORDINATOR: port {port} cannot be opened here ({why}); name another one") from error
 
 
 class Processes:
@@ -199,15 +218,24 @@ class Processes:
         return None
 
     def _leave(self, line: str, code: int) -> NoReturn:
-        """Ends this process without what Python and JAX do at exit, which is to wait for the others."""
-        self._say(line)
-        with suppress(jax.errors.JaxRuntimeError):
+        _exit(code, lambda: self._say(line), self._let_others_hear)
+
+    def _let_others_hear(self) -> None:
+        with suppress(jax.errors.JaxRuntimeError):  # process 0 has gone
             if self._index:
                 self._client.key_value_set(f"{HEARD}/{self._index}", "")
-            else:
-                until = time.monotonic() + PATIENCE
-                while time.monotonic() < until and len(self._client.key_value_dir_get(HEARD)) < len(self._others):
-                    time.sleep(POLL / 10)
+                return
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until and len(self._client.key_value_dir_get(HEARD)) < len(self._others):
+                time.sleep(POLL / 10)
+
+
+def _exit(code: int, *last: Callable[[], None]) -> NoReturn:
+    """Ends this process, after some last actions, without what Python and JAX do at exit: to wait for the others."""
+    try:
+        for action in last:
+            action()
         sys.stdout.flush()
         sys.stderr.flush()
+    finally:  # also where nobody reads what is said
         os._exit(code)

@@ -1,10 +1,16 @@
-"""What the environment says of a process's place among others."""
+"""What the environment says of a process's place among others, and others that are not there."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.runtime.cluster import Place, find_place
 
+ROOT = Path(__file__).parents[2]
 OWN = {"CTCD_COORDINATOR": "node1:1234", "CTCD_PROCESSES": "4", "CTCD_PROCESS": "3"}
 BATCH = {
     "SLURM_JOB_ID": "7",
@@ -22,13 +28,13 @@ STEP = BATCH | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "2", "S
         ({}, None),
         (OWN, Place("node1:1234", 4, 3)),
         (OWN | {"CTCD_COORDINATOR": "[::1]:80"}, Place("[::1]:80", 4, 3)),
-        ({"CTCD_COORDINATOR": "auto"}, True),
+        ({"CTCD_COORDINATOR": "auto"}, Place()),
         (BATCH, None),  # a batch script without srun
-        (STEP, True),
+        (STEP, Place()),
         (STEP | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
         (STEP | OWN, Place("node1:1234", 4, 3)),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
-        ({"TPU_WORKER_HOSTNAMES": "t1,t2", "TPU_WORKER_ID": "0"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "t1,t2", "TPU_WORKER_ID": "0"}, Place()),
     ],
 )
 def test_places(variables, place):
@@ -65,3 +71,41 @@ def test_a_wrong_value_is_one_line(wrong, said):
     with pytest.raises(UserError) as error:
         find_place(OWN | wrong)
     assert str(error.value) == said
+
+
+JOIN = """
+import os, sys
+from ctcd_jax.errors import UserError
+from ctcd_jax.runtime import cluster
+cluster.MEETING = 1.0
+os.environ |= {"CTCD_COORDINATOR": sys.argv[1], "CTCD_PROCESSES": "2", "CTCD_PROCESS": sys.argv[2]}
+try:
+    cluster.join(print)
+except UserError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("process", ["0", "1"])
+def test_others_that_do_not_come_are_one_line(process):
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]  # free when the block has ended
+    place = f"localhost:{port}"
+    done = subprocess.run([sys.executable, "-c", JOIN, place, process], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.startswith(f"{place}: the processes of the run do not find each other (not within 1 s); start")
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.socket(socket.AF_INET6) as server:
+        server.bind(("::", 0))
+        server.listen()
+        place = f"localhost:{server.getsockname()[1]}"
+        done = subprocess.run([sys.executable, "-c", JOIN, place, "0"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    port = place.rpartition(":")[2]
+    assert (
+        done.stdout
+        == f"CTCD_COORDINATOR: port {port} cannot be opened here (Address already in use); name another one\n"
+    )
