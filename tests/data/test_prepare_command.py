@@ -99,10 +99,10 @@ def test_home_is_a_tilde_everywhere(tmp_path, monkeypatch, library, vocabulary):
 
 
 def test_a_job_array_and_one_more_job_make_the_corpus(tmp_path, options):
-    """With `srun` replaced by a command that runs its arguments; the rest is the script as it is."""
+    """With `srun` replaced by a command that takes its one option and runs the rest, and the script as it is."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    (commands / "srun").write_text('#!/bin/bash\nexec "$@"\n')
+    (commands / "srun").write_text('#!/bin/bash\n[ "$1" = --cpus-per-task=1 ] || exit 1\nexec "${@:2}"\n')
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "ctcd").write_text(f'#!/bin/bash\nexec {sys.executable} -m ctcd_jax "$@"\n')
     for path in (commands / "srun", tmp_path / ".venv" / "bin" / "ctcd"):
