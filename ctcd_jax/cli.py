@@ -257,7 +257,8 @@ def _study(options, overrides) -> int:
             if given > 1:
                 raise UserError(f"{option} {name}: given {given} times; give it once")
     keep_programs(warn)
-    given = {"seeds": options.seeds, "changes": overrides, "share": options.shard, "plan": options.plan}
+    given = {"seeds": options.seeds, "changes": overrides, "share": options.shard}
+    given |= {"elsewhere": options.finished, "plan": options.plan}
     study(options.spec, options.out, dict(options.texts), dict(options.data), **given, log=say, warn=warn)
     return 0
 

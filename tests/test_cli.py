@@ -418,7 +418,7 @@ PATHS = {
     "evaluate": "--model=~/m --corpus=~/corpus --out=~/out",
     "probe": "--model=~/m --data=~/pairs --out=~/out",
     "glue": "--model=~/m --data=tfds:~/data --out=~/out",
-    "study": "~/study.py:tiny --out=~/out",
+    "study": "~/study.py:tiny --out=~/out --finished=~/study",
     "verify": "~/run --study=~/study",
     "latency": "--model=~/m --out=~/l.json --keep-onnx=~/onnx",
     "card": "--model=~/m --from=~/glue",

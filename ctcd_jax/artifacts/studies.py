@@ -1,21 +1,26 @@
 """What `ctcd study` leaves: a directory for each run, known by its content, and what came of all of them."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
-from ctcd_jax.files import read_json
+from ctcd_jax.artifacts.runs import METRICS
+from ctcd_jax.errors import UserError
+from ctcd_jax.files import read_json, read_json_lines
 
 CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
 EXPORTS = "export"
-STUDY, MODELS_CSV, SCORES_CSV, CURVES_CSV, PAGE = (
-    "study.json", "models.csv", "scores.csv", "curves.csv", "index.html"
+STUDY, FINISHED, MODELS_CSV, SCORES_CSV, CURVES_CSV, PAGE = (
+    "study.json", "finished.jsonl", "models.csv", "scores.csv", "curves.csv", "index.html"
 )  # fmt: skip
-CELL_FORMAT, STUDY_FORMAT = 1, 1
+CELL_FORMAT, STUDY_FORMAT = 2, 1
+KEY_DIGITS = 16
 
 
 class CellFacts(TypedDict):
-    """cell.json, written when a run of a study is finished."""
+    """cell.json, written when a run of a study is finished; a line of finished.jsonl, where all of a study's are."""
 
     format: int
     key: str  # of its content
@@ -24,6 +29,7 @@ class CellFacts(TypedDict):
     device: str  # kind, as JAX names it
     devices: int
     version: str  # of this package
+    validation: list[dict[str, Any]]  # lines of metrics.jsonl; further corpora stand there under their `content_hash`
 
 
 class ModelRow(TypedDict):
@@ -117,10 +123,67 @@ class StudyFacts(TypedDict):
     changes: NotRequired[list[str]]  # fields that were set in every arm
 
 
-def read_cell(directory: Path) -> CellFacts | None:
-    """Returns what is known of a finished run; None: it is not finished. Raises UserError for a damaged file."""
+def cell_key(content: Mapping[str, Any]) -> str:
+    """Returns what a run with this content is known by, hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+
+
+def validation_lines(run: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Returns the "validation" lines of a run as `CellFacts` has them.
+
+    Args:
+      run: its directory.
+      hashes: {name of its folder: `content_hash`}, of the further corpora that it was evaluated on.
+    """
+    lines = [line for _, line in read_json_lines(run / METRICS)[0] if line["kind"] == "validation"]
+    return [
+        line | {"corpora": {hashes[name]: figures for name, figures in line["corpora"].items()}}
+        if "corpora" in line
+        else line
+        for line in lines
+    ]
+
+
+def read_cell(directory: Path, hashes: Mapping[str, str]) -> CellFacts | None:
+    """Returns what is known of a finished run; None: it is not finished. Raises UserError for a damaged file.
+
+    Args:
+      directory: of the cell.
+      hashes: as `validation_lines` takes them, for cells of format 1.
+    """
     path = directory / CELL
-    return cast("CellFacts", read_json(path, "")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    facts = read_json(path, f"remove {directory}, so that it is run again")
+    if "validation" not in facts:
+        facts["validation"] = validation_lines(directory / RUN, hashes)
+    return cast("CellFacts", facts)
+
+
+def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
+    """Returns {key: what is known of a finished run} of studies that were run elsewhere.
+
+    Args:
+      studies: their folders, OUT/NAME of `ctcd study`.
+
+    Raises:
+      UserError: a file is missing or damaged, of another format, or a line was edited.
+    """
+    found: dict[str, CellFacts] = {}
+    for path in (study / FINISHED for study in studies):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; name the folder of a `ctcd study`")
+        lines, damaged = read_json_lines(path)
+        for number, facts in lines:
+            if facts.get("format") != CELL_FORMAT:
+                raise UserError(f"{path}:{number}: format {facts.get('format')}, this version reads {CELL_FORMAT}")
+            if not {"key", "content", "validation"} <= facts.keys() or facts["key"] != cell_key(facts["content"]):
+                damaged.append(number)
+            else:
+                found[facts["key"]] = cast("CellFacts", facts)
+        if damaged:
+            raise UserError(f"{path}:{damaged[0]}: damaged or edited; copy the file again, or remove the line")
+    return found
 
 
 def as_rows(rows: Sequence[ModelRow] | Sequence[ScoreRow], kind: type) -> list[list[Any]]:

@@ -64,6 +64,15 @@ def _add_study(verbs) -> None:
     verb.add_argument(
         "--shard", type=share_of_work, default=(0, 1), metavar="I/N", help="run every N-th seed alone, 0/N to N-1/N"
     )
+    verb.add_argument(
+        "--finished",
+        action="append",
+        default=[],
+        type=located,
+        metavar="DIR",
+        help="OUT/NAME of a study that ran on another machine: runs that are finished there are not run again; may be "
+        "given several times",
+    )
     verb.add_argument("--plan", action="store_true", help="say what there is to run and what it would cost, and stop")
 
 

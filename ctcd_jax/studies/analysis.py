@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
-from ctcd_jax.artifacts.runs import METRICS
-from ctcd_jax.artifacts.studies import RUN, ArmFacts, ClaimFacts, Difference, ModelRow, read_cell
+from ctcd_jax.artifacts.studies import ArmFacts, CellFacts, ClaimFacts, Difference, ModelRow
 from ctcd_jax.data import Corpus
-from ctcd_jax.studies.cells import Cell, method, trials
+from ctcd_jax.studies.cells import Cell, finished, method, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
 from ctcd_jax.studies.downstream import Scores
-from ctcd_jax.studies.running import State, is_finished
+from ctcd_jax.studies.running import State
 from ctcd_jax.studies.statistics import LEVEL, Paired, holm, paired
-from ctcd_jax.training.metrics import read_lines
 
 NATS, POINTS = "nats", "points"
 HOLDS, OPPOSITE, UNKNOWN = "holds here", "does not hold here", "cannot be told at this size"
@@ -28,27 +25,24 @@ def model_rows(study: Study, state: State, corpora: Mapping[str, Corpus]) -> lis
       state: of them.
       corpora: of the study, by name.
     """
-    return [row for cell in compared(state) for row in _rows(study, cell, corpora)]
+    return [row for cell, facts in compared(state) for row in _rows(study, cell, facts, corpora)]
 
 
-def compared(state: State) -> list[Cell]:
-    """Returns the finished runs that something is said of: those for tuning are left out."""
-    return [cell for cell in state.cells if cell.trial is None and cell.seed > 0 and is_finished(cell)]
+def compared(state: State) -> list[tuple[Cell, CellFacts]]:
+    """Returns the finished runs that something is said of, those for tuning left out, with what is known of them."""
+    return [
+        (cell, facts)
+        for cell in state.cells
+        if cell.trial is None and cell.seed > 0 and (facts := finished(cell)) is not None
+    ]
 
 
-def validation_lines(cell: Cell) -> list[dict[str, Any]]:
-    """Returns the "validation" lines of a run."""
-    return [line for line in read_lines(cell.directory / RUN / METRICS) if line["kind"] == "validation"]
-
-
-def _rows(study: Study, cell: Cell, corpora: Mapping[str, Corpus]) -> Iterator[ModelRow]:
-    lines = validation_lines(cell)
+def _rows(study: Study, cell: Cell, facts: CellFacts, corpora: Mapping[str, Corpus]) -> Iterator[ModelRow]:
+    lines = facts["validation"]
     for member in cell.trained:
         best = min(lines, key=lambda line: line["members"][member]["hard"])
         for at, line in ((LAST, lines[-1]), (BEST, best)):
-            texts = {HELD_OUT: line} | {
-                name: line["corpora"][corpora[name].directory.name] for name in study.evaluations
-            }
+            texts = {HELD_OUT: line} | {name: line["corpora"][corpora[name].content_hash] for name in study.evaluations}
             for on, figures in texts.items():
                 of = figures["members"][member]
                 yield {
@@ -64,7 +58,7 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
         cells = [cell for cell in state.cells if cell.arm == name and cell.trial is None and cell.seed > 0]
         if not cells:
             continue
-        done = [found for cell in cells if (found := read_cell(cell.directory))]
+        done = [found for cell in cells if (found := finished(cell))]
         facts[name] = {
             "config": arm.config,
             "fields": dict(arm.fields),

@@ -1,18 +1,18 @@
 """A study becomes runs: each known by its content, so that equal ones of several studies are one."""
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ctcd_jax.artifacts.exports import weights_digest
-from ctcd_jax.artifacts.studies import CELLS, RUN
+from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, cell_key, read_cell
 from ctcd_jax.config import Experiment, resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.config.init_spec import split_init
@@ -24,7 +24,6 @@ from ctcd_jax.studies.definition import ARM_INIT, TUNING_SEED, Arm, Study
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.run import run_content
 
-KEY_DIGITS = 16
 # What changes nothing that a study looks at.
 _WITHOUT = {
     "": ("format", "mesh", "wandb", "trackio", "evaluation"),
@@ -46,6 +45,8 @@ class Cell:
       directory: where it lies.
       needs: the runs whose members it starts from.
       trained: names of the members that learn.
+      evaluated: {name of its folder: `content_hash`}, of the further corpora that it is evaluated on.
+      elsewhere: what is known of it where another machine has run it; None: nothing.
       steps: updates; `tokens` real ones; `flops` of itself; `chain_flops` with all that had to be trained for it.
     """
 
@@ -59,6 +60,8 @@ class Cell:
     directory: Path
     needs: tuple["Cell", ...]
     trained: tuple[str, ...]
+    evaluated: Mapping[str, str]
+    elsewhere: CellFacts | None
     steps: int
     tokens: int
     flops: float
@@ -69,6 +72,11 @@ class Cell:
         """What the lines that are said of it begin with."""
         tried = ", ".join(f"{name}={value}" for name, value in (self.trial or {}).items())
         return f"{self.arm}  seed {self.seed}" + (f"  ({tried})" if tried else "")
+
+
+def finished(cell: Cell) -> CellFacts | None:
+    """Returns what is known of a run that has been trained to its end, here or elsewhere; None: it has not."""
+    return read_cell(cell.directory, cell.evaluated) or cell.elsewhere
 
 
 def trials(arm: Arm) -> list[dict[str, Any]]:
@@ -89,6 +97,7 @@ class Matrix:
         data: Mapping[str, str],
         changes: Sequence[str] = (),
         chosen: Mapping[str, Mapping[str, Any] | None] | None = None,
+        elsewhere: Mapping[str, CellFacts] = MappingProxyType({}),
     ):
         """Makes no run yet.
 
@@ -99,10 +108,11 @@ class Matrix:
           data: places by the names of `study.data`.
           changes: `--config.FIELD=VALUE`, in every arm.
           chosen: {arm: the setting that tuning has chosen}, of those arms that are tuned and have been.
+          elsewhere: {key: facts} of runs that other machines have finished.
         """
         self._study, self._out, self._corpora, self._changes = study, out, corpora, tuple(changes)
         self._places = {name: data[name] for name in study.models}
-        self._chosen = chosen or {}
+        self._chosen, self._elsewhere = chosen or {}, elsewhere
         self._made: dict[tuple, tuple[Cell, Experiment]] = {}
 
     def tuning(self, arm: str) -> list[Cell]:
@@ -172,7 +182,7 @@ class Matrix:
             experiment = resolve(config, corpus, None, shapes)
         known = {m: (cell.key, fields) for m, cell in needs.items()}
         content = _content(config, experiment, corpus, known, weights, evaluated)
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+        key = cell_key(content)
         flops = _flops(experiment, corpus)
         cell = Cell(
             arm=name,
@@ -185,6 +195,8 @@ class Matrix:
             directory=self._out / CELLS / key,
             needs=tuple(needs.values()),
             trained=experiment.cohort.trainable,
+            evaluated={each.directory.name: each.content_hash for each in evaluated},
+            elsewhere=None if self._study.scores else self._elsewhere.get(key),  # what is scored has to be here
             steps=experiment.train.steps,
             tokens=round(experiment.train.steps * experiment.batch_size * _tokens_a_row(corpus)),
             flops=flops,

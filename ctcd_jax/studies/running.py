@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ctcd_jax import __version__
-from ctcd_jax.artifacts.runs import METRICS, TIMING
-from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, LOG, RUN, read_cell
+from ctcd_jax.artifacts.runs import TIMING
+from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, LOG, RUN, CellFacts, read_cell, validation_lines
 from ctcd_jax.errors import NonFinite, UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.jobs.pool import run_jobs
 from ctcd_jax.jobs.progress import Display
-from ctcd_jax.studies.cells import Cell, Matrix, trials
+from ctcd_jax.studies.cells import Cell, Matrix, finished, trials
 from ctcd_jax.studies.definition import Study
 from ctcd_jax.training.metrics import read_lines
 
@@ -37,13 +37,23 @@ class State:
     failed: dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> list[Cell]:
-        """Returns the runs that are neither finished nor have failed."""
-        return [cell for cell in self.cells if not is_finished(cell) and cell.key not in self.failed]
+        """Returns the runs that are neither finished nor have failed, and those that one of them starts from, which
+        have to be here."""
+        left = {cell.key for cell in self.cells if not is_finished(cell)}
+        for cell in reversed(self.cells):  # from ends to beginnings
+            if cell.key in left:
+                left |= {needed.key for needed in cell.needs if not is_here(needed)}
+        return [cell for cell in self.cells if cell.key in left and cell.key not in self.failed]
+
+
+def is_here(cell: Cell) -> bool:
+    """Whether a run has been trained to its end on this machine, so that others can start from it."""
+    return read_cell(cell.directory, cell.evaluated) is not None
 
 
 def is_finished(cell: Cell) -> bool:
-    """Whether a run has been trained to its end."""
-    return read_cell(cell.directory) is not None
+    """Whether a run has been trained to its end, here or elsewhere."""
+    return finished(cell) is not None
 
 
 def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, str] | None = None) -> State:
@@ -94,21 +104,22 @@ def choose(judged: str | None, tuning: Sequence[Cell], settings: Sequence[dict[s
       tuning: the runs, in the order of `settings`.
       settings: that are tried.
     """
-    if not all(map(is_finished, tuning)):
+    tried = [(cell, facts) for cell in tuning if (facts := finished(cell))]
+    if len(tried) < len(tuning):
         return None
-    losses = [best_loss(cell, judged or cell.trained[0]) for cell in tuning]
+    losses = [best_loss(facts, judged or cell.trained[0]) for cell, facts in tried]
     return settings[losses.index(min(losses))]
 
 
-def best_loss(cell: Cell, member: str) -> float:
+def best_loss(facts: CellFacts, member: str) -> float:
     """Returns the lowest held-out loss of a member of a finished run, nats."""
-    lines = [line for line in read_lines(cell.directory / RUN / METRICS) if line["kind"] == "validation"]
-    return min(line["members"][member]["hard"] for line in lines)
+    return min(line["members"][member]["hard"] for line in facts["validation"])
 
 
 def run_missing(
     study: Study,
     make: Callable[[Mapping], Matrix],
+    state: State,
     share: tuple[int, int],
     check: Callable[[], None],
     log: Callable[[str], None],
@@ -118,6 +129,7 @@ def run_missing(
     Args:
       study: whose runs they are.
       make: gives the matrix for {arm: chosen setting}.
+      state: of its runs.
       share: (i, n): every n-th seed, from the i-th; what starts from a run of a seed stays with it.
       check: called now and then; what it raises ends all.
       log: takes a line.
@@ -126,11 +138,10 @@ def run_missing(
       PoolError: a process cannot be started.
     """
     index, count = share
-    state = look(study, make)
     while True:
         mine = [cell for cell in state.missing() if cell.seed % count == index]
         # Seed by seed, so that a study that is stopped has comparisons to show.
-        ready = sorted((c for c in mine if all(map(is_finished, c.needs))), key=lambda cell: cell.seed)
+        ready = sorted((c for c in mine if all(map(is_here, c.needs))), key=lambda cell: cell.seed)
         if not ready:
             return state
         for cell in ready:
@@ -184,6 +195,7 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
             "device": jax.devices()[0].device_kind,
             "devices": jax.device_count(),
             "version": __version__,
+            "validation": validation_lines(workdir, cell.evaluated),
         },
     )
 
@@ -193,5 +205,7 @@ def _log_of(cell: Cell) -> Path:
 
 
 def _said(cell: Cell) -> str:
-    losses = ", ".join(f"{name} {best_loss(cell, name):.4f}" for name in cell.trained)
+    facts = finished(cell)
+    assert facts is not None
+    losses = ", ".join(f"{name} {best_loss(facts, name):.4f}" for name in cell.trained)
     return f"lowest held-out loss: {losses} nats"

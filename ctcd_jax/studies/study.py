@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.studies import (
     CURVES_CSV,
+    FINISHED,
     LOCK,
     MODELS_CSV,
     PAGE,
@@ -21,14 +23,14 @@ from ctcd_jax.artifacts.studies import (
     ScoreRow,
     StudyFacts,
     as_rows,
-    read_cell,
+    read_finished,
 )
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json, write_whole
 from ctcd_jax.runtime.stopping import stops_between
-from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows, validation_lines
-from ctcd_jax.studies.cells import Matrix
+from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows
+from ctcd_jax.studies.cells import Matrix, finished
 from ctcd_jax.studies.corpora import prepare_corpora
 from ctcd_jax.studies.definition import Study
 from ctcd_jax.studies.downstream import Scores, check_data, scored
@@ -49,6 +51,7 @@ def study(
     seeds: int | None = None,
     changes: Sequence[str] = (),
     share: tuple[int, int] = (0, 1),
+    elsewhere: Sequence[str | Path] = (),
     plan: bool = False,
     log: Log = print,
     warn: Log = warn,
@@ -66,6 +69,7 @@ def study(
       seeds: of pre-training, instead of the study's own number.
       changes: `--config.FIELD=VALUE`, set in every arm.
       share: (i, n): run every n-th seed alone, from the i-th.
+      elsewhere: folders of studies, OUT/NAME, whose finished runs are taken as they are.
       plan: say what there is to run and what it would cost, and return None.
       log, warn: take a line.
 
@@ -78,13 +82,18 @@ def study(
         described = replace(described, seeds=seeds)
     check_data(described, data)
     out = Path(out)
+    known = read_finished(map(Path, elsewhere))
     corpora = prepare_corpora(described, texts, data, out, log, warn)
 
     def make(chosen: Mapping) -> Matrix:
-        return Matrix(described, out, corpora, data, changes, chosen)
+        return Matrix(described, out, corpora, data, changes, chosen, known)
 
+    state = look(described, make)
+    if known:
+        taken = sum(cell.elsewhere is not None for cell in state.cells)
+        log(f"{taken} of {len(known)} runs that are finished elsewhere are this study's, and are taken from there")
     if plan:
-        plan_study(described, look(described, make), log)
+        plan_study(described, state, log)
         return None
     place = out / name
     place.mkdir(parents=True, exist_ok=True)
@@ -92,7 +101,7 @@ def study(
     part = f" (share {index}/{count})" if count > 1 else ""
     with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
         try:
-            state = run_missing(described, make, share, check, log)
+            state = run_missing(described, make, state, share, check, log)
         except Stopped:  # what is finished can be looked at
             if not described.scores:  # else what was scored before would be gone from the page
                 _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)
@@ -101,9 +110,9 @@ def study(
         facts = None
         log(f"{place}: share 0 scores the models and writes what comes of them; run it when all others are done")
     else:
-        scores = scored(described, compared(state), data, place, log, warn)
+        scores = scored(described, [cell for cell, _ in compared(state)], data, place, log, warn)
         facts = _write(place, name, described, texts, corpora, state, scores, changes)
-        log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
+        log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {FINISHED}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
     missing = [cell for cell in state.cells if not is_finished(cell)]
     if state.failed:
         raise UserError(
@@ -130,7 +139,7 @@ def _write(
 ) -> StudyFacts:
     rows = model_rows(described, state, corpora)
     arms = arm_facts(described, state)
-    finished = [found for cell in state.cells if (found := read_cell(cell.directory))]
+    known = [found for cell in state.cells if (found := finished(cell))]
     splits = {each: corpus.manifest["splits"] for each, corpus in corpora.items()}
     facts: StudyFacts = {
         "format": STUDY_FORMAT,
@@ -151,13 +160,14 @@ def _write(
         "arms": arms,
         "claims": claim_facts(described, rows, scores, arms),
         "cells": {f"{cell.arm}/seed-{cell.seed}": cell.key for cell in state.cells if cell.trial is None},
-        "devices": sorted({f"{found['devices']} x {found['device']}" for found in finished}),
+        "devices": sorted({f"{found['devices']} x {found['device']}" for found in known}),
         "version": __version__,
     }
     if changes:
         facts["changes"] = list(changes)
     curves = _curves(state)
     write_json(place / STUDY, facts)
+    write_whole(place / FINISHED, "".join(json.dumps(found) + "\n" for found in known))
     write_whole(place / MODELS_CSV, _csv(as_rows(rows, ModelRow)))
     write_whole(place / SCORES_CSV, _csv(as_rows(scores.rows, ScoreRow)))
     points = [
@@ -179,10 +189,9 @@ def _without_folders(spec: str) -> str:
 
 def _curves(state: State) -> Curves:
     curves: dict[str, dict[int, list[tuple[int, float]]]] = {}
-    for cell in compared(state):
-        lines = validation_lines(cell)
+    for cell, facts in compared(state):
         for member in cell.trained:
-            points = [(line["step"], line["members"][member]["hard"]) for line in lines]
+            points = [(line["step"], line["members"][member]["hard"]) for line in facts["validation"]]
             curves.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = points
     return curves
 

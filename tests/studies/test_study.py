@@ -134,6 +134,46 @@ def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished,
     assert json.loads((finished / "study.json").read_text())["claims"] == facts["claims"]
 
 
+def test_what_another_machine_has_finished_is_taken_over(arguments, finished, in_this_process, tmp_path, capsys):
+    """What another run starts from is run here again if that one is: there are figures of it, but no parameters."""
+    facts = json.loads((finished / "study.json").read_text())
+    lines = (finished / "finished.jsonl").read_text().splitlines()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    lost = facts["cells"]["oneway/seed-2"]
+    (kept / "finished.jsonl").write_text("".join(f"{line}\n" for line in lines if json.loads(line)["key"] != lost))
+    # Elsewhere the text lies elsewhere, and so corpora have other names.
+    for name in ("text", "other"):
+        shutil.copy(Path(arguments[1]).with_name(f"{name}.txt"), tmp_path)
+    texts = [argument for name in ("text", "other") for argument in ("--text", f"{name}=text:{tmp_path}/{name}.txt")]
+    command = [*arguments[:2], "--out", str(tmp_path / "out"), *texts, "--finished", str(kept)]
+    assert main([*command, "--config.optimizer.clip_norm=1"]) == 0
+    said = capsys.readouterr().out
+    assert "9 of 9 runs that are finished elsewhere are this study's" in said
+    run = [line.partition("  lowest")[0].split()[-3:] for line in said.splitlines() if "lowest held-out loss" in line]
+    assert run == [["teacher", "seed", "2"], ["oneway", "seed", "2"]]
+    found = json.loads((tmp_path / "out/helps/study.json").read_text())
+    assert (found["claims"], found["cells"]) == (facts["claims"], facts["cells"])
+    again = (tmp_path / "out/helps/finished.jsonl").read_text().splitlines()
+    assert {json.loads(line)["key"] for line in again} == {json.loads(line)["key"] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace('"content": {', '"content": {"more": 9, ', 1), "finished.jsonl:1: damaged or edited"),
+        (lambda text: text.replace('"format": 2', '"format": 9', 1), "finished.jsonl:1: format 9, this version reads"),
+        (lambda text: "{" + text, "finished.jsonl:1: damaged or edited"),
+        (None, "finished.jsonl: no such file; name the folder of a `ctcd study`"),
+    ],
+)
+def test_runs_from_elsewhere_that_were_edited_are_refused(arguments, finished, tmp_path, capsys, change, message):
+    if change is not None:
+        (tmp_path / "finished.jsonl").write_text(change((finished / "finished.jsonl").read_text()))
+    assert main([*arguments, "--finished", str(tmp_path), "--plan"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_plan_runs_nothing(arguments, finished, capsys):
     cells = set((finished.parent / "cells").iterdir())
     assert main([*arguments, "--seeds", "3", "--config.optimizer.clip_norm=1", "--plan"]) == 0
