@@ -28,6 +28,7 @@ class CellFacts(TypedDict):
     seconds: float  # of training, over all sessions
     device: str  # kind, as JAX names it
     devices: int
+    dtype: str  # of the computation
     version: str  # of this package
     validation: list[dict[str, Any]]  # lines of metrics.jsonl; further corpora stand there under their `content_hash`
 
@@ -155,8 +156,11 @@ def read_cell(directory: Path, hashes: Mapping[str, str]) -> CellFacts | None:
     if not path.is_file():
         return None
     facts = read_json(path, f"remove {directory}, so that it is run again")
-    if "validation" not in facts:
-        facts["validation"] = validation_lines(directory / RUN, hashes)
+    if facts.get("format") == 1:
+        facts |= {
+            "validation": validation_lines(directory / RUN, hashes),
+            "dtype": facts["content"]["resolved"]["dtype"],
+        }
     return cast("CellFacts", facts)
 
 

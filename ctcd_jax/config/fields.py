@@ -135,3 +135,29 @@ FIELDS: Mapping[str, Field] = {
     # DistilBERT's softening.
     **_described("edges", Edge, temperature=2.0, tau_squared=True),
 }
+
+
+def without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a config says beyond the defaults of `FIELDS`: the same for versions that know further fields.
+
+    Args:
+      content: sections of a config, as config.json has them, and anything else, which stays.
+    """
+    return _beyond(content, "")
+
+
+def _beyond(section: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found = {}
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            below = {member: _beyond(each, "members.") for member, each in value.items()} if key == "members" else (
+                _beyond(value, f"{key}.")
+            )  # fmt: skip
+            if below:
+                found[name] = below
+        elif key == "edges":
+            found[name] = [_beyond(edge, "edges.") for edge in value]
+        elif key not in FIELDS or value != FIELDS[key].default:
+            found[name] = value
+    return found

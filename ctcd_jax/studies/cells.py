@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, cell_key, read_cell
 from ctcd_jax.config import Experiment, resolve
+from ctcd_jax.config.fields import without_defaults
 from ctcd_jax.config.file import load_config
 from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
@@ -47,6 +48,7 @@ class Cell:
       trained: names of the members that learn.
       evaluated: {name of its folder: `content_hash`}, of the further corpora that it is evaluated on.
       elsewhere: what is known of it where another machine has run it; None: nothing.
+      dtype: of its computation on this machine.
       steps: updates; `tokens` real ones; `flops` of itself; `chain_flops` with all that had to be trained for it.
     """
 
@@ -62,6 +64,7 @@ class Cell:
     trained: tuple[str, ...]
     evaluated: Mapping[str, str]
     elsewhere: CellFacts | None
+    dtype: str
     steps: int
     tokens: int
     flops: float
@@ -196,6 +199,7 @@ class Matrix:
             needs=tuple(needs.values()),
             trained=experiment.cohort.trainable,
             evaluated={each.directory.name: each.content_hash for each in evaluated},
+            dtype=experiment.train.dtype,
             elsewhere=None if self._study.scores else self._elsewhere.get(key),  # what is scored has to be here
             steps=experiment.train.steps,
             tokens=round(experiment.train.steps * experiment.batch_size * _tokens_a_row(corpus)),
@@ -220,10 +224,10 @@ def method(content: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("dtype", "corpus_hash", "tokenizer_hash"):
         kept["resolved"].pop(name, None)
     for member in kept["members"].values():
-        kind, _, detail = split_init(member["init"])
+        kind, _, detail = split_init(member.get("init"))
         if kind in (ARM_INIT, "run"):
             member["init"] = f"{ARM_INIT}:#{detail}"
-    return kept
+    return without_defaults(kept)
 
 
 def _leave_out(content: dict[str, Any]) -> None:
@@ -260,16 +264,21 @@ def _content(
     weights: Mapping[str, str],
     evaluated: Sequence[Corpus],
 ) -> dict[str, Any]:
-    """Returns all that decides what a study sees of a run, and nothing that says where something lies."""
+    """Returns all that decides what a study sees of a run, and nothing that says where something lies.
+
+    Defaults are not said, so that a run is the same to versions with further fields; and dtype "auto", the default,
+    asks for no precision in particular, so that machines with bfloat16 and without can share a study.
+    """
     content: dict[str, Any] = json.loads(json.dumps(run_content(config, experiment, corpus)))
     _leave_out(content)
     content["resolved"]["corpus_hash"] = corpus.content_hash
+    del content["resolved"]["dtype"]
     for member, (key, fields) in needs.items():
         of = split_init(fields[f"members.{member}.init"])[2]
         content["members"][member]["init"] = f"{ARM_INIT}:{key}#{of}"
     for member, digest in weights.items():
         content["members"][member]["init"] = f"hf:{digest}"
-    return content | {"evaluated_on": sorted(each.content_hash for each in evaluated)}
+    return without_defaults(content) | {"evaluated_on": sorted(each.content_hash for each in evaluated)}
 
 
 def _tokens_a_row(corpus: Corpus) -> float:

@@ -194,6 +194,7 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
             "seconds": read_lines(workdir / TIMING)[-1]["seconds"],
             "device": jax.devices()[0].device_kind,
             "devices": jax.device_count(),
+            "dtype": cell.dtype,
             "version": __version__,
             "validation": validation_lines(workdir, cell.evaluated),
         },

@@ -160,7 +160,7 @@ def _write(
         "arms": arms,
         "claims": claim_facts(described, rows, scores, arms),
         "cells": {f"{cell.arm}/seed-{cell.seed}": cell.key for cell in state.cells if cell.trial is None},
-        "devices": sorted({f"{found['devices']} x {found['device']}" for found in known}),
+        "devices": sorted({f"{found['devices']} x {found['device']}, {found['dtype']}" for found in known}),
         "version": __version__,
     }
     if changes:

@@ -93,7 +93,8 @@ def _corpus_content(run: Mapping[str, Any]) -> str | None:
 
 
 def _arm(own: Mapping[str, Any], arms: Mapping[str, Mapping], workdir: Path, study: Path) -> str:
-    differing = {name: list(_differences(own, arm["method"])) for name, arm in arms.items()}
+    # Of a study that another version has written, too: `method` leaves out what needs not be said.
+    differing = {name: list(_differences(own, method(arm["method"]))) for name, arm in arms.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
     if differing[nearest]:
         raise UserError(

@@ -114,6 +114,18 @@ def test_the_rows_are_the_figures_of_the_runs(finished):
     assert facts["claims"][0]["differences"][0]["mean"] == pytest.approx(expected)
 
 
+def test_a_run_is_known_by_what_was_asked_for_and_not_by_what_this_machine_made_of_it(finished):
+    """So that a later version, and a machine without bfloat16, takes it over: defaults and what "auto" became go unsaid."""
+    facts = [json.loads(line) for line in (finished / "finished.jsonl").read_text().splitlines()]
+    for cell in facts:
+        assert (cell["format"], cell["dtype"]) == (2, "float32")
+        assert cell["content"]["train"]["dtype"] == "float32"  # the study asks for it
+        assert "dtype" not in cell["content"]["resolved"]
+        assert "remat" not in cell["content"]["train"]
+        assert len(cell["validation"]) == 2 or cell["validation"][-1]["step"] > 4  # of the long arm
+        assert all(len(name) == 64 for line in cell["validation"] for name in line["corpora"])
+
+
 def test_the_page_leads_with_the_answer(finished):
     page = (finished / "index.html").read_text()
     assert page.index("Does a teacher help?") < page.index("8 of 8 runs are finished") < page.index("a teacher helps")
@@ -161,7 +173,10 @@ def test_what_another_machine_has_finished_is_taken_over(arguments, finished, in
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace('"content": {', '"content": {"more": 9, ', 1), "finished.jsonl:1: damaged or edited"),
+        (
+            lambda text: text.replace('"content": {', '"content": {"more": 9, ', 1),
+            "finished.jsonl:1: damaged or edited",
+        ),
         (lambda text: text.replace('"format": 2', '"format": 9', 1), "finished.jsonl:1: format 9, this version reads"),
         (lambda text: "{" + text, "finished.jsonl:1: damaged or edited"),
         (None, "finished.jsonl: no such file; name the folder of a `ctcd study`"),

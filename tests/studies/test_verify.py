@@ -96,3 +96,16 @@ def test_a_run_without_an_evaluation_and_no_study_are_one_line(study, copy, tmp_
     assert "no step has been evaluated that the study evaluated, too" in capsys.readouterr().err
     assert main(["verify", str(copy), "--study", str(copy)]) == 2
     assert "study.json: no such file; name the folder of a `ctcd study`" in capsys.readouterr().err
+
+
+def test_a_study_that_an_earlier_version_has_written_is_understood(study, capsys):
+    """It said every field that it knew, and did not know all of today's."""
+
+    def edit(content):
+        earlier = json.loads((study[0] / "config.json").read_text())
+        del earlier["train"]["early_stopping"], earlier["masking"]["smoothing"]
+        content["arms"]["ctcd"]["method"] = earlier
+
+    change(study[1] / "study.json", edit)
+    assert main(["verify", str(study[0]), "--study", str(study[1])]) == 0
+    assert "trains as" in capsys.readouterr().out
