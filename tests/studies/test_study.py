@@ -115,7 +115,7 @@ def test_the_rows_are_the_figures_of_the_runs(finished):
 
 
 def test_a_run_is_known_by_what_was_asked_for_and_not_by_what_this_machine_made_of_it(finished):
-    """So that a later version, and a machine without bfloat16, takes it over: defaults and what "auto" became go unsaid."""
+    """So that later versions and machines without bfloat16 take it over: defaults and what "auto" became go unsaid."""
     facts = [json.loads(line) for line in (finished / "finished.jsonl").read_text().splitlines()]
     for cell in facts:
         assert (cell["format"], cell["dtype"]) == (2, "float32")
