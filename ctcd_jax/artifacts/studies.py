@@ -145,23 +145,12 @@ def validation_lines(run: Path, hashes: Mapping[str, str]) -> list[dict[str, Any
     ]
 
 
-def read_cell(directory: Path, hashes: Mapping[str, str]) -> CellFacts | None:
-    """Returns what is known of a finished run; None: it is not finished. Raises UserError for a damaged file.
-
-    Args:
-      directory: of the cell.
-      hashes: as `validation_lines` takes them, for cells of format 1.
-    """
+def read_cell(directory: Path) -> CellFacts | None:
+    """Returns what is known of a finished run; None: it is not finished. Raises UserError for a damaged file."""
     path = directory / CELL
     if not path.is_file():
         return None
-    facts = read_json(path, f"remove {directory}, so that it is run again")
-    if facts.get("format") == 1:
-        facts |= {
-            "validation": validation_lines(directory / RUN, hashes),
-            "dtype": facts["content"]["resolved"]["dtype"],
-        }
-    return cast("CellFacts", facts)
+    return cast("CellFacts", read_json(path, f"remove {directory}, so that it is run again"))
 
 
 def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:

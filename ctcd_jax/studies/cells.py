@@ -79,7 +79,7 @@ class Cell:
 
 def finished(cell: Cell) -> CellFacts | None:
     """Returns what is known of a run that has been trained to its end, here or elsewhere; None: it has not."""
-    return read_cell(cell.directory, cell.evaluated) or cell.elsewhere
+    return read_cell(cell.directory) or cell.elsewhere
 
 
 def trials(arm: Arm) -> list[dict[str, Any]]:

@@ -56,6 +56,6 @@ def _timed_speed(missing: Sequence[Cell]) -> float:
 
 def _finished_speed(cells: Sequence[Cell]) -> float | None:
     """Returns FLOP a second over all runs that were finished here; None: none was."""
-    known = [(cell.flops, found["seconds"]) for cell in cells if (found := read_cell(cell.directory, cell.evaluated))]
+    known = [(cell.flops, found["seconds"]) for cell in cells if (found := read_cell(cell.directory))]
     seconds = sum(seconds for _, seconds in known)
     return sum(flops for flops, _ in known) / seconds if seconds > 0 else None

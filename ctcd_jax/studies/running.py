@@ -48,7 +48,7 @@ class State:
 
 def is_here(cell: Cell) -> bool:
     """Whether a run has been trained to its end on this machine, so that others can start from it."""
-    return read_cell(cell.directory, cell.evaluated) is not None
+    return read_cell(cell.directory) is not None
 
 
 def is_finished(cell: Cell) -> bool:
