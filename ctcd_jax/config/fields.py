@@ -90,6 +90,11 @@ FIELDS: Mapping[str, Field] = {
     "train.remat": Field(
         "keep only the layers' inputs and compute the rest again in the backward pass, to save memory", bool, False
     ),
+    "train.deterministic": Field(
+        "compile for GPUs so that a run gives the same bytes each time, which is slower; CPUs and TPUs do so anyway",
+        bool,
+        False,
+    ),
     "train.attention": Field("xla, cudnn, or auto: cuDNN's where its conditions hold, else XLA's", str, "auto"),
     "train.loss_chunk": Field(
         "tokens of a device whose logits exist at once; None: chosen by their size", int, optional=True

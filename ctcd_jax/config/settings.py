@@ -68,6 +68,7 @@ class TrainSettings:
     dtype: str
     micro_batches: int
     remat: bool = False
+    deterministic: bool = False
     attention: str = "xla"
     loss_chunk: int | None = None
     profile_steps: tuple[int, int] | None = None

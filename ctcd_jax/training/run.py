@@ -54,6 +54,7 @@ MAY_CHANGE = (
     "train.keep_best",
     "train.dtype",
     "train.remat",
+    "train.deterministic",
     "train.attention",
     "train.loss_chunk",
     "train.profile_steps",

@@ -267,6 +267,15 @@ def fused_losses(experiment: Experiment, devices: Devices):
     return partial(fused.cohort_losses, chunk=experiment.train.loss_chunk or max(1, fits), groups=len(devices))
 
 
+# Sums by atomic additions, and kernels chosen by timing them, differ from run to run. What XLA cannot compile without
+# them it refuses.
+_DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+
+
+def _compiler_options(experiment: Experiment) -> dict[str, bool]:
+    return _DETERMINISTIC if experiment.train.deterministic else {}
+
+
 def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=None):
     """Returns `train_step` compiled for the mesh, (state, frozen, batch) -> (state, result). The state is donated.
 
@@ -284,6 +293,7 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
         in_shardings=(state, replicated(mesh), batch_sharding(mesh)),
         out_shardings=(state, replicated(mesh)),
         donate_argnums=0,
+        compiler_options=_compiler_options(experiment),
     )
 
 
@@ -304,7 +314,8 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
         return jax.tree.map(jnp.add, sums, step(params, batch))
 
     shardings = (None, batch_sharding(mesh), replicated(mesh))
-    add = jax.jit(add, in_shardings=shardings, out_shardings=replicated(mesh))
+    options = _compiler_options(experiment)
+    add = jax.jit(add, in_shardings=shardings, out_shardings=replicated(mesh), compiler_options=options)
 
     def evaluate(params: Params, batches: Iterable[dict]) -> Terms:
         sums = None

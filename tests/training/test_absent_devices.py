@@ -70,6 +70,38 @@ def test_gradients_travel_once_and_sharded_ones_are_scattered(spec, compiler, fs
             assert summed <= parameters - split + 1024
 
 
+SCATTERS = """
+import dataclasses, re
+import jax, jax.numpy as jnp
+from ctcd_jax.runtime.absent_devices import absent_devices
+from ctcd_jax.training.sharding import batch_sharding, make_mesh
+from ctcd_jax.training.state import abstract_state
+from ctcd_jax.training.step import make_train_step
+from tests.training.helpers import LENGTH, experiment, masker
+
+mesh = make_mesh(-1, 1, devices=absent_devices("h100:1").devices)
+made = experiment(dtype="bfloat16")
+state = abstract_state(made, mesh)
+rows = jax.ShapeDtypeStruct((made.batch_size, LENGTH), jnp.int32, sharding=batch_sharding(mesh))
+for asked in (False, True):
+    made = dataclasses.replace(made, train=dataclasses.replace(made.train, deterministic=asked))
+    text = make_train_step(made, masker(), mesh).lower(state, {}, {"input_ids": rows}).compile().as_text()
+    scatters = re.findall(r" scatter[(].*", text)
+    print(len(scatters), sum("unique_indices=true" in line for line in scatters))
+"""
+
+
+@pytest.mark.nvidia
+def test_what_is_to_be_deterministic_adds_nothing_in_the_order_of_threads():
+    """A scatter to indices that may be equal adds atomically, in whatever order."""
+    (some, ordered), (as_many, all_of_them) = (
+        map(int, line.split()) for line in run(".venv/nvidia", "-c", SCATTERS).splitlines()
+    )
+    assert some > 0
+    assert ordered == 0
+    assert as_many == all_of_them > 0
+
+
 @pytest.mark.parametrize(("spec", "compiler"), COMPILERS)
 def test_a_plan_for_devices_that_are_not_there(spec, compiler, corpus):
     arguments = ["-m", "ctcd_jax", "train", "--plan", "--on", spec, "--config", "ctcd:smoke"]
