@@ -269,6 +269,12 @@ def _verify(options, _) -> int:
     return 0 if verify(options.workdir, options.study, log=say, warn=warn) else OUTSIDE
 
 
+def _checkpoints(options, _) -> int:
+    from ctcd_jax.training.saved import describe_checkpoints
+
+    return 0 if describe_checkpoints(options.workdir, log=say) else OUTSIDE
+
+
 def _latency(options, _) -> int:
     from ctcd_jax.latency import latency
 
@@ -303,6 +309,7 @@ RUN = {
     "prepare": _prepare,
     "inspect": _inspect,
     "train": _train,
+    "checkpoints": _checkpoints,
     "export": _export,
     "evaluate": _evaluate,
     "probe": _probe,

@@ -17,7 +17,20 @@ from ctcd_jax.training.state import TrainState
 from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
-VERBS = ("prepare", "inspect", "train", "export", "evaluate", "probe", "glue", "latency", "card", "report", "bench")
+VERBS = (
+    "prepare",
+    "inspect",
+    "train",
+    "checkpoints",
+    "export",
+    "evaluate",
+    "probe",
+    "glue",
+    "latency",
+    "card",
+    "report",
+    "bench",
+)
 
 
 def fails(capsys, *arguments):
@@ -414,6 +427,7 @@ PATHS = {
     "prepare": "--source docstrings --config=~/recipe.py --out=~/out",
     "inspect": "~/corpus --html=~/page.html",
     "train": "--config=~/c.py:tiny --workdir=~/run",
+    "checkpoints": "~/run",
     "export": "--workdir=~/run --member m --out=~/out",
     "evaluate": "--model=~/m --corpus=~/corpus --out=~/out",
     "probe": "--model=~/m --data=~/pairs --out=~/out",

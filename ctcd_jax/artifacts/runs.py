@@ -189,6 +189,8 @@ class CheckpointMeta(TypedDict):
 
     tokens: int  # real ones seen that the state does not count any more
     best: NotRequired[Best]  # as of this step; absent: there is none
+    leaves: NotRequired[dict[str, str]]  # {path: SHA-256 (hex) of its bytes}, of arrays that one process saw whole
+    sha256: NotRequired[str]  # of all else that is here; absent, as `leaves`: an earlier version saved it
 
 
 class MemberStart(TypedDict):

@@ -13,6 +13,7 @@ def add_verbs(verbs) -> None:
     _add_prepare(verbs)
     _add_inspect(verbs)
     _add_train(verbs)
+    _add_checkpoints(verbs)
     _add_export(verbs)
 
 
@@ -124,6 +125,16 @@ def _add_train(verbs) -> None:
     verb.add_argument(
         "--show", action="store_true", help="say every field of the config, its meaning and its value, and stop"
     )
+
+
+def _add_checkpoints(verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "checkpoints",
+        "a run -> its saved steps, each read whole: is it as it was saved?",
+        "The exit code is 1 where one is damaged.",
+    )
+    verb.add_argument("workdir", type=located, metavar="WORKDIR", help="of `ctcd train`; it may still be trained")
 
 
 def _add_export(verbs) -> None:

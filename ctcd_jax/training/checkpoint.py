@@ -1,11 +1,8 @@
-"""What a run keeps on disk: its state step by step (Orbax), its frozen members once, and the tokenizer it speaks.
+"""What a run keeps of its steps: WORKDIR/checkpoints/STEP/, by Orbax, the state, and as "meta" a `CheckpointMeta`.
 
-WORKDIR/checkpoints/STEP/   the state, and as "meta" a `CheckpointMeta`
-WORKDIR/frozen/NAME/        a Hugging Face directory and the SHA-256 of its weights
-WORKDIR/tokenizer/          as in the corpus
+Nothing is restored that is not what was saved: leaves have digests in "meta", and files in `sha256.json`.
 """
 
-import glob
 import logging
 import shutil
 import sys
@@ -18,16 +15,17 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from ctcd_jax.artifacts.exports import WEIGHTS
+from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, is_out_of_memory
-from ctcd_jax.files import file_sha256, writing_directory
-from ctcd_jax.models.huggingface import load_pretrained, save_pretrained
 from ctcd_jax.models.registry import Shape, abstract_params
+from ctcd_jax.runtime.distributed import gather
 from ctcd_jax.training.best import Kept, recorded_best
+from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
+from ctcd_jax.training.sealing import Sealer, changed_leaves, content_digest, leaf_digests
 from ctcd_jax.training.state import TrainState
 
 
@@ -60,6 +58,7 @@ class Checkpoints:
         )
         self.directory = (workdir / CHECKPOINTS).resolve()
         self._manager = ocp.CheckpointManager(LiteralPath(self.directory), options=options)
+        self._sealer = Sealer(self._manager.is_saving_in_progress)
 
     @property
     def newest(self) -> int | None:
@@ -78,20 +77,26 @@ class Checkpoints:
         if self._manager.latest_step() == step:
             return
         self._check_room(state)
-        saved = ocp.args.StandardSave(_as_saved(state))
+        saved = _as_saved(state)
         meta: CheckpointMeta = {"tokens": tokens}
         if best:
             meta["best"], self._kept.best[step] = best, best["step"]
-        args = ocp.args.Composite(state=saved, meta=ocp.args.JsonSave(meta))
+        leads = jax.process_index() == 0  # its "meta" is the one that is written
+        meta["leaves"] = leaf_digests(saved) if leads else {}
+        meta["sha256"] = content_digest(meta)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(meta))
         with writing_errors(self.directory):
+            self._sealer.finish()
             if not self._manager.save(step, args=args, force=True):
                 raise UserError(f"{self.directory}: step {step} was not saved because a later one is there; remove it")
+            if leads:
+                self._sealer.begin(self.directory / str(step))
 
     def restore(self, abstract: Callable[[int], TrainState], warn: Callable[[str], None]) -> Saved | None:
         """Returns the newest readable step, or None if nothing was saved.
 
-        A step that cannot be read (Orbax raises bare Exceptions) is set aside as STEP.unreadable if an older one can. A
-        run of several processes does not fall back: they might not agree.
+        A step that cannot be read (Orbax raises bare Exceptions), or is not what was saved, is set aside as
+        STEP.unreadable if an older one is. A run of several processes does not fall back: they might not agree.
 
         Args:
           abstract: what the state of a step is made of.
@@ -104,7 +109,9 @@ class Checkpoints:
             wanted = ocp.args.StandardRestore(_as_saved(abstract(step)))
             args = ocp.args.Composite(state=wanted, meta=ocp.args.JsonRestore())
             try:
+                _check_files(self.directory / str(step))
                 restored: Any = self._manager.restore(step, args=args)
+                _check_content(restored)
             except Exception as error:
                 if is_out_of_memory(error):  # nothing is wrong with what is saved
                     raise
@@ -114,9 +121,11 @@ class Checkpoints:
                 continue
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
-                (self.directory / str(bad)).rename(self.directory / f"{bad}.unreadable")
+                (self.directory / str(bad)).rename(self.directory / f"{bad}{ASIDE}")
                 warn(f"step {bad} cannot be read ({reason(error)}); going on from step {step}")
             self._manager.reload()
+            if "leaves" not in restored.meta and not is_sealed(self.directory / str(step)):
+                warn(f"step {step} was saved by an earlier version: whether it is as it was saved cannot be told")
             best = restored.meta.get("best")
             if best and best["step"] not in self._manager.all_steps():
                 warn(
@@ -151,7 +160,35 @@ class Checkpoints:
         """Waits until everything is on disk."""
         with writing_errors(self.directory):
             self._manager.wait_until_finished()
+            self._sealer.finish()
             self._manager.close()
+
+
+class _Damaged(Exception):
+    """A step is not what was saved."""
+
+
+def _check_files(step: Path) -> None:
+    """Raises _Damaged on every process unless the files of a step are as they were sealed. All must call it."""
+    found = damage(step) if jax.process_index() == 0 else []  # read once, not by every process
+    if said := gather("; ".join(found))[0]:
+        raise _Damaged(said)
+
+
+def _check_content(restored: Any) -> None:
+    """Raises _Damaged on every process unless "meta" and the state's leaves are what was saved. All must call it.
+
+    Steps of earlier versions do not say what that was.
+    """
+    meta = dict(restored.meta)
+    digest = meta.pop("sha256", None)
+    said = ""
+    if changed := changed_leaves(restored.state, meta.get("leaves", {})):
+        said = f"{len(changed)} arrays are not as they were saved, the first: {changed[0]}"
+    if digest is not None and digest != content_digest(meta):
+        said = "meta has changed"
+    if found := list(filter(None, gather(said))):
+        raise _Damaged(found[0])
 
 
 def _as_saved(state: TrainState) -> dict:
@@ -199,6 +236,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     )
     with ocp.CheckpointManager(LiteralPath(directory)) as manager:
         try:
+            if found := damage(directory / str(step)):
+                raise _Damaged("; ".join(found))
             restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
         except Exception as error:  # Orbax raises bare Exceptions
             if is_out_of_memory(error):
@@ -236,35 +275,6 @@ def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:
     if step is not None and step not in saved:
         raise UserError(f"{directory}: no step {step} there; saved are {saved}")
     return saved[-1] if step is None else step
-
-
-def save_frozen(workdir: Path, name: str, config: Shape, params: dict) -> None:
-    """Keeps a frozen member with the hash of its weights.
-
-    Args:
-      workdir: of the run.
-      name: of the member.
-      config: its shape.
-      params: nested dicts of float32.
-    """
-    directory = workdir / FROZEN / name
-    # What a run has left that was killed before it saved a step.
-    for torn in directory.parent.glob(f"{glob.escape(name)}.*.tmp"):
-        shutil.rmtree(torn, ignore_errors=True)
-    with writing_errors(directory), writing_directory(directory) as partial:
-        save_pretrained(partial, config, params)
-        (partial / "model.sha256").write_text(file_sha256(partial / WEIGHTS) + "\n")
-        if directory.is_dir():
-            shutil.rmtree(directory)
-
-
-def load_frozen(workdir: Path, name: str) -> dict:
-    """Returns the parameters of a frozen member. Raises UserError if the copy is not the one that was made."""
-    directory = workdir / FROZEN / name
-    weights, recorded = directory / WEIGHTS, directory / "model.sha256"
-    if not weights.is_file() or not recorded.is_file() or file_sha256(weights) != recorded.read_text().strip():
-        raise UserError(f"{weights}: the frozen copy of '{name}' has changed; a run cannot go on with another teacher")
-    return load_pretrained(directory)[1]
 
 
 def _is_key(leaf: jax.Array) -> bool:

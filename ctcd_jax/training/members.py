@@ -18,7 +18,8 @@ from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.models.huggingface import Pretrained, find_pretrained, read_pretrained
-from ctcd_jax.training.checkpoint import load_frozen, load_member, save_frozen
+from ctcd_jax.training.checkpoint import load_member
+from ctcd_jax.training.frozen import load_frozen, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
 from ctcd_jax.training.run import OpenedRun

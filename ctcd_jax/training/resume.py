@@ -14,7 +14,8 @@ from ctcd_jax.files import write_json
 from ctcd_jax.runtime.distributed import on_leader
 from ctcd_jax.training import history
 from ctcd_jax.training.best import going_on
-from ctcd_jax.training.checkpoint import Checkpoints, Saved, load_frozen
+from ctcd_jax.training.checkpoint import Checkpoints, Saved
+from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.held_out import Evaluation
 from ctcd_jax.training.members import check_sources, load_initial_weights, probe, report_probe, warn_of_twins
 from ctcd_jax.training.run import OpenedRun

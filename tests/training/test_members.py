@@ -12,8 +12,9 @@ from ctcd_jax.config import edge, member
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.errors import UserError
 from ctcd_jax.training import train
-from ctcd_jax.training.checkpoint import load_frozen, load_member
+from ctcd_jax.training.checkpoint import load_member
 from ctcd_jax.training.export import export
+from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.members import weights_sha256
 from ctcd_jax.training.provenance import card_facts, read_provenance
 from tests.small import config

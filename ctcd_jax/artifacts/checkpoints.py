@@ -1,0 +1,61 @@
+"""What a saved step of a run consists of, byte by byte: the SHA-256 of its files, written down when it is whole.
+
+Orbax restores an array of which a bit has flipped without a word.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ctcd_jax.errors import UserError
+from ctcd_jax.files import file_sha256, read_json, write_json
+
+DIGESTS, DIGESTS_FORMAT = "sha256.json", 1
+ASIDE = ".unreadable"  # what the directory of a step ends in that could not be read
+
+
+def seal(step: Path) -> None:
+    """Writes down the SHA-256 of all files of a saved step into its `sha256.json`.
+
+    Args:
+      step: its directory, which nobody writes to any more.
+
+    Raises:
+      OSError: the disk gives out.
+    """
+    write_json(step / DIGESTS, {"format": DIGESTS_FORMAT, "files": _digests(step)})
+
+
+def is_sealed(step: Path) -> bool:
+    """Whether it was written down what a saved step consists of; a run killed at once after saving has not done so."""
+    return (step / DIGESTS).is_file()
+
+
+def damage(step: Path) -> list[str]:
+    """Returns what is not as it was when a saved step was sealed, a few words each; nothing where it never was.
+
+    Args:
+      step: its directory.
+    """
+    if not is_sealed(step):
+        return []
+    try:
+        sealed = read_json(step / DIGESTS, "")
+    except UserError:
+        return [f"{DIGESTS} is damaged"]
+    files = sealed.get("files")
+    if sealed.get("format") != DIGESTS_FORMAT or not isinstance(files, dict):
+        return [f"{DIGESTS} is damaged, or of a later version"]
+    here = _digests(step)
+    return [
+        f"{name} {'has changed' if name in here else 'is missing'}"
+        for name, digest in files.items()
+        if here.get(name) != digest
+    ]
+
+
+def _digests(step: Path) -> dict[str, str]:
+    """Returns {file, with "/" between folders: SHA-256}, but for the digests themselves."""
+    files = sorted(path for path in step.rglob("*") if path.is_file() and path != step / DIGESTS)
+    with ThreadPoolExecutor() as threads:  # hashing does not hold Python's lock
+        found = list(threads.map(file_sha256, files))
+    return {path.relative_to(step).as_posix(): digest for path, digest in zip(files, found, strict=True)}

@@ -1,0 +1,61 @@
+"""`ctcd checkpoints`: the saved steps of a run, how large they are, and whether each is what was saved."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed
+from ctcd_jax.artifacts.runs import CHECKPOINTS
+from ctcd_jax.config.init_spec import read_run
+from ctcd_jax.errors import UserError
+from ctcd_jax.text_tables import aligned
+from ctcd_jax.training.best import recorded_best
+from ctcd_jax.training.checkpoint import saved_steps
+
+NOT_SEALED = (
+    "its files were not written down: a kill right after saving, or an earlier version; `train` looks at its arrays"
+)
+
+
+def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print) -> bool:
+    """Prints a line for each saved step of a run and for each that was set aside; returns whether none is damaged.
+
+    Every file is read. A run may go on meanwhile: a step that it removes just then is left out.
+
+    Args:
+      workdir: of the run.
+      log: takes the table.
+
+    Raises:
+      UserError: there is no run, or it has saved no step.
+    """
+    workdir = Path(workdir)
+    read_run(workdir)
+    directory, steps = workdir / CHECKPOINTS, saved_steps(workdir)
+    aside = sorted(directory.glob(f"*{ASIDE}"))
+    if not steps and not aside:
+        raise UserError(f"{directory}: no step is saved there; train first")
+    best = recorded_best(workdir, steps[-1]) if steps else None
+    rows: list[tuple[str, ...]] = [("step", "bytes", "saved", "state")]
+    whole = True
+    for step in steps:
+        place = directory / str(step)
+        try:
+            found = damage(place)
+            size, saved = _size(place), datetime.fromtimestamp(place.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+        state = f"DAMAGED: {'; '.join(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
+        if best and best["step"] == step:
+            state += f"; the best of '{best['member']}', {best['loss']:.4f} nats"
+        whole = whole and not found
+        rows.append((f"{step:,}", f"{size:,}", f"{saved:%Y-%m-%d %H:%M:%S}", state))
+    for place in aside:
+        name = place.name.removesuffix(ASIDE)
+        rows.append((name, f"{_size(place):,}", "", f"set aside, for it could not be read: remove {place}"))
+    log(aligned(rows))
+    return whole
+
+
+def _size(place: Path) -> int:
+    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
