@@ -18,17 +18,7 @@ from tests.small import ctcd, write_text
 from tests.training.validation_in_pytorch import validation_loss
 
 VERBS = (
-    "prepare",
-    "inspect",
-    "train",
-    "checkpoints",
-    "export",
-    "evaluate",
-    "probe",
-    "glue",
-    "latency",
-    "card",
-    "report",
+    *("prepare", "inspect", "train", "checkpoints", "export", "evaluate", "probe", "glue", "latency", "card", "report"),
     "bench",
 )
 

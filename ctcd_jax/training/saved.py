@@ -12,9 +12,7 @@ from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import saved_steps
 
-NOT_SEALED = (
-    "its files were not written down: a kill right after saving, or an earlier version; `train` looks at its arrays"
-)
+NOT_SEALED = "its files were not written down: killed right after saving, or saved by an earlier version"
 
 
 def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print) -> bool:

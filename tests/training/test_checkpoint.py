@@ -1,4 +1,4 @@
-"""What is restored is what was saved: a bit that flips anywhere in a saved step is found, named, and costs that step alone."""
+"""What is restored is what was saved: a bit that flips anywhere in a saved step is found and costs that step alone."""
 
 import json
 import random
