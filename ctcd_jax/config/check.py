@@ -29,6 +29,7 @@ RANGES: Mapping[str, Range] = {
     "train.eval_every": COUNT,
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": COUNT,
+    "train.keep_every": Range(1, whole=True, off="None to keep none for that"),
     "train.early_stopping": Range(1, whole=True, off="None to train all steps"),
     "train.micro_batches": COUNT,
     "train.loss_chunk": Range(1, whole=True, off="None to have it chosen"),

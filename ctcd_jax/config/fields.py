@@ -68,6 +68,11 @@ FIELDS: Mapping[str, Field] = {
     "train.eval_every": Field("steps from one evaluation on the held-out rows to the next", int),
     "train.checkpoint_every": Field("steps from one checkpoint to the next", int),
     "train.keep_checkpoints": Field("checkpoints that are kept, the newest ones", int, 2),
+    "train.keep_every": Field(
+        "saved steps that are multiples of it stay, too, for a study of the course of training; None: none for that",
+        int,
+        optional=True,
+    ),
     "train.keep_best": Field(
         "member whose step of the lowest validation loss is kept beside the newest; auto: the smallest that is "
         "trained, for that is the one people deploy; None: the newest steps alone",

@@ -54,6 +54,7 @@ class TrainSettings:
     """`config.train`, resolved: the number of steps and what computes them (dtype, attention) are known.
 
     Attributes:
+      keep_every: saved steps that are multiples of it are kept for good; None: none is.
       keep_best: the trainable member whose best step is kept; None: nobody's.
       early_stopping: evaluations in a row without a better loss of that member that end the run; None: it is not ended.
       attention: of `models.attention.IMPLEMENTATIONS`; never "auto" but for GPUs.
@@ -72,6 +73,7 @@ class TrainSettings:
     attention: str = "xla"
     loss_chunk: int | None = None
     profile_steps: tuple[int, int] | None = None
+    keep_every: int | None = None
     keep_best: str | None = None
     early_stopping: int | None = None
 

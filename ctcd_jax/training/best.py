@@ -70,14 +70,16 @@ def describe_end(best: Best, settings: TrainSettings, step: int) -> str:
 class Kept:
     """Orbax's policy: the newest steps are kept, and of each the best so far, for a run may go on from any of them."""
 
-    def __init__(self, newest: int, best: dict[int, int]):
-        self._newest, self.best = newest, best  # best: {step: the best step so far}
+    def __init__(self, newest: int, every: int | None, best: dict[int, int]):
+        """Keeps also multiples of `every`, if it is given; `best`: {step: the best step so far}."""
+        self._newest, self._every, self.best = newest, every, best
 
     def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
         del context
         newest = [checkpoint.step for checkpoint in checkpoints][-self._newest :]
         kept = {*newest, *(self.best[step] for step in newest if step in self.best)}
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+        every = self._every or math.inf  # no step but 0 is a multiple of that
+        return [checkpoint.step in kept or checkpoint.step % every == 0 for checkpoint in checkpoints]
 
 
 def recorded_best(workdir: Path, step: int) -> Best | None:

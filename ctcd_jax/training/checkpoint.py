@@ -41,17 +41,23 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The saved steps of a run, newest last. Saving goes on in the background; `close` waits for it.
 
-    The `keep` newest are kept, and the best one. Every method raises UserError where the disk gives out; the steps
-    saved before stay readable.
+    Every method raises UserError where the disk gives out; the steps saved before stay readable.
     """
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, keep: int, every: int | None = None):
+        """Opens the directory; what a kill has left half-done there is cleared away.
+
+        Args:
+          workdir: of the run.
+          keep: how many of the newest steps are kept; with each the best that it knows of.
+          every: multiples of it are kept, too; None: none for that.
+        """
         # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         sys.unraisablehook = quiet(sys.unraisablehook)
         best = {step: found["step"] for step in saved_steps(workdir) if (found := recorded_best(workdir, step))}
-        self._kept = Kept(keep, best)
+        self._kept = Kept(keep, every, best)
         # A step cut short by a kill is never listed; its remains are cleared away here.
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._kept, cleanup_tmp_directories=True, create=True

@@ -146,7 +146,7 @@ class _Run:
         self.console = Console(log, steps, has_mfu=self.peak is not None)
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
-        self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints)
+        self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints, experiment.train.keep_every)
         meanwhile = compiling(self.train_step, experiment, self.mesh, lambda: self.batches[0])
         self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
             experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, meanwhile, log, warn

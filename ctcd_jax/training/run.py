@@ -51,6 +51,7 @@ MAY_CHANGE = (
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.keep_every",
     "train.keep_best",
     "train.dtype",
     "train.remat",

@@ -91,6 +91,12 @@ def test_evaluations_are_counted_from_the_best():
     assert going_on(best, "student", 12, [{"from_step": 12, "changed": {}}]) == {**best, "since": 0}
 
 
+def test_multiples_of_a_number_of_steps_stay(corpus, tmp_path):
+    settings = small(corpus, steps=8, checkpoint_every=1, keep_every=3, keep_best=None)
+    go(settings, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == [3, 6, 8]
+
+
 def test_the_best_step_is_kept_and_exported_also_when_the_run_was_killed(run, corpus, tmp_path, monkeypatch):
     killed = tmp_path / "killed"
     with monkeypatch.context() as dies:
