@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, warn
+from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, shortened, warn
 from ctcd_jax.options import make_parser
 from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.no_devices import NO_DEVICES
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say_error(verb: str, message: str) -> None:
     line = r"\n".join(message.splitlines())  # the name of a file may hold a line end
-    print(f"ctcd {verb}: {line}", file=sys.stderr)
+    print(f"ctcd {verb}: {shortened(line)}", file=sys.stderr)
 
 
 def _told(verb: str, error: Exception) -> tuple[str, int] | None:

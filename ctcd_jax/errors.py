@@ -34,6 +34,11 @@ def warn(text: str) -> None:
     print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
 
+def shortened(line: str, most: int = 1000) -> str:
+    """Returns a line without its middle if it has more than `most` characters: a file may hold pages."""
+    return line if len(line) <= most else f"{line[: most - 200]} ... {line[-190:]}"
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type where it has none: messages are one line here."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

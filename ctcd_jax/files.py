@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ctcd_jax.errors import UserError, warn
@@ -134,6 +134,12 @@ def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -
       indent: spaces a level; None for a single line.
     """
     write_whole(path, json.dumps(content, indent=indent) + "\n")
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that a file gives of another stays below the folder that both are of: it may come from anybody."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def file_sha256(path: Path) -> str:

@@ -46,7 +46,9 @@ def read_baselines(path: Path, warn: Callable[[str], None] = warn) -> dict[str, 
     except UserError as error:
         warn(str(error))
         return {}
-    fault = f"format {content.get('format')!r}, this version reads {FORMAT}" if content.get("format") != FORMAT else ""
+    fault = (
+        f"format {content.get('format')!r:.60}, this version reads {FORMAT}" if content.get("format") != FORMAT else ""
+    )
     if fault := fault or mismatch(content, {"tasks": Each(dict)}):
         warn(f"{path}: {fault}; left out")
         return {}

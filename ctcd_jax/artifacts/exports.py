@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ctcd_jax.artifacts.pickles import read_pickle
 from ctcd_jax.errors import UserError, first_line
-from ctcd_jax.files import file_sha256, is_lfs_pointer, read_json
+from ctcd_jax.files import file_sha256, is_inside, is_lfs_pointer, read_json
 
 MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # In the order in which `transformers` looks for them; an index names the shards of a model in several files.
@@ -104,6 +104,8 @@ def weight_files(directory: Path) -> list[Path]:
     shards = read_json(path, "fetch the model again").get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{path}: names no shards; fetch the model again")
+    if outside := [name for name in shards.values() if not is_inside(name)]:
+        raise UserError(f"{path}: a shard is {outside[0]!r:.60}, and no file of the model; fetch the model again")
     files = [directory / name for name in sorted(set(shards.values()))]
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"{missing[0]}: no such file, though {path.name} names it; fetch the model again")
@@ -143,7 +145,7 @@ def encoder_layers(directory: Path) -> int:
 
     try:
         return AutoConfig.from_pretrained(directory).num_hidden_layers
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, StrictDataclassError) as error:
+    except (OverflowError, AttributeError, KeyError, OSError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
 

@@ -227,7 +227,7 @@ def read_facts(directory: Path) -> Facts:
     path, fix = directory / FACTS, "export the model again with `ctcd export`, which writes it"
     facts = read_json(path, fix)
     if facts.get("format") != FORMAT:
-        raise UserError(f"{path}: format {facts.get('format')!r}, this version reads {FORMAT}")
+        raise UserError(f"{path}: format {facts.get('format')!r:.60}, this version reads {FORMAT}")
     fault = mismatch(facts, KIND)
     if not fault and facts["training"]:
         fault = mismatch(facts["corpus"], {"hash": str}, "corpus")

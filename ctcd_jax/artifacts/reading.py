@@ -262,7 +262,7 @@ def _check_format(path: Path, content: dict, formats: Sequence[int]) -> None:
     found = content.get("format")
     if isinstance(found, bool) or found not in formats:
         known = " and ".join(map(str, formats))
-        raise UserError(f"{path}: format {found!r}, this version reads {known}")
+        raise UserError(f"{path}: format {found!r:.60}, this version reads {known}")
 
 
 def _corpus(path: Path) -> ManifestSummary | None:

@@ -117,11 +117,13 @@ def name_by_weights(rows: Sequence[Result]) -> None:
 def result_fault(row: dict) -> str:
     """Returns what is wrong with a line of a `results.jsonl`, "" if nothing is."""
     if row.get("format") not in READABLE:
-        return f"format {row.get('format')!r}, this version reads {' and '.join(map(str, READABLE))}"
+        return f"format {row.get('format')!r:.60}, this version reads {' and '.join(map(str, READABLE))}"
     if fault := mismatch(row, RESULT):
         return fault
     if unknown := [metric for metric in row["metrics"] if metric not in METRICS]:
         return f"metrics.{unknown[0]} is no metric that this version knows"
+    if not files.is_inside(row.get("predictions") or PREDICTIONS):
+        return f"predictions is {row['predictions']!r:.60}, and no file of the folder"
     return "" if row["metrics"] else "metrics is empty"
 
 

@@ -64,7 +64,7 @@ def read_samples(directory: Path) -> Samples | None:
         return None
     content = read_json(path, fix)
     if content.get("format") != FORMAT:
-        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; {fix}")
+        raise UserError(f"{path}: format {content.get('format')!r:.60}, this version reads {FORMAT}; {fix}")
     fault = mismatch(content, _KIND)
     for row in [] if fault else content["rows"]:
         if any(hidden["position"] >= len(row["tokens"]) for hidden in row["hidden"]):

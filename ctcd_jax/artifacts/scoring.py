@@ -94,4 +94,4 @@ def pair_score_fault(row: dict) -> str:
 
 
 def _format_fault(row: dict, readable: int) -> str:
-    return "" if row.get("format") == readable else f"format {row.get('format')!r}, this version reads {readable}"
+    return "" if row.get("format") == readable else f"format {row.get('format')!r:.60}, this version reads {readable}"

@@ -169,7 +169,9 @@ def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
         lines, damaged = read_json_lines(path)
         for number, facts in lines:
             if facts.get("format") != CELL_FORMAT:
-                raise UserError(f"{path}:{number}: format {facts.get('format')}, this version reads {CELL_FORMAT}")
+                raise UserError(
+                    f"{path}:{number}: format {facts.get('format')!r:.60}, this version reads {CELL_FORMAT}"
+                )
             if not {"key", "content", "validation"} <= facts.keys() or facts["key"] != cell_key(facts["content"]):
                 damaged.append(number)
             else:

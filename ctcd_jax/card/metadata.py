@@ -50,7 +50,7 @@ def with_results(present: str, facts: Facts, results: Sequence[dict], path: Path
         line = _FIRST_LINE + (mark.line if mark else 0)
         reason = getattr(error, "problem", None) or first_line(error)
         raise UserError(f"{path}:{line}: its metadata is not what the hub reads ({reason}); correct it") from error
-    except (AttributeError, TypeError, KeyError, ValueError) as error:
+    except (OverflowError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"{path}:{_index_line(present)}: its metadata is not what the hub reads ({first_line(error)}); correct it"
         ) from error

@@ -117,7 +117,7 @@ def read_run(workdir: str | Path) -> RunConfig:
     run = read_json(path, "name the --workdir of a `ctcd train` run")
     if run.get("format") != RUN_FORMAT:
         raise UserError(
-            f"{path}: format {run.get('format')} is unknown to this version, which reads format {RUN_FORMAT}"
+            f"{path}: format {run.get('format')!r:.60} is unknown to this version, which reads format {RUN_FORMAT}"
         )
     with reading(path):
         if "models" not in run.get("resolved", {}):
@@ -140,7 +140,7 @@ def reading(path: Path) -> Iterator[None]:
     """Raises a UserError that names the file where the block finds that its JSON is not what was written into it."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise UserError(f"{path}: damaged ({reason}); restore it, or use another --workdir") from error
 

@@ -14,13 +14,14 @@ from ctcd_jax.artifacts.corpora import FORMAT, MANIFEST, TOKENIZER, Manifest, Sh
 from ctcd_jax.data.packing import PACKERS
 from ctcd_jax.data.shape import Optional, problem
 from ctcd_jax.data.tokenizer import SPECIAL_TOKENS, tokenizer_hash
-from ctcd_jax.errors import UserError
-from ctcd_jax.files import file_sha256, read_json
+from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.files import file_sha256, is_inside, read_json
 
+ROW_DTYPES = (np.uint16, np.uint32)
 _SHARD = {"file": str, "rows": int, "length": int}
 _ROWS = {
     "recipe": {"length": int},
-    "tokenizer": {"vocab_size": int, "special_ids": {"pad": int}},
+    "tokenizer": {"vocab_size": int, "special_ids": dict.fromkeys(SPECIAL_TOKENS, int)},
     "shards": {"train": [_SHARD], "validation": [_SHARD]},
     "token_frequencies": [int],
 }
@@ -56,7 +57,8 @@ def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> Manifest:
     """Reads `corpus.json`, of which `shape` is needed.
 
     Raises:
-      UserError: if it is not there, not JSON, of a format this version does not know, or damaged.
+      UserError: if it is not there, not JSON, of a format this version does not know, or damaged, on purpose or not: a
+        shard that would lie elsewhere is not looked at.
     """
     if not directory.is_dir():
         raise UserError(f"corpus {directory}: no such directory; make it with `ctcd prepare --out {directory}`")
@@ -64,11 +66,14 @@ def read_manifest(directory: Path, shape: Mapping = _WHOLE) -> Manifest:
     manifest = read_json(path, "make the corpus with `ctcd prepare`")
     if manifest.get("format") != FORMAT:
         found = manifest.get("format")
-        raise UserError(f"{path}: format {found!r}, and this version reads {FORMAT}; prepare the corpus again")
+        raise UserError(f"{path}: format {found!r:.60}, and this version reads {FORMAT}; prepare the corpus again")
     _check_shape(manifest, shape, path)
     size, ids = manifest["tokenizer"]["vocab_size"], manifest["tokenizer"]["special_ids"]
-    if len(manifest["token_frequencies"]) != size or max(ids.values()) >= size:
+    if len(manifest["token_frequencies"]) != size or max(ids[name] for name in SPECIAL_TOKENS) >= size:
         raise UserError(f"{path}: damaged (its vocabulary has not {size} tokens everywhere); prepare the corpus again")
+    for shard in (shard for shards in manifest["shards"].values() for shard in shards):
+        if not is_inside(shard["file"]):
+            raise UserError(f"{path}: a shard is {shard['file']!r:.60}, and no file of the corpus; prepare it again")
     return cast("Manifest", manifest)
 
 
@@ -122,6 +127,10 @@ class Corpus:
             path = self.directory / shard["file"]
             if file_sha256(path) != shard["sha256"]:
                 raise UserError(f"{path}: its checksum is not the one in {MANIFEST}; prepare the corpus again")
+            if (largest := int(self._map(shard).max(initial=0))) >= self.vocab_size:
+                raise UserError(
+                    f"{path}: id {largest} is none of the {self.vocab_size:,} tokens; prepare the corpus again"
+                )
         if tokenizer_hash(self.tokenizer_directory) != self.tokenizer_hash:
             raise UserError(
                 f"{self.tokenizer_directory}: not the tokenizer the corpus was made with; prepare the corpus again"
@@ -171,9 +180,7 @@ class Corpus:
 
     def shards(self, split: str, length: int | None = None) -> list[np.memmap]:
         """Returns the memory-mapped shards of `split`, each uint16 or uint32[rows, length], of one length or of all."""
-        return [
-            self._map(shard["file"]) for shard in self.manifest["shards"][split] if length in (None, shard["length"])
-        ]
+        return [self._map(shard) for shard in self.manifest["shards"][split] if length in (None, shard["length"])]
 
     def read(self, split: str, length: int, rows: np.ndarray) -> np.ndarray:
         """Returns int32[n, length], rows of a split by their numbers.
@@ -194,12 +201,19 @@ class Corpus:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_maps": {}}
 
-    def _map(self, file: str) -> np.memmap:
+    def _map(self, shard: Shard) -> np.memmap:
+        file = shard["file"]
         if file not in self._maps:
             try:
                 rows = np.load(self.directory / file, mmap_mode="r")
             except (ValueError, EOFError) as error:
-                raise UserError(f"{self.directory / file}: damaged ({error}); prepare the corpus again") from error
+                why = first_line(error)
+                raise UserError(f"{self.directory / file}: damaged ({why}); prepare the corpus again") from error
+            if rows.shape != (shard["rows"], shard["length"]) or rows.dtype not in ROW_DTYPES:
+                said = f"{shard['rows']} rows of {shard['length']} ids"
+                raise UserError(
+                    f"{self.directory / file}: {rows.dtype}{list(rows.shape)}, not {said}; prepare the corpus again"
+                )
             if hasattr(mmap, "MADV_RANDOM"):  # rows come in no order: what lies around one would be read for nothing
                 rows._mmap.madvise(mmap.MADV_RANDOM)
             self._maps[file] = rows

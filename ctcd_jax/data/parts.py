@@ -146,7 +146,7 @@ def is_whole(directory: Path, part: Part) -> bool:
     try:
         counts = json.loads((place / "counts.json").read_text(encoding="utf-8"))
         return all((place / name).stat().st_size == size for name, size in counts["bytes"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OverflowError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -211,7 +211,7 @@ def _added_tokens(directory: Path, settings: Mapping) -> Iterator[tuple[str, int
             made = AddedToken(**{name: flags[name] for name in names if name in flags}, special=False)
             if made.content not in SPECIAL_TOKENS.values():
                 yield file, number, made
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OverflowError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{directory / file}: added tokens that cannot be read ({error}); fetch it again") from error
 
 

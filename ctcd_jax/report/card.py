@@ -71,7 +71,7 @@ def card(
     for directory, facts, own in cards:
         try:
             write_card(directory, facts, ExportMeasurements(own.sections(), tuple(model_index_results(own.rows))))
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        except (OverflowError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
             raise UserError(f"{directory / FACTS}: damaged ({reason}); export the model again") from error
         log(f"{directory / 'README.md'}: {own.counts()}")

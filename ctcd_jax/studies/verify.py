@@ -59,7 +59,7 @@ def verify(
     run = read_run(workdir)
     facts = read_json(study / STUDY, "name the folder of a `ctcd study`")
     if facts.get("format") != STUDY_FORMAT:
-        raise UserError(f"{study / STUDY}: format {facts.get('format')}, this version reads {STUDY_FORMAT}")
+        raise UserError(f"{study / STUDY}: format {facts.get('format')!r:.60}, this version reads {STUDY_FORMAT}")
     arm = _arm(method(json.loads(json.dumps(run))), facts["arms"], workdir, study)
     if (here := _corpus_content(run)) is None:
         warn(f"{workdir}: its corpus is no longer at {run['data']['corpus']}; whether it is the study's is unknown")

@@ -78,7 +78,7 @@ def read_provenance(workdir: Path) -> Provenance:
         return {}
     content = read_json(path, "run `ctcd train` again without it")
     if content.get("format") != PROVENANCE_FORMAT:
-        raise UserError(f"{path}: format {content.get('format')!r}, this version reads {PROVENANCE_FORMAT}")
+        raise UserError(f"{path}: format {content.get('format')!r:.60}, this version reads {PROVENANCE_FORMAT}")
     if fault := mismatch(content, _KIND):
         raise UserError(f"{path}: damaged ({fault}); restore it")
     return cast("Provenance", content)
@@ -206,7 +206,7 @@ def _of_export(directory: Path) -> MemberStart:
         if facts["from_scratch"] and facts["weights"] == file_sha256(directory / WEIGHTS):
             rows = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
             return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
-    except (UserError, KeyError, TypeError, AttributeError, OSError):
+    except (OverflowError, UserError, KeyError, TypeError, AttributeError, OSError):
         pass  # anybody's model
     start: MemberStart = {"from_scratch": False, "rows": 0}
     if read_pretrained(directory).fresh_head:

@@ -191,7 +191,7 @@ def read_differences(lines: Sequence[ComparisonLine], rows: Sequence[Result]) ->
                 covers = tuple(name for name in SOURCES if name in line["covers"].split("; "))
                 own = Interval(float(line["low"]), float(line["high"]), covers)
             value, seeds = float(line["difference"]), int(line["seeds"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (OverflowError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"comparison.csv:{number}: damaged; run ctcd glue again") from error
         found.append(Difference(line["first"], line["second"], column, value, seeds, own, missing))
     return found
