@@ -63,6 +63,10 @@ test-all: lint types .venv/libtpu .venv/minilm ## The same with the slow tests, 
 test-nvidia: .venv/nvidia ## Compile for GPUs that are not there
 	$(BIN)/pytest -m nvidia
 
+.PHONY: drill
+drill: install ## Kill, stop, damage and crowd runs a hundred times (half an hour); the outcome goes to results/drill
+	$(BIN)/python -m tests.drill --out results/drill
+
 # What a user gets who installs without requirements.txt.
 .PHONY: test-newest
 test-newest: ## Run the tests with the newest versions that the dependency ranges allow on this Python
