@@ -36,7 +36,7 @@ def leaf_digests(tree: Any) -> dict[str, str]:
 def _digest(leaf: jax.Array) -> str:
     plain = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
     whole = plain if plain.is_fully_addressable else plain.addressable_data(0)
-    return hashlib.sha256(np.ascontiguousarray(whole).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(whole).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def changed_leaves(tree: Any, digests: Mapping[str, str]) -> list[str]:
