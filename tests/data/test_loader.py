@@ -250,7 +250,7 @@ def test_a_hundred_million_rows_take_no_more_memory_than_a_few(tmp_path):
     manifest = {
         "format": 1,
         "recipe": {"length": length},
-        "tokenizer": {"vocab_size": 1, "special_ids": {"pad": 0}},
+        "tokenizer": {"vocab_size": 1, "special_ids": dict.fromkeys(("pad", "unk", "cls", "sep", "mask"), 0)},
         "token_frequencies": [0],
         "shards": {"train": [{"file": "train-00000.npy", "rows": rows, "length": length}], "validation": []},
     }
