@@ -26,8 +26,8 @@ def stopped(drill: Drill, count: Count) -> None:
 
 
 def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times: int, codes: set[int]) -> None:
-    run = drill.place / number.name
-    for _ in drill.times(times):
+    run, struck = drill.place / number.name, 0
+    while struck < len(drill.times(times)):
         with count.one():
             process = drill.start(drill.command(run))
 
@@ -37,6 +37,7 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
 
             drill.strike(process, blow, drill.seconds)
             said = process.communicate()[0]
+            struck += process.returncode != 0
             demand(process.returncode in {0, *codes}, f"code {process.returncode}: {said[-500:]}")
             if process.returncode == 0:
                 count.seen["it was done before"] += 1
