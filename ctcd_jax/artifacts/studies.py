@@ -172,7 +172,7 @@ def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
                 raise UserError(
                     f"{path}:{number}: format {facts.get('format')!r:.60}, this version reads {CELL_FORMAT}"
                 )
-            if not {"key", "content", "validation"} <= facts.keys() or facts["key"] != cell_key(facts["content"]):
+            if not CellFacts.__annotations__.keys() <= facts.keys() or facts["key"] != cell_key(facts["content"]):
                 damaged.append(number)
             else:
                 found[facts["key"]] = cast("CellFacts", facts)
