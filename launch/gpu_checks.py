@@ -73,7 +73,9 @@ def same(first: Path, second: Path, within: float | None) -> int:
         f"{first.name} and {second.name}: losses at {len(shared)} points, at most {largest:.2e} nats apart ({member}, "
         f"{kind}, step {step}), bytes {'equal' if texts[0] == texts[1] else 'not equal'}"
     )
-    return int(texts[0] != texts[1] if within is None else largest > within)
+    if within is None:
+        return int(texts[0] != texts[1])
+    return int(losses[0].keys() != losses[1].keys() or not largest <= within)  # also where one is no number
 
 
 def rates(runs: list[Path]) -> int:

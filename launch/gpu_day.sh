@@ -28,8 +28,10 @@ environment() { checks environment; }
 
 # Does it run at all? Losses as on the CPU, a resumed run, both dtypes, both kinds of attention, a model that leaves.
 runs() {
+    export JAX_DEFAULT_MATMUL_PRECISION=highest # else a GPU multiplies float32 in fewer bits
     pretrain gpu ctcd:smoke 20 train.dtype=float32 train.attention=xla train.log_every=1
     JAX_PLATFORMS=cpu pretrain cpu ctcd:smoke 20 train.dtype=float32 train.attention=xla train.log_every=1
+    unset JAX_DEFAULT_MATMUL_PRECISION
     checks same "$work/gpu" "$work/cpu" --within 0.01
     ctcd train --workdir "$work/gpu" --change --config.train.steps=30
     ctcd export --workdir "$work/gpu" --member student --out "$work/export"
@@ -41,7 +43,7 @@ runs() {
     done
 }
 
-# Against its parts, against PyTorch, by removal: the paper's size. What is measured when time is up is kept.
+# Against its parts, against PyTorch, by removal: the paper's size. Blocks that are measured when time is up are kept.
 speed() {
     ctcd bench --suite gpu --out "$out/bench"
 }
@@ -67,13 +69,19 @@ resume() {
     for asked in True False; do
         local fields=("ctcd:$size" "$few" train.deterministic="$asked" train.log_every=$((few / 10)))
         pretrain "whole-$asked" "${fields[@]}"
-        pretrain "stopped-$asked" "${fields[@]}" &
+        # The subshell becomes the run, so that it gets the signal.
+        (ctcd() { exec "$python" -m ctcd_jax "$@"; }; pretrain "stopped-$asked" "${fields[@]}") &
         until [ -s "$work/stopped-$asked/metrics.jsonl" ]; do
             kill -0 $! || break # it has failed, which `wait` will say
             sleep 0.1
         done
-        pkill -TERM -f "workdir $work/stopped-$asked " || echo "it was done before it could be stopped"
-        wait $! || [ $? -eq 75 ]
+        kill -TERM $! || true
+        local code=0
+        wait $! || code=$?
+        if [ "$code" -ne 75 ]; then
+            echo "it was not stopped: code $code"
+            return 1
+        fi
         pretrain "stopped-$asked" "${fields[@]}"
     done
     checks rates "$work/whole-False" "$work/whole-True"
@@ -98,9 +106,9 @@ train() {
 # Fine-tuning and inference in PyTorch.
 finetuning() {
     local models=()
-    for source in alone:student ctcd:student ctcd:teacher; do
+    for source in alone:student ctcd:student ctcd:teacher; do # of the part before
         local place=$work/export-${source/:/-}
-        [ -d "$place" ] || ctcd export --workdir "$work/${source%:*}" --member "${source#*:}" --out "$place"
+        ctcd export --workdir "$work/../train/${source%:*}" --member "${source#*:}" --out "$place"
         models+=(--model "$place")
     done
     ctcd glue "${models[@]}" --data "$kit/glue" --tasks "$tasks" --seeds 1 --epochs 1 --out "$out/glue"
@@ -110,6 +118,8 @@ finetuning() {
 ### One part after another, each in a process that can be ended.
 if [ "${1:-}" = --part ]; then # PART, with all that is exported below
     echo "\$ bash launch/gpu_day.sh ... $2"
+    work=$work/$2
+    rm -rf "$work" # of an earlier day
     "$2"
     exit
 fi
@@ -132,6 +142,12 @@ if compgen -G "$kit/wheels/*.whl" >/dev/null && [ -z "$dry" ]; then
 fi
 export PYTHONPATH="$work/site:$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 deadline=$((60 * ${MINUTES:-20}))
+for name in $only; do
+    if [[ " ${parts[*]}" != *" $name:"* ]]; then
+        echo "gpu_day.sh: there is no part '$name'; there are ${parts[*]%:*}" >&2
+        exit 2
+    fi
+done
 
 table=$out/README.md
 if [ ! -s "$table" ]; then

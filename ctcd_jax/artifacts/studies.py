@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from ctcd_jax.artifacts.runs import METRICS
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import read_json, read_json_lines
+from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
 
 CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
 EXPORTS = "export"
@@ -124,6 +125,13 @@ class StudyFacts(TypedDict):
     changes: NotRequired[list[str]]  # fields that were set in every arm
 
 
+_LINE = {"step": WHOLE, "members": Each(dict), "corpora?": Each(dict)}
+_KIND = {
+    "key": str, "content": dict, "seconds": AMOUNT, "device": str, "devices": WHOLE, "dtype": str, "version": str,
+    "validation": [_LINE],
+}  # fmt: skip
+
+
 def cell_key(content: Mapping[str, Any]) -> str:
     """Returns what a run with this content is known by, hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
@@ -138,7 +146,7 @@ def validation_lines(run: Path, hashes: Mapping[str, str]) -> list[dict[str, Any
     """
     lines = [line for _, line in read_json_lines(run / METRICS)[0] if line["kind"] == "validation"]
     return [
-        line | {"corpora": {hashes[name]: figures for name, figures in line["corpora"].items()}}
+        line | {"corpora": {hashes[name]: each for name, each in line["corpora"].items() if name in hashes}}
         if "corpora" in line
         else line
         for line in lines
@@ -150,7 +158,18 @@ def read_cell(directory: Path) -> CellFacts | None:
     path = directory / CELL
     if not path.is_file():
         return None
-    return cast("CellFacts", read_json(path, f"remove {directory}, so that it is run again"))
+    otherwise = f"remove {directory}, so that it is run again"
+    facts = read_json(path, otherwise)
+    if fault := _fault(facts):
+        raise UserError(f"{path}: {fault}; {otherwise}")
+    return cast("CellFacts", facts)
+
+
+def _fault(facts: dict[str, Any]) -> str:
+    """Returns what is wrong with what is known of a finished run, "" if nothing is."""
+    if (form := facts.get("format")) != CELL_FORMAT:
+        return f"format {form!r:.60}, this version reads {CELL_FORMAT}"
+    return mismatch(facts, _KIND)
 
 
 def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
@@ -160,7 +179,7 @@ def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
       studies: their folders, OUT/NAME of `ctcd study`.
 
     Raises:
-      UserError: a file is missing or damaged, of another format, or a line was edited.
+      UserError: a file is missing or damaged, of another format, or the content of a line is not what its key is of.
     """
     found: dict[str, CellFacts] = {}
     for path in (study / FINISHED for study in studies):
@@ -168,11 +187,9 @@ def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:
             raise UserError(f"{path}: no such file; name the folder of a `ctcd study`")
         lines, damaged = read_json_lines(path)
         for number, facts in lines:
-            if facts.get("format") != CELL_FORMAT:
-                raise UserError(
-                    f"{path}:{number}: format {facts.get('format')!r:.60}, this version reads {CELL_FORMAT}"
-                )
-            if not CellFacts.__annotations__.keys() <= facts.keys() or facts["key"] != cell_key(facts["content"]):
+            if fault := _fault(facts):
+                raise UserError(f"{path}:{number}: {fault}; copy the file again, or remove the line")
+            if facts["key"] != cell_key(facts["content"]):
                 damaged.append(number)
             else:
                 found[facts["key"]] = cast("CellFacts", facts)

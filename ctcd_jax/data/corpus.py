@@ -205,8 +205,8 @@ class Corpus:
         file = shard["file"]
         if file not in self._maps:
             try:
-                rows = np.load(self.directory / file, mmap_mode="r")
-            except (ValueError, EOFError) as error:
+                rows = np.lib.format.open_memmap(self.directory / file, mode="r")
+            except (ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
                 why = first_line(error)
                 raise UserError(f"{self.directory / file}: damaged ({why}); prepare the corpus again") from error
             if rows.shape != (shard["rows"], shard["length"]) or rows.dtype not in ROW_DTYPES:

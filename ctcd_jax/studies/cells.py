@@ -29,7 +29,7 @@ from ctcd_jax.training.run import run_content
 _WITHOUT = {
     "": ("format", "mesh", "wandb", "trackio", "evaluation"),
     "data": ("corpus",),
-    "train": ("log_every", "checkpoint_every", "keep_checkpoints", "keep_every", "profile_steps"),
+    "train": ("log_every", "checkpoint_every", "keep_checkpoints", "keep_every", "deterministic", "profile_steps"),
 }
 
 

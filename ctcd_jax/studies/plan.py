@@ -34,7 +34,7 @@ def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
         figures = f"{cell.steps:,}", f"{cell.tokens:,}", f"{cell.flops / 1e12:,.3g}", f"{cell.chain_flops / 1e12:,.3g}"
         rows.append((name, runs, f"{sum(map(is_finished, own))}", *figures))
     log(aligned(rows))
-    missing = [cell for cell in state.cells if not is_finished(cell)]
+    missing = state.missing()
     flops = sum(cell.flops for cell in missing)
     line = f"{len(missing)} of {len(state.cells)} runs are missing: {flops / 1e12:,.3g} TFLOP, "
     line += f"{sum(cell.tokens for cell in missing):,} tokens"

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ctcd_jax import __version__
+from ctcd_jax.artifacts.corpora import MANIFEST
 from ctcd_jax.artifacts.runs import TIMING
-from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, LOG, RUN, CellFacts, read_cell, validation_lines
+from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, CORPORA, LOG, RUN, CellFacts, read_cell, validation_lines
+from ctcd_jax.data import Corpus
 from ctcd_jax.errors import NonFinite, UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.jobs.pool import run_jobs
@@ -173,9 +175,15 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
 
     from ctcd_jax.config.file import load_config
     from ctcd_jax.training import train
+    from ctcd_jax.training.run import existing_run
 
     config = load_config(cell.spec, cell.overrides)
     workdir = cell.directory / RUN
+    # Begun on a machine that multiplies in another precision, it goes on in that one.
+    before = existing_run(workdir)
+    dtype = before["resolved"]["dtype"] if before and config.train.dtype == "auto" else cell.dtype
+    if before and config.train.dtype == "auto":
+        config.train.dtype = dtype
     try:
         train(
             config,
@@ -194,11 +202,18 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
             "seconds": read_lines(workdir / TIMING)[-1]["seconds"],
             "device": jax.devices()[0].device_kind,
             "devices": jax.device_count(),
-            "dtype": cell.dtype,
+            "dtype": dtype,
             "version": __version__,
-            "validation": validation_lines(workdir, cell.evaluated),
+            "validation": validation_lines(workdir, _hashes(cell)),
         },
     )
+
+
+def _hashes(cell: Cell) -> dict[str, str]:
+    """{name of its folder: `content_hash`} of all corpora here: by where a text lay a corpus has another name."""
+    beside = {path.name: path for path in (cell.directory.parents[1] / CORPORA).glob("*/") if path.is_dir()}
+    others = {name: Corpus(path).content_hash for name, path in beside.items() if (path / MANIFEST).is_file()}
+    return others | dict(cell.evaluated)
 
 
 def _log_of(cell: Cell) -> Path:

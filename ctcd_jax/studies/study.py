@@ -82,6 +82,8 @@ def study(
         described = replace(described, seeds=seeds)
     check_data(described, data)
     out = Path(out)
+    if elsewhere and described.scores:
+        raise UserError("--finished: this study scores its models, so all its runs have to be made here")
     known = read_finished(map(Path, elsewhere))
     corpora = prepare_corpora(described, texts, data, out, log, warn)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed
+from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed, seal
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
@@ -127,11 +127,12 @@ class Checkpoints:
                 continue
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
+                shutil.rmtree(self.directory / f"{bad}{ASIDE}", ignore_errors=True)  # of an earlier time
                 (self.directory / str(bad)).rename(self.directory / f"{bad}{ASIDE}")
                 warn(f"step {bad} cannot be read ({reason(error)}); going on from step {step}")
             self._manager.reload()
-            if "leaves" not in restored.meta and not is_sealed(self.directory / str(step)):
-                warn(f"step {step} was saved by an earlier version: whether it is as it was saved cannot be told")
+            if not is_sealed(self.directory / str(step)):
+                self._seal_late(step, restored.meta, warn)
             best = restored.meta.get("best")
             if best and best["step"] not in self._manager.all_steps():
                 warn(
@@ -146,6 +147,14 @@ class Checkpoints:
                 f"{self.directory / str(newest)}: cannot be read ({why}); remove {self.directory} to begin again"
             )
         return None
+
+    def _seal_late(self, step: int, meta: CheckpointMeta, warn: Callable[[str], None]) -> None:
+        """Seals a step whose run was killed before it could: its arrays are those that were saved."""
+        if "leaves" not in meta:
+            warn(f"step {step} was saved by an earlier version: whether it is as it was saved cannot be told")
+        elif jax.process_count() == 1:  # else nobody has held all arrays against their digests
+            with writing_errors(self.directory):
+                seal(self.directory / str(step))
 
     def reached_preemption(self, step: int) -> bool:
         """Whether any process of a distributed run was asked to stop; the same answer on all of them."""
@@ -165,9 +174,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is on disk."""
         with writing_errors(self.directory):
-            self._manager.wait_until_finished()
-            self._sealer.finish()
-            self._manager.close()
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._sealer.finish()
+                self._manager.close()
 
 
 class _Damaged(Exception):
@@ -244,12 +255,14 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
         try:
             if found := damage(directory / str(step)):
                 raise _Damaged("; ".join(found))
-            restored = manager.restore(step, args=ocp.args.Composite(state=args)).state
+            restored = manager.restore(step, args=ocp.args.Composite(state=args, meta=ocp.args.JsonRestore()))
+            if changed := changed_leaves(restored.state, restored.meta.get("leaves", {})):
+                raise _Damaged(f"{len(changed)} arrays are not as they were saved, the first: {changed[0]}")
         except Exception as error:  # Orbax raises bare Exceptions
             if is_out_of_memory(error):
                 raise
             raise UserError(f"{directory / str(step)}: cannot be read ({reason(error)}); use another step") from error
-    return config, jax.device_get(restored["members"][member]["params"])
+    return config, jax.device_get(restored.state["members"][member]["params"])
 
 
 def saved_steps(workdir: Path) -> list[int]:

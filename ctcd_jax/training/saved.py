@@ -12,7 +12,7 @@ from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import saved_steps
 
-NOT_SEALED = "its files were not written down: killed right after saving, or saved by an earlier version"
+NOT_SEALED = "its files are not written down: it is being saved, a kill came then, or an earlier version saved it"
 
 
 def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print) -> bool:
@@ -42,6 +42,8 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
             found = damage(place)
             size, saved = _size(place), datetime.fromtimestamp(place.stat().st_mtime)
         except FileNotFoundError:
+            continue
+        if found and step not in saved_steps(workdir):  # it is just being removed
             continue
         state = f"DAMAGED: {'; '.join(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
         if best and best["step"] == step:

@@ -66,11 +66,10 @@ class Sealer:
         """
         self._is_saving = is_saving
         self._thread: threading.Thread | None = None
-        self._error: OSError | None = None
+        self._error: Exception | None = None
 
     def begin(self, step: Path) -> None:
-        """Waits for the step before, and seals this one when it is whole. `finish` says what went wrong."""
-        self.finish()
+        """Seals a step when it is whole, after `finish` for the one before; which says what went wrong."""
         self._thread = threading.Thread(target=self._seal, args=(step,), name="seal")
         self._thread.start()
 
@@ -89,5 +88,5 @@ class Sealer:
         try:
             if step.is_dir():  # else saving has failed, which Orbax says
                 seal(step)
-        except OSError as error:
+        except Exception as error:  # raised by `finish`, where somebody looks
             self._error = error

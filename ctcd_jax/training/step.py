@@ -272,8 +272,9 @@ def fused_losses(experiment: Experiment, devices: Devices):
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
-def _compiler_options(experiment: Experiment) -> dict[str, bool]:
-    return _DETERMINISTIC if experiment.train.deterministic else {}
+def _compiler_options(experiment: Experiment, mesh: Mesh) -> dict[str, bool]:
+    on_gpus = mesh.devices.flat[0].platform == "gpu"
+    return _DETERMINISTIC if experiment.train.deterministic and on_gpus else {}
 
 
 def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=None):
@@ -293,7 +294,7 @@ def make_train_step(experiment: Experiment, masker: Masker, mesh: Mesh, losses=N
         in_shardings=(state, replicated(mesh), batch_sharding(mesh)),
         out_shardings=(state, replicated(mesh)),
         donate_argnums=0,
-        compiler_options=_compiler_options(experiment),
+        compiler_options=_compiler_options(experiment, mesh),
     )
 
 
@@ -314,7 +315,7 @@ def make_evaluation(experiment: Experiment, masker: Masker, mesh: Mesh):
         return jax.tree.map(jnp.add, sums, step(params, batch))
 
     shardings = (None, batch_sharding(mesh), replicated(mesh))
-    options = _compiler_options(experiment)
+    options = _compiler_options(experiment, mesh)
     add = jax.jit(add, in_shardings=shardings, out_shardings=replicated(mesh), compiler_options=options)
 
     def evaluate(params: Params, batches: Iterable[dict]) -> Terms:

@@ -41,8 +41,11 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
             demand(process.returncode in {0, *codes}, f"code {process.returncode}: {said[-500:]}")
             if process.returncode == 0:
                 count.seen["it was done before"] += 1
-                same(run, drill.undisturbed)
-                shutil.rmtree(run)
+                finished = Path(shutil.move(run, drill.place / "finished"))
+                try:
+                    same(finished, drill.undisturbed)
+                finally:
+                    shutil.rmtree(finished)
     with count.one():
         drill.run(drill.command(run))
         same(run, drill.undisturbed)
@@ -67,8 +70,11 @@ def one_of_two(drill: Drill, count: Count) -> None:
             said = process.communicate()[0]
             if process.returncode == 0:
                 count.seen["it was done before"] += 1
-                same(run, whole)
-                shutil.rmtree(run)
+                finished = Path(shutil.move(run, drill.place / "finished"))
+                try:
+                    same(finished, whole)
+                finally:
+                    shutil.rmtree(finished)
             else:
                 demand("was ended by SIGKILL" in said, f"code {process.returncode}, and nobody is named: {said[-500:]}")
     with count.one():

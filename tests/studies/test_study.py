@@ -179,7 +179,7 @@ def test_what_another_machine_has_finished_is_taken_over(arguments, finished, in
         ),
         (lambda text: text.replace('"format": 2', '"format": 9', 1), "finished.jsonl:1: format 9, this version reads"),
         (lambda text: "{" + text, "finished.jsonl:1: damaged or edited"),
-        (lambda text: text.replace('"seconds"', '"minutes"', 1), "finished.jsonl:1: damaged or edited"),
+        (lambda text: text.replace('"seconds"', '"minutes"', 1), "finished.jsonl:1: seconds is missing"),
         (None, "finished.jsonl: no such file; name the folder of a `ctcd study`"),
     ],
 )

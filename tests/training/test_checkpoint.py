@@ -169,7 +169,7 @@ def test_checkpoints_are_listed_with_their_state(run, newest, corpus, capsys):
     unseal(run / "checkpoints/2")
     assert main(["checkpoints", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "its files were not written down" in said
+    assert "its files are not written down" in said
     assert f"set aside, for it could not be read: remove {run}/checkpoints/4.unreadable" in said
     shutil.rmtree(run / "checkpoints")
     assert main(["checkpoints", str(run)]) == 2
