@@ -107,8 +107,8 @@ train() {
 finetuning() {
     local models=()
     for source in alone:student ctcd:student ctcd:teacher; do # of the part before
-        local place=$work/export-${source/:/-}
-        ctcd export --workdir "$work/../train/${source%:*}" --member "${source#*:}" --out "$place"
+        local place=$work/${source/:/-}
+        ctcd export --workdir "$trained/${source%:*}" --member "${source#*:}" --out "$place"
         models+=(--model "$place")
     done
     ctcd glue "${models[@]}" --data "$kit/glue" --tasks "$tasks" --seeds 1 --epochs 1 --out "$out/glue"
@@ -118,7 +118,7 @@ finetuning() {
 ### One part after another, each in a process that can be ended.
 if [ "${1:-}" = --part ]; then # PART, with all that is exported below
     echo "\$ bash launch/gpu_day.sh ... $2"
-    work=$work/$2
+    trained=$work/train work=$work/$2
     rm -rf "$work" # of an earlier day
     "$2"
     exit
