@@ -6,7 +6,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -205,7 +205,7 @@ class Corpus:
         file = shard["file"]
         if file not in self._maps:
             try:
-                rows = np.lib.format.open_memmap(self.directory / file, mode="r")
+                rows: Any = np.lib.format.open_memmap(self.directory / file, mode="r")
             except (ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
                 why = first_line(error)
                 raise UserError(f"{self.directory / file}: damaged ({why}); prepare the corpus again") from error

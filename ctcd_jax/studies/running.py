@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.corpora import MANIFEST
@@ -180,10 +180,9 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
     config = load_config(cell.spec, cell.overrides)
     workdir = cell.directory / RUN
     # Begun on a machine that multiplies in another precision, it goes on in that one.
-    before = existing_run(workdir)
-    dtype = before["resolved"]["dtype"] if before and config.train.dtype == "auto" else cell.dtype
-    if before and config.train.dtype == "auto":
-        config.train.dtype = dtype
+    before, dtype, settings = existing_run(workdir), cell.dtype, cast("Any", config.train)
+    if before and settings.dtype == "auto":
+        settings.dtype = dtype = before["resolved"]["dtype"]
     try:
         train(
             config,
