@@ -37,7 +37,7 @@ tests-alone: install
 
 # Both at once: checking types keeps one core busy for a minute.
 .PHONY: test
-test: lint ## Check style and types, and run the tests (8 to 11 minutes on 2 cores)
+test: lint ## Check style and types, and run the tests (5 to 10 minutes on 2 cores)
 	$(MAKE) --no-print-directory --jobs=2 types tests-alone
 
 # Compiles for TPUs on any machine. Apart from the rest: where JAX finds it, it looks for a TPU at every start.

@@ -136,6 +136,11 @@ def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -
     write_whole(path, json.dumps(content, indent=indent) + "\n")
 
 
+def json_sha256(content: Any) -> str:
+    """Returns the SHA-256 (hex) of what JSON makes of `content`, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def is_inside(name: str) -> bool:
     """Whether a name that a file gives of another stays below the folder that both are of: it may come from anybody."""
     path = PurePosixPath(name)

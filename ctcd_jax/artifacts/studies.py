@@ -1,14 +1,12 @@
 """What `ctcd study` leaves: a directory for each run, known by its content, and what came of all of them."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from ctcd_jax.artifacts.runs import METRICS
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json, read_json_lines
+from ctcd_jax.files import json_sha256, read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
 
 CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
@@ -134,23 +132,23 @@ _KIND = {
 
 def cell_key(content: Mapping[str, Any]) -> str:
     """Returns what a run with this content is known by, hexadecimal."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+    return json_sha256(content)[:KEY_DIGITS]
 
 
-def validation_lines(run: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+def validation_lines(run: Path, hash_of: Callable[[str], str | None]) -> list[dict[str, Any]]:
     """Returns the "validation" lines of a run as `CellFacts` has them.
 
     Args:
       run: its directory.
-      hashes: {name of its folder: `content_hash`}, of the further corpora that it was evaluated on.
+      hash_of: gives the `content_hash` of a further corpus by the name of its folder; None where it is gone: what was
+        measured on it is left out.
     """
     lines = [line for _, line in read_json_lines(run / METRICS)[0] if line["kind"] == "validation"]
-    return [
-        line | {"corpora": {hashes[name]: each for name, each in line["corpora"].items() if name in hashes}}
-        if "corpora" in line
-        else line
-        for line in lines
-    ]
+    for line in lines:
+        if "corpora" in line:
+            found = {hash_of(name): figures for name, figures in line["corpora"].items()}
+            line["corpora"] = {known: figures for known, figures in found.items() if known}
+    return lines
 
 
 def read_cell(directory: Path) -> CellFacts | None:

@@ -96,7 +96,7 @@ FIELDS: Mapping[str, Field] = {
         "keep only the layers' inputs and compute the rest again in the backward pass, to save memory", bool, False
     ),
     "train.deterministic": Field(
-        "compile for GPUs so that a run gives the same bytes each time, which is slower; CPUs and TPUs do so anyway",
+        "compile for GPUs so that a run gives the same bytes each time, which is slower; elsewhere it changes nothing",
         bool,
         False,
     ),

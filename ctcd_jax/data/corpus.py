@@ -1,7 +1,6 @@
 """A prepared corpus, opened: its manifest, and its rows as memory maps."""
 
 import hashlib
-import json
 import mmap
 import os
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from ctcd_jax.data.packing import PACKERS
 from ctcd_jax.data.shape import Optional, problem
 from ctcd_jax.data.tokenizer import SPECIAL_TOKENS, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line
-from ctcd_jax.files import file_sha256, is_inside, read_json
+from ctcd_jax.files import file_sha256, is_inside, json_sha256, read_json
 
 ROW_DTYPES = (np.uint16, np.uint32)
 _SHARD = {"file": str, "rows": int, "length": int}
@@ -127,7 +126,7 @@ class Corpus:
             path = self.directory / shard["file"]
             if file_sha256(path) != shard["sha256"]:
                 raise UserError(f"{path}: its checksum is not the one in {MANIFEST}; prepare the corpus again")
-            if (largest := int(self._map(shard).max(initial=0))) >= self.vocab_size:
+            if (largest := int(self._open_rows(shard).max(initial=0))) >= self.vocab_size:
                 raise UserError(
                     f"{path}: id {largest} is none of the {self.vocab_size:,} tokens; prepare the corpus again"
                 )
@@ -163,7 +162,7 @@ class Corpus:
             split: [[shard["length"], shard["sha256"]] for shard in shards]
             for split, shards in self.manifest["shards"].items()
         }
-        return hashlib.sha256(json.dumps([self.tokenizer_hash, rows], sort_keys=True).encode()).hexdigest()
+        return json_sha256([self.tokenizer_hash, rows])
 
     @property
     def max_length(self) -> int:
@@ -202,22 +201,23 @@ class Corpus:
         return self.__dict__ | {"_maps": {}}
 
     def _map(self, shard: Shard) -> np.memmap:
-        file = shard["file"]
-        if file not in self._maps:
-            try:
-                rows: Any = np.lib.format.open_memmap(self.directory / file, mode="r")
-            except (ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
-                why = first_line(error)
-                raise UserError(f"{self.directory / file}: damaged ({why}); prepare the corpus again") from error
-            if rows.shape != (shard["rows"], shard["length"]) or rows.dtype not in ROW_DTYPES:
-                said = f"{shard['rows']} rows of {shard['length']} ids"
-                raise UserError(
-                    f"{self.directory / file}: {rows.dtype}{list(rows.shape)}, not {said}; prepare the corpus again"
-                )
+        if shard["file"] not in self._maps:
+            rows = self._open_rows(shard)
             if hasattr(mmap, "MADV_RANDOM"):  # rows come in no order: what lies around one would be read for nothing
-                rows._mmap.madvise(mmap.MADV_RANDOM)
-            self._maps[file] = rows
-        return self._maps[file]
+                cast("Any", rows)._mmap.madvise(mmap.MADV_RANDOM)
+            self._maps[shard["file"]] = rows
+        return self._maps[shard["file"]]
+
+    def _open_rows(self, shard: Shard) -> np.memmap:
+        path = self.directory / shard["file"]
+        try:
+            rows = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, EOFError, OverflowError, TypeError, IndexError) as error:
+            raise UserError(f"{path}: damaged ({first_line(error)}); prepare the corpus again") from error
+        if rows.shape != (shard["rows"], shard["length"]) or rows.dtype not in ROW_DTYPES:
+            said = f"{shard['rows']} rows of {shard['length']} ids"
+            raise UserError(f"{path}: {rows.dtype}{list(rows.shape)}, not {said}; prepare the corpus again")
+        return rows
 
     def _all_shards(self) -> list[Shard]:
         return [shard for shards in self.manifest["shards"].values() for shard in shards]

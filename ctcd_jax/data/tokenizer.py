@@ -1,6 +1,5 @@
 """WordPiece tokenizers: load one, save one as transformers expects it, and tell whether two are the same."""
 
-import hashlib
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from ctcd_jax.data.wordpiece import (  # noqa: F401  whoever needs a tokenizer f
     wordpiece,
 )
 from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.files import write_json, write_whole
+from ctcd_jax.files import json_sha256, write_json, write_whole
 
 _BATCH_SENTENCES = 4096
 _NOTHING_THERE = "tokenizer {}: no such file; give a vocab.txt, a tokenizer directory or a hub id"
@@ -174,7 +173,7 @@ def tokenizer_hash(directory: str | Path) -> str:
     normalizer = json.loads(tokenizer.to_str())["normalizer"]
     departures = _departures(tokenizer)
     content = [vocabulary, normalizer, *([departures] if departures else [])]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_sha256(content)
 
 
 def _departures(tokenizer: Tokenizer) -> dict:

@@ -1,7 +1,5 @@
 """What `--model` names: an exported directory or a hub id, or a member of a run, WORKDIR#MEMBER."""
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -13,7 +11,7 @@ from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names
 from ctcd_jax.artifacts.runs import FROZEN
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.errors import UserError
-from ctcd_jax.files import read_json
+from ctcd_jax.files import json_sha256, read_json
 from ctcd_jax.models.huggingface import find_pretrained, load_pretrained, read_config
 from ctcd_jax.models.registry import Shape, shape_to_dict
 from ctcd_jax.training.checkpoint import load_member, saved_step
@@ -40,7 +38,7 @@ class Place:
     @property
     def shape_sha256(self) -> str:
         """What makes another model of equal parameters."""
-        return hashlib.sha256(json.dumps(shape_to_dict(self.shape), sort_keys=True).encode()).hexdigest()
+        return json_sha256(shape_to_dict(self.shape))
 
     def check_vocabulary(self, tokens: int, warn: Callable[[str], None]) -> None:
         """Raises UserError if the model has fewer tokens than its tokenizer has; `warn` is called if it has more."""

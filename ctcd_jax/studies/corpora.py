@@ -1,7 +1,5 @@
 """The corpora of a study: prepared once, shared by all studies below one directory."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,7 +7,7 @@ from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.studies import CORPORA, LOCK
 from ctcd_jax.data import Corpus, prepare
 from ctcd_jax.errors import UserError, warn
-from ctcd_jax.files import locked
+from ctcd_jax.files import json_sha256, locked
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.studies.definition import Study
 
@@ -50,8 +48,7 @@ def prepare_corpora(
                 own = corpus.tokenizer not in study.models
                 place_of = made[corpus.tokenizer].directory / TOKENIZER if own else data[corpus.tokenizer]
                 recipe["tokenizer"] = str(place_of)
-            asked = json.dumps([texts[corpus.text], recipe], sort_keys=True).encode()
-            directory = place / f"{name}-{hashlib.sha256(asked).hexdigest()[:8]}"
+            directory = place / f"{name}-{json_sha256([texts[corpus.text], recipe])[:8]}"
             prepare([texts[corpus.text]], directory, workers=available_cores(), **recipe, log=log, warn=warn)
             made[name] = Corpus.open(directory)
     return made

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from ctcd_jax import __version__
-from ctcd_jax.artifacts.corpora import MANIFEST
 from ctcd_jax.artifacts.runs import TIMING
 from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, CORPORA, LOG, RUN, CellFacts, read_cell, validation_lines
 from ctcd_jax.data import Corpus
@@ -203,16 +202,17 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
             "devices": jax.device_count(),
             "dtype": dtype,
             "version": __version__,
-            "validation": validation_lines(workdir, _hashes(cell)),
+            "validation": validation_lines(workdir, lambda name: cell.evaluated.get(name) or _hash_beside(cell, name)),
         },
     )
 
 
-def _hashes(cell: Cell) -> dict[str, str]:
-    """{name of its folder: `content_hash`} of all corpora here: by where a text lay a corpus has another name."""
-    beside = {path.name: path for path in (cell.directory.parents[1] / CORPORA).glob("*/") if path.is_dir()}
-    others = {name: Corpus(path).content_hash for name, path in beside.items() if (path / MANIFEST).is_file()}
-    return others | dict(cell.evaluated)
+def _hash_beside(cell: Cell, name: str) -> str | None:
+    """The `content_hash` of a corpus that a session before knew by another name, for its text lay elsewhere then."""
+    try:
+        return Corpus(cell.directory.parents[1] / CORPORA / name).content_hash
+    except UserError:
+        return None
 
 
 def _log_of(cell: Cell) -> Path:

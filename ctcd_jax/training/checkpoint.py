@@ -8,11 +8,11 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed, seal
@@ -20,12 +20,13 @@ from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.errors import UserError, is_out_of_memory
+from ctcd_jax.files import json_sha256
 from ctcd_jax.models.registry import Shape, abstract_params
 from ctcd_jax.runtime.distributed import gather
 from ctcd_jax.training.best import Kept, recorded_best
 from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
-from ctcd_jax.training.sealing import Sealer, changed_leaves, content_digest, leaf_digests
+from ctcd_jax.training.sealing import Sealer, as_numbers, changed_leaves, leaf_digests
 from ctcd_jax.training.state import TrainState
 
 
@@ -89,7 +90,7 @@ class Checkpoints:
             meta["best"], self._kept.best[step] = best, best["step"]
         leads = jax.process_index() == 0  # its "meta" is the one that is written
         meta["leaves"] = leaf_digests(saved) if leads else {}
-        meta["sha256"] = content_digest(meta)
+        meta["sha256"] = json_sha256(meta)
         args = ocp.args.Composite(state=ocp.args.StandardSave(saved), meta=ocp.args.JsonSave(meta))
         with writing_errors(self.directory):
             self._sealer.finish()
@@ -127,8 +128,8 @@ class Checkpoints:
                 continue
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
-                shutil.rmtree(self.directory / f"{bad}{ASIDE}", ignore_errors=True)  # of an earlier time
-                (self.directory / str(bad)).rename(self.directory / f"{bad}{ASIDE}")
+                places = (self.directory / f"{bad}{f'.{n}' if n > 1 else ''}{ASIDE}" for n in count(1))
+                (self.directory / str(bad)).rename(next(place for place in places if not place.exists()))
                 warn(f"step {bad} cannot be read ({reason(error)}); going on from step {step}")
             self._manager.reload()
             if not is_sealed(self.directory / str(step)):
@@ -162,8 +163,7 @@ class Checkpoints:
 
     def _check_room(self, state: TrainState) -> None:
         # Before, not after: a write that fails halfway is reported by a dozen threads, each with its traceback.
-        arrays = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
-        needed = sum(leaf.nbytes for leaf in arrays)
+        needed = sum(as_numbers(leaf).nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < needed:
             raise UserError(
@@ -199,13 +199,17 @@ def _check_content(restored: Any) -> None:
     """
     meta = dict(restored.meta)
     digest = meta.pop("sha256", None)
-    said = ""
-    if changed := changed_leaves(restored.state, meta.get("leaves", {})):
-        said = f"{len(changed)} arrays are not as they were saved, the first: {changed[0]}"
-    if digest is not None and digest != content_digest(meta):
+    said = _changed(restored)
+    if digest is not None and digest != json_sha256(meta):
         said = "meta has changed"
     if found := list(filter(None, gather(said))):
         raise _Damaged(found[0])
+
+
+def _changed(restored: Any) -> str:
+    """Says which arrays of a restored step, or of the part that was restored, are not what was saved; "" if all are."""
+    changed = changed_leaves(restored.state, restored.meta.get("leaves", {}))
+    return f"{len(changed)} arrays are not as they were saved, the first: {changed[0]}" if changed else ""
 
 
 def _as_saved(state: TrainState) -> dict:
@@ -256,8 +260,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
             if found := damage(directory / str(step)):
                 raise _Damaged("; ".join(found))
             restored = manager.restore(step, args=ocp.args.Composite(state=args, meta=ocp.args.JsonRestore()))
-            if changed := changed_leaves(restored.state, restored.meta.get("leaves", {})):
-                raise _Damaged(f"{len(changed)} arrays are not as they were saved, the first: {changed[0]}")
+            if changed := _changed(restored):
+                raise _Damaged(changed)
         except Exception as error:  # Orbax raises bare Exceptions
             if is_out_of_memory(error):
                 raise
@@ -294,7 +298,3 @@ def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:
     if step is not None and step not in saved:
         raise UserError(f"{directory}: no step {step} there; saved are {saved}")
     return saved[-1] if step is None else step
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,7 +1,6 @@
 """A restored state is the saved one: by digests of its leaves, kept with it, and of its files, once they are whole."""
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,8 +32,13 @@ def leaf_digests(tree: Any) -> dict[str, str]:
         return dict(zip(leaves, threads.map(_digest, leaves.values()), strict=True))
 
 
+def as_numbers(leaf: jax.Array) -> jax.Array:
+    """Returns an array as it is, and a key of random numbers as its data."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
 def _digest(leaf: jax.Array) -> str:
-    plain = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    plain = as_numbers(leaf)
     whole = plain if plain.is_fully_addressable else plain.addressable_data(0)
     return hashlib.sha256(np.ascontiguousarray(whole).reshape(-1).view(np.uint8).data).hexdigest()
 
@@ -48,11 +52,6 @@ def changed_leaves(tree: Any, digests: Mapping[str, str]) -> list[str]:
     """
     here = leaf_digests(tree)
     return [path for path, digest in digests.items() if here.get(path, digest) != digest]
-
-
-def content_digest(content: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of what JSON makes of `content`, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Sealer:
@@ -74,7 +73,7 @@ class Sealer:
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until all is sealed. Raises OSError where the disk gave out."""
+        """Waits until all is sealed. Raises what went wrong, OSError where the disk gave out."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -91,10 +91,19 @@ class Drill:
         self.run(self.command(self.place / name, **options))
         return self.place / name
 
+    def unused(self, name: str) -> Path:
+        """A place where nothing is any more."""
+        shutil.rmtree(self.place / name, ignore_errors=True)
+        return self.place / name
+
     def copy(self, name: str) -> Path:
         """The finished run again, its saved steps and all."""
-        shutil.rmtree(self.place / name, ignore_errors=True)
-        return Path(shutil.copytree(self.undisturbed, self.place / name))
+        return Path(shutil.copytree(self.undisturbed, self.unused(name)))
+
+    def finished_before(self, count: Count, run: Path, whole: Path) -> None:
+        """Counts a run that was not struck, holds it against a whole one, and makes room for the next."""
+        count.seen["it was done before"] += 1
+        same(Path(shutil.move(run, self.unused("finished"))), whole)
 
     def strike(self, process: subprocess.Popen, blow: Callable[[], None], longest: float) -> None:
         """Waits for a moment of the run and strikes, unless the run is done by then."""

@@ -40,12 +40,7 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
             struck += process.returncode != 0
             demand(process.returncode in {0, *codes}, f"code {process.returncode}: {said[-500:]}")
             if process.returncode == 0:
-                count.seen["it was done before"] += 1
-                finished = Path(shutil.move(run, drill.place / "finished"))
-                try:
-                    same(finished, drill.undisturbed)
-                finally:
-                    shutil.rmtree(finished)
+                drill.finished_before(count, run, drill.undisturbed)
     with count.one():
         drill.run(drill.command(run))
         same(run, drill.undisturbed)
@@ -69,12 +64,7 @@ def one_of_two(drill: Drill, count: Count) -> None:
             drill.strike(process, blow, 1.5 * drill.seconds)
             said = process.communicate()[0]
             if process.returncode == 0:
-                count.seen["it was done before"] += 1
-                finished = Path(shutil.move(run, drill.place / "finished"))
-                try:
-                    same(finished, whole)
-                finally:
-                    shutil.rmtree(finished)
+                drill.finished_before(count, run, whole)
             else:
                 demand("was ended by SIGKILL" in said, f"code {process.returncode}, and nobody is named: {said[-500:]}")
     with count.one():
@@ -145,8 +135,7 @@ def nobody_reads(drill: Drill, count: Count) -> None:
     """What reads the output goes away: the run ends, and goes on when asked to."""
     for _ in drill.times(3):
         with count.one():
-            run = drill.place / "nobody-reads"
-            shutil.rmtree(run, ignore_errors=True)
+            run = drill.unused("nobody-reads")
             process = drill.start(drill.command(run))
             assert process.stdout is not None
             process.stdout.readline()
@@ -160,8 +149,7 @@ def two_in_one(drill: Drill, count: Count) -> None:
     """A second run in the directory of one that is at work is refused, and the first is not disturbed."""
     for _ in drill.times(3):
         with count.one():
-            run = drill.place / "two-in-one"
-            shutil.rmtree(run, ignore_errors=True)
+            run = drill.unused("two-in-one")
             first = drill.start(drill.command(run))
             while not (run / "checkpoints").is_dir() and first.poll() is None:
                 time.sleep(0.01)
@@ -177,8 +165,7 @@ def other_devices(drill: Drill, count: Count) -> None:
     """Begun on one device, it goes on on eight and ends on four: every step once, and losses as on one."""
     for _ in drill.times(2):
         with count.one():
-            run = drill.place / "other-devices"
-            shutil.rmtree(run, ignore_errors=True)
+            run = drill.unused("other-devices")
             for devices in (1, 8):
                 process = drill.start(drill.command(run), devices)
                 seen = len((run / "metrics.jsonl").read_text().splitlines()) if run.is_dir() else 0

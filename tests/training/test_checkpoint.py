@@ -9,9 +9,9 @@ import pytest
 from ctcd_jax.artifacts.checkpoints import DIGESTS, damage, is_sealed
 from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
+from ctcd_jax.files import json_sha256
 from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member, saved_steps
-from ctcd_jax.training.sealing import content_digest
 from tests.small import config
 
 META = "meta/metadata"
@@ -98,6 +98,13 @@ def test_training_goes_on_from_the_step_before_and_ends_the_same(run, newest, fi
     assert is_sealed(newest)  # saved anew
 
 
+def test_a_step_that_is_damaged_twice_is_set_aside_twice(run, newest, corpus):
+    for _ in range(2):
+        flip(newest / META)
+        assert "resumed at step 2 of 4" in go_on(run, corpus)
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4", "4.unreadable", "4.2.unreadable"}
+
+
 def test_a_file_that_is_gone_is_missed(newest):
     next(newest.glob("state/**/manifest.ocdbt")).unlink()
     (found,) = damage(newest)
@@ -109,7 +116,7 @@ def test_a_step_that_was_not_sealed_is_held_against_the_digests_of_its_arrays(ru
         del meta["sha256"]
         name = next(name for name in meta["leaves"] if "student/params" in name)
         meta["leaves"][name] = "0" * 64
-        meta["sha256"] = content_digest(meta)
+        meta["sha256"] = json_sha256(meta)
 
     unseal(newest, other_value)
     said = go_on(run, corpus)
