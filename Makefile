@@ -64,7 +64,7 @@ test-nvidia: .venv/nvidia ## Compile for GPUs that are not there
 	$(BIN)/pytest -m nvidia
 
 .PHONY: drill
-drill: install ## Kill, stop, damage and crowd runs a hundred times (half an hour); the outcome goes to results/drill
+drill: install ## Kill, stop, damage and crowd runs a hundred times (20 minutes); the outcome goes to results/drill
 	$(BIN)/python -m tests.drill --out results/drill
 
 # What a user gets who installs without requirements.txt.

@@ -1,6 +1,6 @@
 """`make drill`: what a cluster does to runs, done to them on purpose and many times; the outcome goes to results/drill.
 
-    python -m tests.drill --out results/drill              # about half an hour on 2 cores
+    python -m tests.drill --out results/drill              # about 20 minutes on 2 cores
     python -m tests.drill --out /tmp/drill --share 0.1     # a tenth of the times
     python -m tests.drill --out /tmp/drill --only killed
 
