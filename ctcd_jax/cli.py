@@ -249,6 +249,8 @@ def _glue(options, _) -> int:
 
 
 def _study(options, overrides) -> int:
+    # This process looks at the GPU and its runs work there: JAX would keep most of its memory for the first.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from ctcd_jax.runtime.compilation import keep_programs
     from ctcd_jax.studies.study import study
 
@@ -257,7 +259,7 @@ def _study(options, overrides) -> int:
             if given > 1:
                 raise UserError(f"{option} {name}: given {given} times; give it once")
     keep_programs(warn)
-    given = {"seeds": options.seeds, "changes": overrides, "share": options.shard}
+    given = {"seeds": options.seeds, "changes": overrides, "share": options.shard, "jobs": options.jobs}
     given |= {"elsewhere": options.finished, "plan": options.plan}
     study(options.spec, options.out, dict(options.texts), dict(options.data), **given, log=say, warn=warn)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 
 from ctcd_jax.arguments import located, number, share_of_work
-from ctcd_jax.options.verb import add_verb
+from ctcd_jax.options.verb import MOST_PROCESSES, add_verb
 from ctcd_jax.ranges import Range
 
 
@@ -29,7 +29,7 @@ def _add_study(verbs) -> None:
         verbs,
         "study",
         "arms x seeds -> models, paired differences, a verdict for every claim; resumes by itself",
-        "Runs what is missing, one run after another, and writes study.json, models.csv, curves.csv and a page into "
+        "Runs what is missing and writes study.json, models.csv, curves.csv and a page into "
         "OUT/NAME. Runs and corpora lie below OUT and are known by their content, so that studies share them. A field "
         "of the config can be set in every arm: --config.train.steps=100.",
     )
@@ -63,6 +63,14 @@ def _add_study(verbs) -> None:
     )
     verb.add_argument(
         "--shard", type=share_of_work, default=(0, 1), metavar="I/N", help="run every N-th seed alone, 0/N to N-1/N"
+    )
+    verb.add_argument(
+        "--jobs",
+        type=number(Range(0, MOST_PROCESSES, whole=True)),
+        default=1,
+        metavar="N",
+        help="runs at once, which share the devices: small models leave most of a GPU idle (default %(default)s; 0: debug "
+        "here)",
     )
     verb.add_argument(
         "--finished",

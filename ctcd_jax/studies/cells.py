@@ -180,7 +180,7 @@ class Matrix:
             other = self.cell(arm.compute_of, seed)
             left = max(0.0, other.chain_flops - before)
             steps = max(1, round(left / _flops(experiment, corpus) * experiment.train.steps))
-            overrides.append(f"--config.train.steps={steps}")
+            overrides += [f"--config.train.steps={steps}", "--config.train.epochs=None"]
             config = load_config(arm.config, overrides, warn=lambda line: None)
             experiment = resolve(config, corpus, None, shapes)
         known = {m: (cell.key, fields) for m, cell in needs.items()}

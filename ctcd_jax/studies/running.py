@@ -1,4 +1,4 @@
-"""Runs what is missing of a study, one run after another, each in a process of its own that leaves a log."""
+"""Runs what is missing of a study, each run in a process of its own that leaves a log."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,6 @@ from ctcd_jax.studies.definition import Study
 from ctcd_jax.training.metrics import read_lines
 
 _LINE_EVERY = 60.0  # seconds
-# One run at a time has the machine; in a process, so that what it takes along is its own, and its log.
-PROCESSES = [{}]
 
 
 @dataclass
@@ -122,6 +120,7 @@ def run_missing(
     make: Callable[[Mapping], Matrix],
     state: State,
     share: tuple[int, int],
+    jobs: int,
     check: Callable[[], None],
     log: Callable[[str], None],
 ) -> State:
@@ -132,6 +131,7 @@ def run_missing(
       make: gives the matrix for {arm: chosen setting}.
       state: of its runs.
       share: (i, n): every n-th seed, from the i-th; what starts from a run of a seed stays with it.
+      jobs: runs at once, each in a process, so that what it takes along is its own, and its log; 0: one, in this one.
       check: called now and then; what it raises ends all.
       log: takes a line.
 
@@ -154,7 +154,7 @@ def run_missing(
                 check()
                 display.look(sum(running.values()))
 
-            for cell, _, error in run_jobs(run_cell, ready, PROCESSES, watch, log_of=_log_of):
+            for cell, _, error in run_jobs(run_cell, ready, [{}] * jobs, watch, log_of=_log_of):
                 if error is not None:
                     state.failed[cell.key] = error
                     display.ended(costs[cell.key], f"{cell.title}  FAILED: {error}; see {_log_of(cell)}")

@@ -51,6 +51,7 @@ def study(
     seeds: int | None = None,
     changes: Sequence[str] = (),
     share: tuple[int, int] = (0, 1),
+    jobs: int = 1,
     elsewhere: Sequence[str | Path] = (),
     plan: bool = False,
     log: Log = print,
@@ -69,6 +70,7 @@ def study(
       seeds: of pre-training, instead of the study's own number.
       changes: `--config.FIELD=VALUE`, set in every arm.
       share: (i, n): run every n-th seed alone, from the i-th.
+      jobs: runs at once, in processes that share the devices; 0: one, in this process, to be debugged.
       elsewhere: folders of studies, OUT/NAME, whose finished runs are taken as they are.
       plan: say what there is to run and what it would cost, and return None.
       log, warn: take a line.
@@ -103,7 +105,7 @@ def study(
     part = f" (share {index}/{count})" if count > 1 else ""
     with locked(place / f"{LOCK}-{index}", f"{place}{part}", warn=warn), stops_between(_STOPPED) as check:
         try:
-            state = run_missing(described, make, state, share, check, log)
+            state = run_missing(described, make, state, share, jobs, check, log)
         except Stopped:  # what is finished can be looked at
             if not described.scores:  # else what was scored before would be gone from the page
                 _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)

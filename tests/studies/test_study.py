@@ -15,7 +15,7 @@ from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.cli import main
 from ctcd_jax.config.file import SHIPPED
 from ctcd_jax.errors import UserError
-from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus, running
+from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus
 from ctcd_jax.studies.loading import FOLDER, load_study
 from tests.small import write_text
 
@@ -59,18 +59,14 @@ def arguments(tmp_path_factory):
     return ["study", f"{place}/helps.py", "--out", f"{place}/out", *texts]
 
 
-@pytest.fixture(scope="module")
-def in_this_process():
-    """Runs that share what was compiled; `test_stopped_...` has them in processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "PROCESSES", [])
-        yield
+# Runs that share what was compiled; `test_stopped_...` has them in processes.
+HERE = ("--jobs", "0")
 
 
 @pytest.fixture(scope="module")
-def finished(arguments, in_this_process):
+def finished(arguments):
     """The folder of the finished study."""
-    assert main([*arguments, "--config.optimizer.clip_norm=1"]) == 0
+    assert main([*arguments, *HERE, "--config.optimizer.clip_norm=1"]) == 0
     return Path(arguments[3]) / "helps"
 
 
@@ -133,12 +129,12 @@ def test_the_page_leads_with_the_answer(finished):
         assert text in page
 
 
-def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished, in_this_process, capsys):
+def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished, capsys):
     facts = json.loads((finished / "study.json").read_text())
     cells = finished.parent / "cells"
     before = {path: path.read_bytes() for path in cells.glob("*/run/metrics.jsonl")}
     shutil.rmtree(cells / facts["cells"]["alone/seed-1"])
-    assert main([*arguments, "--config.optimizer.clip_norm=1"]) == 0
+    assert main([*arguments, *HERE, "--config.optimizer.clip_norm=1"]) == 0
     said = capsys.readouterr().out
     assert said.count("lowest held-out loss") == 1
     assert "alone  seed 1  lowest held-out loss: student" in said
@@ -146,7 +142,7 @@ def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished,
     assert json.loads((finished / "study.json").read_text())["claims"] == facts["claims"]
 
 
-def test_what_another_machine_has_finished_is_taken_over(arguments, finished, in_this_process, tmp_path, capsys):
+def test_what_another_machine_has_finished_is_taken_over(arguments, finished, tmp_path, capsys):
     """What another run starts from is run here again if that one is: there are figures of it, but no parameters."""
     facts = json.loads((finished / "study.json").read_text())
     lines = (finished / "finished.jsonl").read_text().splitlines()
@@ -159,7 +155,7 @@ def test_what_another_machine_has_finished_is_taken_over(arguments, finished, in
         shutil.copy(Path(arguments[1]).with_name(f"{name}.txt"), tmp_path)
     texts = [argument for name in ("text", "other") for argument in ("--text", f"{name}=text:{tmp_path}/{name}.txt")]
     command = [*arguments[:2], "--out", str(tmp_path / "out"), *texts, "--finished", str(kept)]
-    assert main([*command, "--config.optimizer.clip_norm=1"]) == 0
+    assert main([*command, *HERE, "--config.optimizer.clip_norm=1"]) == 0
     said = capsys.readouterr().out
     assert "9 of 9 runs that are finished elsewhere are this study's" in said
     run = [line.partition("  lowest")[0].split()[-3:] for line in said.splitlines() if "lowest held-out loss" in line]
@@ -199,11 +195,20 @@ def test_the_plan_runs_nothing(arguments, finished, capsys):
     assert cells == set((finished.parent / "cells").iterdir())
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(arguments, finished, in_this_process, capsys):
+def test_an_arm_is_as_long_as_another_computes_where_length_is_counted_in_epochs(arguments, tmp_path, capsys):
+    (tmp_path / "epochs.py").write_text(
+        FILE.replace('"train.steps": 4', '"train.epochs": 2').replace('compute_of="oneway"', 'compute_of="alone"')
+    )
+    assert main(["study", str(tmp_path / "epochs.py"), *arguments[2:], "--plan"]) == 0
+    rows = {row[0]: row for line in capsys.readouterr().out.splitlines() if (row := line.split())}
+    assert rows["long"][3:] == rows["alone"][3:]  # steps, tokens, operations: two students, equally long
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(arguments, finished, capsys):
     file = finished.parent.parent / "fails.py"
     alone = 'Arm("standalone:smoke-student", "train", FIELDS)'
     file.write_text(FILE.replace(alone, alone.replace("FIELDS", 'FIELDS | {"optimizer.learning_rate": 1e36}')))
-    assert main(["study", str(file), *arguments[2:], "--config.optimizer.clip_norm=1"]) == 2
+    assert main(["study", str(file), *arguments[2:], *HERE, "--config.optimizer.clip_norm=1"]) == 2
     said = capsys.readouterr()
     *_, line = said.err.splitlines()  # after the tracebacks, which stand in logs where runs have processes
     assert line.startswith("ctcd study: 2 of 10 runs failed, the first: UserError: step")
@@ -222,7 +227,7 @@ def test_stopped_and_shared_out_it_is_the_same_study(arguments, tmp_path):
     place, texts = tmp_path / "out", arguments[4:]
     command = [sys.executable, "-m", "ctcd_jax", "study", arguments[1], "--out", str(place), *texts,
                "--config.optimizer.clip_norm=1"]  # fmt: skip
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert subprocess.run([*command, "--jobs", "2"], capture_output=True).returncode == 0
     undisturbed = json.loads((place / "helps/study.json").read_text())
     shutil.rmtree(place)
     process = subprocess.Popen([*command, "--shard", "0/2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -278,13 +283,13 @@ def _mean_difference(rows, on):
 
 
 @pytest.mark.slow
-def test_models_are_scored_on_pairs_and_tasks(arguments, in_this_process, smoke, tmp_path, capsys):
+def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys):
     (tmp_path / "scored.py").write_text(SCORED)
     (tmp_path / "pairs").mkdir()
     pairs = [{"sentence_good": f"the old {a} sees the {b} .", "sentence_bad": f"old the {a} sees {b} the ."}
              for a in ("cat", "dog", "king") for b in ("tree", "ship", "road", "song")]  # fmt: skip
     (tmp_path / "pairs/order.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    command = ["study", str(tmp_path / "scored.py"), "--out", str(tmp_path / "out"), *arguments[4:6]]
+    command = ["study", str(tmp_path / "scored.py"), "--out", str(tmp_path / "out"), *arguments[4:6], *HERE]
     assert main(command) == 2
     assert "--data order=PLACE: not given; it is to be pairs" in capsys.readouterr().err
     command += ["--data", f"order={tmp_path}/pairs", "--data", f"glue={smoke.root}/data"]
