@@ -28,7 +28,8 @@ environment() { checks environment; }
 
 # Does it run at all? Losses as on the CPU, a resumed run, both dtypes, both kinds of attention, a model that leaves.
 runs() {
-    export JAX_DEFAULT_MATMUL_PRECISION=highest # else a GPU multiplies float32 in fewer bits
+    export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0" # to time all kernels takes a minute a run
+    export JAX_DEFAULT_MATMUL_PRECISION=highest                  # else a GPU multiplies float32 in fewer bits
     pretrain gpu ctcd:smoke 20 train.dtype=float32 train.attention=xla train.log_every=1
     JAX_PLATFORMS=cpu pretrain cpu ctcd:smoke 20 train.dtype=float32 train.attention=xla train.log_every=1
     unset JAX_DEFAULT_MATMUL_PRECISION

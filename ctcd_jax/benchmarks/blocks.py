@@ -65,6 +65,7 @@ def run(
     log: Callable[[str], None],
     show: Callable[[Block, dict], str],
     for_peers: Mapping[str, str] | None = None,
+    for_ours: Mapping[str, str] | None = None,
 ) -> dict:
     """Measures the blocks, and logs what `show` makes of each when it is done. Ctrl-C ends it after the last whole one.
 
@@ -74,22 +75,24 @@ def run(
       log: called with each line of progress, and with what `show` returns.
       show: (block, its part of the result) -> text.
       for_peers: variables for PyTorch's workers, besides those that every worker is given.
+      for_ours: the same for all others.
 
     Returns:
-      device, dtype (of the first block), imposed {"all": variables, "peers": variables}, shapes {block: ...}, variants
+      device, dtype (of the first block), imposed {"all", "peers", "ours": variables}, shapes {block: ...}, variants
       {"block/variant": ...}, ratios {"block: name": ...} and not_measured {"block/variant": reason}.
 
     Raises:
       UserError: nothing could be measured.
     """
-    result = {"device": None, "dtype": None, "imposed": {"all": ENVIRONMENT, "peers": dict(for_peers or {})}}
+    result = {"device": None, "dtype": None, "imposed": {"all": ENVIRONMENT}}
+    result["imposed"] |= {"peers": dict(for_peers or {}), "ours": dict(for_ours or {})}
     result |= {"shapes": {}, "variants": {}, "ratios": {}, "not_measured": {}}
     for block in blocks:
         log(
             f"{block.title}: {len(block.variants)} variants, each in a process of its own; then {rounds} rounds in turn"
         )
         try:
-            measured, refused = _measure(block, rounds, for_peers or {})
+            measured, refused = _measure(block, rounds, for_peers or {}, for_ours or {})
         except RuntimeError as error:
             measured, refused = {}, dict.fromkeys(block.variants, str(error))
         except KeyboardInterrupt:
@@ -118,15 +121,15 @@ def nothing(not_measured: Mapping[str, str]) -> str:
     return f"nothing could be measured: {'; '.join(dict.fromkeys(not_measured.values()))}"
 
 
-def _measure(block: Block, rounds: int, for_peers: Mapping[str, str]):
+def _measure(block: Block, rounds: int, for_peers: Mapping[str, str], for_ours: Mapping[str, str]):
     with TemporaryDirectory(prefix="ctcd-bench-", ignore_cleanup_errors=True) as empty:
         # The time to compile is one of the figures, of PyTorch's too: nothing compiled before is found.
-        variables = {**for_peers, "TORCHINDUCTOR_CACHE_DIR": empty}
+        theirs = {**for_peers, "TORCHINDUCTOR_CACHE_DIR": empty}
         return interleave(
             {name: command(variant) for name, variant in block.variants.items()},
             rounds,
             rivals=block.rivals,
-            environments={name: variables for name, v in block.variants.items() if v.who.startswith("torch")},
+            environments={name: theirs if v.who.startswith("torch") else for_ours for name, v in block.variants.items()},
         )
 
 

@@ -110,7 +110,7 @@ def ratios_text(ratios: dict[str, dict]) -> str:
 
 def environment_text(result: dict) -> str:
     """Returns the line of what the processes were given, and how many threads compute in them."""
-    every, peers = (_variables(result["imposed"][whose]) for whose in ("all", "peers"))
+    every, ours, peers = (_variables(result["imposed"][whose]) for whose in ("all", "ours", "peers"))
     variants = result["variants"].values()
     allocator = next((v["allocator"] for v in variants if v.get("allocator")), {})
     threads = {
@@ -119,8 +119,8 @@ def environment_text(result: dict) -> str:
     }
     counted = ", ".join(f"{whose} {'/'.join(map(str, counts)) or '-'}" for whose, counts in threads.items())
     return (
-        f"given to every process: {every}; allocator: {_variables(allocator)}; besides to PyTorch's: {peers}; "
-        f"threads: {counted}"
+        f"given to every process: {every}; allocator: {_variables(allocator)}; "
+        f"besides to ours: {ours}, to PyTorch's: {peers}; threads: {counted}"
     )
 
 

@@ -153,13 +153,14 @@ def test_pytorchs_threads_wait_as_is_best_here_and_it_is_said(quick, monkeypatch
     result = bench("cpu", False, None, lines.append)
     assert result["waiting"]["asleep"] == {"seconds": [0.7] * 3, "chosen": True}
     assert result["waiting"]["PyTorch's own way"] == {"seconds": [0.8] * 3, "chosen": False}
-    assert result["imposed"] == {"all": interleaved.ENVIRONMENT, "peers": {"OMP_WAIT_POLICY": "PASSIVE"}}
-    assert set(given) == {"torch-eager", "torch-eager-fused", "torch-compiled-layers"}
-    assert {variables["OMP_WAIT_POLICY"] for variables in given.values()} == {"PASSIVE"}
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert result["imposed"] == {"all": interleaved.ENVIRONMENT, "peers": passive, "ours": {}}
+    waiting = {name: variables["OMP_WAIT_POLICY"] for name, variables in given.items() if variables}
+    assert waiting == dict.fromkeys(("torch-eager", "torch-eager-fused", "torch-compiled-layers"), "PASSIVE")
     assert "asleep 700.0 ms, PyTorch's own way 800.0 ms: asleep (OMP_WAIT_POLICY PASSIVE)" in "\n".join(lines)
     assert lines[-2] == (
         "given to every process: XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_ENABLE_COMPILATION_CACHE=false; allocator: "
-        "arena_max=1; besides to PyTorch's: OMP_WAIT_POLICY=PASSIVE; threads: ours 2, PyTorch 2"
+        "arena_max=1; besides to ours: nothing, to PyTorch's: OMP_WAIT_POLICY=PASSIVE; threads: ours 2, PyTorch 2"
     )
 
 
