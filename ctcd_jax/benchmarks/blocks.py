@@ -129,7 +129,7 @@ def _measure(block: Block, rounds: int, for_peers: Mapping[str, str], for_ours: 
             {name: command(variant) for name, variant in block.variants.items()},
             rounds,
             rivals=block.rivals,
-            environments={name: theirs if v.who.startswith("torch") else for_ours for name, v in block.variants.items()},
+            environments={n: theirs if v.who.startswith("torch") else for_ours for n, v in block.variants.items()},
         )
 
 

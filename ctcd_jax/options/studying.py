@@ -69,8 +69,7 @@ def _add_study(verbs) -> None:
         type=number(Range(0, MOST_PROCESSES, whole=True)),
         default=1,
         metavar="N",
-        help="runs at once, which share the devices: small models leave most of a GPU idle (default %(default)s; 0: debug "
-        "here)",
+        help="runs at once on the same devices: small models leave GPUs idle (default %(default)s; 0: debug here)",
     )
     verb.add_argument(
         "--finished",
