@@ -5,13 +5,14 @@ python launch/gpu_checks.py same RUN RUN --within 0.01        # exit code 1 wher
 python launch/gpu_checks.py same RUN RUN                      # ... where a byte of metrics.jsonl differs
 python launch/gpu_checks.py rates RUN...                      # tokens a second of each, and of the first to it
 python launch/gpu_checks.py segments                          # 1 where a packed sentence sees another
-python launch/gpu_checks.py kernels RUN                       # of `train.profile_steps`: what took the time
+python launch/gpu_checks.py kernels RUN --program HLO         # of `train.profile_steps`: what took the time
 """
 
 import argparse
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,17 @@ from pathlib import Path
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers", "tokenizers")
 MATRIX_PRODUCTS = ("gemm", "cutlass", "cublas", "dot", "fmha", "flash", "nvjet", "sm90_xmma", "wgmma")
 SHOWN = 12
+# What a kernel belongs to, by the operations in it: the first that is found in them counts.
+PARTS = {
+    r" dot\(|custom-call\(.*gemm": "matrix products",
+    r"threefry| xor\(": "random bits of dropout",
+    r"/(attention_)?norm/": "LayerNorm, with the dropout and sum beside it",
+    r"/attention/": "attention, without its products",
+    r"/erf\"": "GELU",
+    r"BertForMaskedLM": "the rest of the encoder",
+    r"jvp\(": "losses and head, without their products",
+}
+REST = "clipping, AdamW and all else"
 
 
 def environment() -> int:
@@ -128,8 +140,13 @@ def segments() -> int:
     return int(leaks > 0)
 
 
-def kernels(run: Path) -> int:
-    """Prints what took the device's time between the traced steps."""
+def kernels(run: Path, program: Path | None) -> int:
+    """Prints what took the device's time between the traced steps.
+
+    Args:
+      run: a workdir with a trace.
+      program: the step's as XLA has written it (`--xla_dump_to`), which says what part of the model a kernel is of.
+    """
     from jax.profiler import ProfileData
 
     (trace,) = (run / "profile").rglob("*.xplane.pb")
@@ -144,11 +161,36 @@ def kernels(run: Path) -> int:
                 for event in line.events:
                     seconds[event.name] += event.duration_ns / 1e9
     total = seconds.total()
-    products = sum(spent for name, spent in seconds.items() if any(word in name.lower() for word in MATRIX_PRODUCTS))
+    products = sum(spent for name, spent in seconds.items() if _is_product(name))
     print(f"{1e3 * total:,.1f} ms in {len(seconds)} kernels; by their names matrix products {products / total:.0%}")
+    if program is not None and devices:
+        part_of = _parts(program.read_text())
+        parts: Counter[str] = Counter()
+        for name, spent in seconds.items():
+            parts[next(iter(PARTS.values())) if _is_product(name) else part_of.get(name, REST)] += spent
+        _table(parts, total)
+    _table(seconds, total)
+    return 0
+
+
+def _is_product(kernel: str) -> bool:
+    return any(word in kernel.lower() for word in MATRIX_PRODUCTS)
+
+
+def _table(seconds: Counter[str], total: float) -> None:
     for name, spent in seconds.most_common(SHOWN):
         print(f"{spent / total:6.1%} {1e3 * spent:10,.2f} ms  {name[:120]}")
-    return 0
+
+
+def _parts(program: str) -> dict[str, str]:
+    """Returns {kernel: what it is part of}; a kernel has the name of its fusion, with _ for what C++ does not allow."""
+    computations = dict(re.findall(r"^%?([\w.-]+) \(.*?\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    found = {}
+    for name, called in re.findall(r"^ *(?:ROOT )?%?([\w.-]+) = .* fusion\(.*calls=%?([\w.-]+)", program, re.MULTILINE):
+        text = computations.get(called, "")
+        part = next((part for sign, part in PARTS.items() if re.search(sign, text)), REST)
+        found[re.sub(r"[.-]", "_", name)] = part
+    return found
 
 
 def main() -> int:
@@ -160,7 +202,9 @@ def main() -> int:
     asked.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     asked.add_argument("--within", type=float, metavar="NATS")
     checks.add_parser("rates").add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    checks.add_parser("kernels").add_argument("run", type=Path, metavar="RUN")
+    traced = checks.add_parser("kernels")
+    traced.add_argument("run", type=Path, metavar="RUN")
+    traced.add_argument("--program", type=Path, metavar="HLO")
     options = parser.parse_args()
     match options.check:
         case "environment":
@@ -172,7 +216,7 @@ def main() -> int:
         case "segments":
             return segments()
         case _:
-            return kernels(options.run)
+            return kernels(options.run, options.program)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ pretrain() { # NAME CONFIG STEPS [FIELD=VALUE ...]
 }
 
 ### The parts: names, limits in seconds, and what each does.
-parts=(environment:60 runs:240 speed:420 profile:90 numerics:180 resume:180 train:240 finetuning:180)
+parts=(environment:60 runs:240 speed:540 profile:150 numerics:180 resume:180 train:240 finetuning:180)
 
 environment() { checks environment; }
 
@@ -49,10 +49,12 @@ speed() {
     ctcd bench --suite gpu --out "$out/bench"
 }
 
-# Which kernels the step is made of.
+# Which kernels the step is made of, and of what part of the model each is.
 profile() {
+    export JAX_ENABLE_COMPILATION_CACHE=false # a program that is found there is not written out
+    export XLA_FLAGS="${XLA_FLAGS:-} --xla_dump_to=$work/hlo --xla_dump_hlo_module_re=jit_train_step"
     pretrain profile "ctcd:$large" 30 train.profile_steps=20,25 train.log_every=10
-    checks kernels "$work/profile"
+    checks kernels "$work/profile" --program "$work"/hlo/*after_optimizations.txt
 }
 
 # bfloat16 against float32; packed sentences do not see one another.

@@ -114,3 +114,23 @@ def test_rates_are_held_against_the_first(checks, two_runs, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "one: 300 tokens/s (1.000 of one)", "two: 325 tokens/s (1.083 of one)"
     ]  # fmt: skip
+
+
+def test_a_kernel_belongs_to_what_its_operations_are_of(checks):
+    program = """HloModule jit_train_step
+
+%fused_gelu.1 (p.0: bf16[8,4]) -> f32[4] {
+  %p.0 = bf16[8,4]{1,0} parameter(0)
+  ROOT %reduce.2 = f32[4]{0} reduce(%p.0), metadata={op_name="jit(train_step)/BertForMaskedLM.encode/layer_3/erf"}
+}
+
+%gemm_fusion_dot.2_computation (p.1: bf16[8,4]) -> f32[8,8] {
+  ROOT %dot.1 = f32[8,8]{1,0} dot(%p.1, %p.1), metadata={op_name="jit(train_step)/layer_3/attention/dot_general"}
+}
+
+ENTRY %main (a: bf16[8,4]) -> f32[4] {
+  %gemm_fusion_dot.2 = f32[8,8]{1,0} fusion(%a), kind=kCustom, calls=%gemm_fusion_dot.2_computation
+  ROOT %input_reduce_fusion.141 = f32[4]{0} fusion(%a), kind=kInput, calls=%fused_gelu.1, metadata={op_name="x"}
+}
+"""
+    assert checks._parts(program) == {"gemm_fusion_dot_2": "matrix products", "input_reduce_fusion_141": "GELU"}
