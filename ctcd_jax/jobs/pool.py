@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from tqdm import tqdm
+
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
 from ctcd_jax.runtime.stopping import SIGNALS
@@ -226,6 +228,8 @@ def _serve(pipe: Connection, work: Work, environment: Mapping[str, str], setup: 
         signal.signal(number, signal.SIG_IGN)  # the parent stops its workers itself
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Its own lock is a semaphore of the system, and of one that a killed process leaves behind Python complains.
+    tqdm.set_lock(threading.RLock())
     if setup:
         setup()
     while True:

@@ -67,11 +67,16 @@ def stops_between(message: str) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
-    """Sets a signal handler while the block runs, in the main thread only."""
+    """Sets a signal handler while the block runs, in the main thread only.
+
+    A signal that is ignored stays ignored: Ctrl-C goes to all processes of a terminal, and workers leave it to whoever
+    started them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

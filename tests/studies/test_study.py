@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -230,12 +231,19 @@ def test_stopped_and_shared_out_it_is_the_same_study(arguments, tmp_path):
     assert subprocess.run([*command, "--jobs", "2"], capture_output=True).returncode == 0
     undisturbed = json.loads((place / "helps/study.json").read_text())
     shutil.rmtree(place)
-    process = subprocess.Popen([*command, "--shard", "0/2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--shard", "0/2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while not list(place.glob("cells/*/cell.json")) and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # to all of them, as Ctrl-C and schedulers do
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
+    assert not [sign for sign in ("Traceback", "leaked") if sign in errors], errors
     assert "run the same command again to go on" in said
     so_far = json.loads((place / "helps/study.json").read_text())
     assert sum(arm["finished"] for arm in so_far["arms"].values()) < 8
