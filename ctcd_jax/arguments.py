@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from ctcd_jax.errors import did_you_mean
 from ctcd_jax.files import expand_home
 from ctcd_jax.ranges import COUNT, Range
+from ctcd_jax.stores import is_remote
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +33,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
+
+    def arguments_of(self, *kinds: Callable) -> list[argparse.Action]:
+        """Returns the arguments whose type is one of `kinds`."""
+        return [action for action in self._actions if action.type in kinds]
 
     def unknown(self, argument: str) -> NoReturn:
         """Ends with the error that no option is called so, and the one that nearly is."""
@@ -85,9 +90,9 @@ def saved_step(text: str) -> int | str:
     return text if text == "best" else number(replace(COUNT, off="best"))(text)
 
 
-def file_path(text: str) -> Path:
-    """A file or directory; the shell leaves the ~ of --out=~/x to us."""
-    return Path(expand_home(text))
+def file_path(text: str) -> Path | str:
+    """A file or directory; the shell leaves the ~ of --out=~/x to us. A folder of a store stays text."""
+    return text if is_remote(text) else Path(expand_home(text))
 
 
 located = expand_home  # text that may be, or hold, a path: FILE:PRESET, KIND:DIR

@@ -18,10 +18,12 @@ from typing import cast
 
 from ctcd_jax.errors import NonFinite, Stopped, UserError, did_you_mean, first_line, is_out_of_memory, shortened, warn
 from ctcd_jax.options import make_parser
+from ctcd_jax.options.remote import local
 from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.runtime.no_devices import NO_DEVICES
 from ctcd_jax.runtime.stopping import EXIT_CODE as STOPPED
 from ctcd_jax.runtime.stopping import end_at_once
+from ctcd_jax.stores import fetched
 
 OUTSIDE, USER_ERROR, NON_FINITE, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 RESUMABLE = ("prepare", "train", "glue", "evaluate", "probe", "study")
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (takes_overrides and argument.startswith(("--config.", "--noconfig."))):
             options.parser.unknown(argument)
     try:
-        return RUN[options.verb](options, rest)
+        with local(options, say, warn):
+            return RUN[options.verb](options, rest)
     except Stopped as stopped:
         say(stopped)
         return STOPPED
@@ -148,7 +151,9 @@ def _train(options, overrides) -> int:
     from ctcd_jax.training.run import config_of_run
 
     def config():
-        return load_config(options.config, overrides) if options.config else config_of_run(options.workdir, overrides)
+        if options.config:
+            return load_config(options.config, overrides)
+        return config_of_run(fetched(options.workdir, warn), overrides)
 
     if options.show:
         _show(options, config(), overrides)
@@ -161,7 +166,8 @@ def _train(options, overrides) -> int:
     processes = join(say=functools.partial(_say_error, "train"))
     try:
         if options.plan:
-            plan(config(), log=say, workdir=options.workdir, change=options.change)
+            workdir = options.workdir and fetched(options.workdir, warn)
+            plan(config(), log=say, workdir=workdir, change=options.change)
         else:
             train(config(), options.workdir, log=say, start=start, change=options.change)
     except Exception as error:
@@ -192,7 +198,7 @@ def _show(options, config, overrides) -> None:
     from ctcd_jax.training.run import config_of_run
 
     check(config)
-    before = load_config(options.config) if options.config else config_of_run(options.workdir, ())
+    before = load_config(options.config) if options.config else config_of_run(fetched(options.workdir, warn), ())
     rows = config_rows(config, before, overrides, "config file" if options.config else "the run")
     show(rows, log=say, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 

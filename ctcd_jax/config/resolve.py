@@ -25,6 +25,7 @@ from ctcd_jax.models.attention import IMPLEMENTATIONS, cudnn_obstacle, on_platfo
 from ctcd_jax.models.registry import Shape, parameter_count, shape_from_dict, shape_to_dict
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.runtime.hardware import Devices, default_dtype
+from ctcd_jax.stores import fetched, is_remote
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -93,7 +94,10 @@ def _source(name: str, fields: dict, members: dict) -> Init:
             f"members.{name}.init: a frozen member needs trained weights; "
             f"set --config.members.{name}.init=run:WORKDIR#MEMBER or =hf:DIR"
         )
-    return parse_init(name, init, members)
+    source = parse_init(name, init, members)
+    if source.kind in ("hf", "run") and is_remote(source.location):
+        source = replace(source, location=str(fetched(source.location)))
+    return source
 
 
 def _bases_first(sources: Mapping[str, Init]) -> list[str]:
@@ -189,7 +193,7 @@ def _evaluation_corpora(config: Config) -> tuple[str, ...]:
     asked = config.evaluation.corpora or ()
     if not all(isinstance(place, str) for place in asked):
         raise UserError(f"evaluation.corpora is {asked!r}; it must be directories: --config.evaluation.corpora=DIR,DIR")
-    return tuple(map(expand_home, asked))
+    return tuple(str(fetched(place)) if is_remote(place) else expand_home(place) for place in asked)
 
 
 def _train(config: Config, corpus: Corpus, platform: str, keep_best: str | None) -> TrainSettings:
@@ -273,4 +277,4 @@ def corpus_directory(config: Config) -> Path:
     check(config)  # before a corpus of gigabytes is read
     if not config.data.corpus:
         raise UserError("data.corpus is not set; name a directory made by `ctcd prepare`: --config.data.corpus=DIR")
-    return Path(expand_home(config.data.corpus))
+    return fetched(expand_home(config.data.corpus))

@@ -45,13 +45,14 @@ class Checkpoints:
     Every method raises UserError where the disk gives out; the steps saved before stay readable.
     """
 
-    def __init__(self, workdir: Path, keep: int, every: int | None = None):
+    def __init__(self, workdir: Path, keep: int, every: int | None = None, on_saved: Callable[[], None] = lambda: None):
         """Opens the directory; what a kill has left half-done there is cleared away.
 
         Args:
           workdir: of the run.
           keep: how many of the newest steps are kept; with each the best that it knows of.
           every: multiples of it are kept, too; None: none for that.
+          on_saved: called in the background after each step that is whole.
         """
         # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
         for name in ("absl", "asyncio"):
@@ -65,7 +66,7 @@ class Checkpoints:
         )
         self.directory = (workdir / CHECKPOINTS).resolve()
         self._manager = ocp.CheckpointManager(LiteralPath(self.directory), options=options)
-        self._sealer = Sealer(self._manager.is_saving_in_progress)
+        self._sealer = Sealer(self._manager.is_saving_in_progress, on_saved)
 
     @property
     def newest(self) -> int | None:

@@ -21,6 +21,7 @@ from ctcd_jax.runtime.compilation import CompilationCount, keep_programs
 from ctcd_jax.runtime.distributed import on_leader, stop_requests
 from ctcd_jax.runtime.hardware import peak_bytes, peak_flops
 from ctcd_jax.runtime.stopping import interruptible
+from ctcd_jax.stores import is_remote, working_copy
 from ctcd_jax.training.ahead import compiling
 from ctcd_jax.training.best import describe_end, ends_early, evaluated
 from ctcd_jax.training.checkpoint import Checkpoints
@@ -62,6 +63,7 @@ def train(
     change: bool = False,
     warn: Callable[[str], None] = warn,
     on_line: Callable[[MetricLine], None] | None = None,
+    on_saved: Callable[[], None] = lambda: None,
 ) -> MetricLine:
     """Trains a cohort, or goes on where it stopped, and returns the last validation record.
 
@@ -69,19 +71,26 @@ def train(
 
     Args:
       config: as `load_config` returns it.
-      workdir: of the run; made if it is not there.
+      workdir: of the run, made if it is not there; or a folder of a store, gs://BUCKET/RUN: a copy is worked in, and
+        sent whenever a step has been saved.
       log: called with each line of progress.
       start: time.perf_counter() at the start of the command, for the log; None for now.
       change: whether the config may extend or repair the run that is there (`history`).
       warn: called with a line about what may be wrong.
       on_line: called on the leading process with each line of metrics.jsonl, "train" and "validation", right after it
         is written; training waits for it. What it raises ends the session; the next goes on from the newest saved step.
+      on_saved: called in the background on the leading process whenever a step has been saved.
 
     Raises:
       UserError: a user error, in one line.
       NonFinite, Stopped: see there.
     """
     start = time.perf_counter() if start is None else start
+    if is_remote(workdir):
+        if jax.process_count() > 1:
+            raise UserError(f"--workdir {workdir}: several processes need a disk that all see; mount the bucket there")
+        with working_copy(str(workdir), log, warn) as copy:
+            return train(config, copy.directory, log, start, change, warn, on_line, lambda: copy.try_to_send(warn))
     workdir = Path(workdir)
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)
@@ -98,7 +107,7 @@ def train(
     with contextlib.ExitStack() as held, CompilationCount() as compiled:
         # The others must not look into a directory that is still being made: they wait for the leading process.
         opened = share(on_leader(lambda: _open(content, corpus, experiment, workdir, change, log, warn, held)))
-        run = _Run(experiment, corpus, others, workdir, opened, log, warn, on_line, primary)
+        run = _Run(experiment, corpus, others, workdir, opened, log, warn, on_line, on_saved, primary)
         try:
             return run.finish(lambda: f"first step after {time.perf_counter() - start:.1f} s ({compiled})")
         finally:
@@ -128,6 +137,7 @@ class _Run:
         log,
         warn,
         on_line,
+        on_saved,
         primary: bool,
     ):
         self.signals = contextlib.ExitStack()
@@ -146,7 +156,8 @@ class _Run:
         self.console = Console(log, steps, has_mfu=self.peak is not None)
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
-        self.checkpoints = Checkpoints(workdir, experiment.train.keep_checkpoints, experiment.train.keep_every)
+        kept = experiment.train.keep_checkpoints, experiment.train.keep_every
+        self.checkpoints = Checkpoints(workdir, *kept, on_saved)
         meanwhile = compiling(self.train_step, experiment, self.mesh, lambda: self.batches[0])
         self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
             experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, meanwhile, log, warn

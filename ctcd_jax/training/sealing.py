@@ -57,13 +57,14 @@ def changed_leaves(tree: Any, digests: Mapping[str, str]) -> list[str]:
 class Sealer:
     """Seals each step, in the background, as soon as Orbax has finished it. One at a time."""
 
-    def __init__(self, is_saving: Callable[[], bool]):
+    def __init__(self, is_saving: Callable[[], bool], then: Callable[[], None]):
         """Seals nothing yet.
 
         Args:
           is_saving: whether Orbax is still at work on the step that was saved last.
+          then: called after each step that was sealed.
         """
-        self._is_saving = is_saving
+        self._is_saving, self._then = is_saving, then
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
@@ -87,5 +88,6 @@ class Sealer:
         try:
             if step.is_dir():  # else saving has failed, which Orbax says
                 seal(step)
+                self._then()
         except Exception as error:  # raised by `finish`, where somebody looks
             self._error = error
