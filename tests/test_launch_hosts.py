@@ -1,10 +1,14 @@
 """What starts a run on hosts that are not here: a JobSet whose parts fit each other, and what is asked of `gcloud`."""
 
+import json
 import os
+import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ctcd_jax.cli import NON_FINITE, USER_ERROR
@@ -37,6 +41,45 @@ def test_the_jobset_starts_every_process_of_a_run_and_knows_its_exit_codes():
     (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
     assert mount["name"] == volume["name"]
     assert options.workdir.startswith(mount["mountPath"])
+
+
+# Of a manifest on stdin: the first thing that Kubernetes would not take, or nothing.
+VALIDATES = """
+import json, sys
+import kubernetes_validate as validator
+try:
+    validator.validate(json.load(sys.stdin), validator.latest_version(), strict=True)
+except validator.ValidationError as error:
+    print(error.message)
+"""
+
+
+def refused(job):
+    """What the schema of Kubernetes's own API, strictly read, has against a Job of this spec; "" for nothing."""
+    if not (ROOT / ".venv/kubernetes").is_dir():
+        pytest.skip("no .venv/kubernetes, which `make test-all` installs")
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "hosts"}, "spec": job}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".venv/kubernetes")}
+    done = subprocess.run(
+        [sys.executable, "-c", VALIDATES], input=json.dumps(manifest), capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_kubernetes_takes_the_job_for_tpus_and_that_for_gpus():
+    """The JobSet around it has a schema of its own, which is in no package."""
+    jobset = yaml.safe_load((ROOT / "launch/gke-jobset.yaml").read_text())
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert not refused(job)
+    guide = (ROOT / "docs/CLUSTERS.md").read_text()
+    (gpus,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    pod = job["template"]["spec"]
+    pod["nodeSelector"], pod["containers"][0]["resources"] = gpus["nodeSelector"], gpus["resources"]
+    assert not refused(job)
+    pod["containers"][0]["resorces"] = gpus["resources"]
+    assert "'resorces' was unexpected" in refused(job)
 
 
 def gcloud(folder, codes):
