@@ -7,7 +7,8 @@
 #   bash launch/gpu_day.sh --dry .gpu /tmp/dry                         # at `smoke` size, on a CPU, all parts but `speed`
 #
 # Each part has its own limit. It writes OUT/PART.txt as it goes, and its line in OUT/README.md when it ends: what cuts
-# the day off at any time leaves what there was until then. MINUTES (20) is the limit of all together.
+# the day off at any time leaves what there was until then. MINUTES (20) is the limit of all together, too
+# little for all: the longest, `speed` and `studies` (those of STUDIES), are best asked for by themselves.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
@@ -22,7 +23,7 @@ pretrain() { # NAME CONFIG STEPS [FIELD=VALUE ...]
 }
 
 ### The parts: names, limits in seconds, and what each does.
-parts=(environment:60 runs:240 speed:540 profile:150 numerics:180 resume:180 train:240 finetuning:180)
+parts=(environment:60 runs:240 speed:540 profile:150 numerics:180 resume:180 train:240 finetuning:180 studies:590)
 
 environment() { checks environment; }
 
@@ -118,6 +119,21 @@ finetuning() {
     ctcd latency "${models[@]}" --length "$length" --batch-size 1,32 --out "$out/latency.json"
 }
 
+# Whole studies, several runs at once. What this repository has of them is not run again; stopped, they keep what is
+# finished, for `--finished`.
+studies() {
+    local texts=() known=()
+    for file in "$kit"/text/*; do
+        name=$(basename "$file")
+        texts+=(--text "${name%%.*}=text:$file")
+    done
+    for folder in "$root"/results/studies/*-tiny; do known+=(--finished "$folder"); done
+    for study in $asked; do
+        ctcd study "$study:$study_size" --out "$out/studies" --jobs "$jobs" "${known[@]}" "${texts[@]}" \
+            --config.train.log_every=150 --config.train.checkpoint_every=1500
+    done
+}
+
 ### One part after another, each in a process that can be ended.
 if [ "${1:-}" = --part ]; then # PART, with all that is exported below
     echo "\$ bash launch/gpu_day.sh ... $2"
@@ -136,10 +152,12 @@ mkdir -p "$2/.work"
 out=$(cd "$2" && pwd)
 work=$out/.work only=" ${*:3} "
 corpus=$kit/corpus length=128 large=paper size=small long=1000 many=300 few=100 tasks=cola,rte
+study_size=tiny jobs=8 asked=${STUDIES:-table1 figure6 figure5 objective schedule data}
 if [ -n "$dry" ]; then
     corpus=$kit/corpus-smoke length=64 large=smoke size=smoke long=40 many=40 few=40 tasks=rte
+    study_size=smoke jobs=2 asked=figure4
 fi
-export dry kit out work corpus length large size long many few tasks
+export dry kit out work corpus length large size long many few tasks study_size jobs asked
 if compgen -G "$kit/wheels/*.whl" >/dev/null && [ -z "$dry" ]; then
     "$python" -m pip install --quiet --no-index --no-deps --upgrade --target "$work/site" "$kit"/wheels/*.whl
 fi
@@ -164,6 +182,8 @@ for part in "${parts[@]}"; do
     ((left < limit)) && limit=$left
     if [ -n "$dry" ] && [ "$name" = speed ]; then
         result="left out: it needs a GPU"
+    elif [ "$name" = studies ] && ! compgen -G "$kit/text/*" >/dev/null; then
+        result="left out: the kit has no texts"
     elif ((limit < 10)); then
         result="left out: no time was left"
     else

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Collects what a bare GPU machine without a network lacks for gpu_day.sh: wheels, a small corpus, a few of GLUE's tasks.
 #
-#   PATH=.venv/bin:$PATH bash launch/gpu_wheels.sh .gpu tokenizer-or-model 'text:books/*.txt text:wiki/*.txt' glue
+#   PATH=.venv/bin:$PATH bash launch/gpu_wheels.sh .gpu tokenizer-or-model 'text:books/*.txt text:wiki/*.txt' glue \
+#       books=a.txt.xz novels=b.txt.xz wiki=c.txt.xz passages=d.txt.xz
 #
 # Arguments: the folder to fill, the tokenizer (a model's directory, or a folder with vocab.txt), SPECs of text with spaces
-# between them, the folder of GLUE's TSV files. PYTHON_VERSION is the other machine's; its JAX, PyTorch and Hugging Face
+# between them, the folder of GLUE's TSV files, and for the part `studies` their texts, NAME=FILE. PYTHON_VERSION is the other machine's; its JAX, PyTorch and Hugging Face
 # libraries are taken as they are there. Everything together stays under 60 MB, or this fails.
 set -euo pipefail
 kit=$1 tokenizer=$2 text=$3 glue=$4
@@ -27,6 +28,12 @@ prepare corpus-smoke --length 64 --every $((20 * ${EVERY:-1})) # as long as `smo
 for task in CoLA RTE; do
     mkdir -p "$kit/glue/$task"
     cp "$glue/$task/train.tsv" "$glue/$task/dev.tsv" "$kit/glue/$task"
+done
+
+mkdir -p "$kit/text"
+for named in "${@:5}"; do # as it is, packed or not: `prepare` reads both
+    file=${named#*=}
+    cp "$file" "$kit/text/${named%%=*}.${file#*.}"
 done
 
 bytes=$(du --summarize --apparent-size --block-size=1 "$kit" | cut -f1)

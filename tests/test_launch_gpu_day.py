@@ -33,6 +33,9 @@ def kit(tmp_path_factory):
     """What `gpu_wheels.sh` leaves, but for the wheels."""
     place = tmp_path_factory.mktemp("kit")
     write_text(place / "text.txt", 400, 0)
+    (place / "text").mkdir()
+    for seed, name in enumerate(("books", "novels", "wiki", "passages")):
+        write_text(place / f"text/{name}.txt", 120, seed)
     recipe = ["--length", "64", "--vocab-size", "300", "--validation", "0.1", "--validation-by", "sentences"]
     assert main(["prepare", "--source", f"text:{place}/text.txt", "--out", str(place / "corpus-smoke"), *recipe]) == 0
     rows = [f"{number}\tthe cat sees {number}\ta cat is there\t{kind}" for number in range(40)
@@ -53,7 +56,7 @@ def test_all_parts_run_on_a_cpu(kit, tmp_path):
     assert set(found.values()) == {"done"}, {name: texts[name][-2000:] for name in found if found[name] != "done"}
     assert done.returncode == 0, done.stderr
     assert speed == "left out: it needs a GPU"
-    assert list(found) == ["environment", "runs", "profile", "numerics", "resume", "train", "finetuning"]
+    assert list(found) == ["environment", "runs", "profile", "numerics", "resume", "train", "finetuning", "studies"]
     assert json.loads(texts["environment"].partition("\n")[2])["devices"]
     assert "gpu and cpu: losses at" in texts["runs"]
     assert "bfloat16, xla: other sentences bit-identical" in texts["numerics"]
@@ -61,6 +64,7 @@ def test_all_parts_run_on_a_cpu(kit, tmp_path):
     assert texts["resume"].count("stopped at step") == texts["resume"].count("resumed at step") == 2
     assert "ms  " in texts["profile"]
     assert (tmp_path / "latency.json").is_file()
+    assert len((tmp_path / "studies/figure4-smoke/finished.jsonl").read_text().splitlines()) == 12
     assert (tmp_path / "glue/table.md").is_file()
     assert len((tmp_path / "evaluation/evaluation.jsonl").read_text().splitlines()) == 5
 
