@@ -166,7 +166,7 @@ def _train(options, overrides) -> int:
     processes = join(say=functools.partial(_say_error, "train"))
     try:
         if options.plan:
-            workdir = options.workdir and fetched(options.workdir, warn)
+            workdir = options.workdir and fetched(options.workdir, warn, new=True)
             plan(config(), log=say, workdir=workdir, change=options.change)
         else:
             train(config(), options.workdir, log=say, start=start, change=options.change)

@@ -15,6 +15,10 @@ from typing import Any
 from ctcd_jax.errors import UserError, warn
 
 
+class Busy(UserError):
+    """Another process holds the lock that is asked for."""
+
+
 def expand_home(text: str) -> str:
     """Returns a path with the home directory for a `~` at its start, also after a kind: `~/a`, `run:~/a`, `hf:~/a`.
 
@@ -179,7 +183,7 @@ def locked(
       warn: called with the line where the file system has no locks.
 
     Raises:
-      UserError: another process holds it, and it is not waited for; the line names its host and process.
+      Busy: another process holds it, and it is not waited for; the line names its host and process.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
@@ -187,7 +191,7 @@ def locked(
         except BlockingIOError as error:
             file.seek(0)
             holder = file.readline().strip() or "another process"
-            raise UserError(f"{what}: {holder} is at work there; wait until it has finished, or stop it") from error
+            raise Busy(f"{what}: {holder} is at work there; wait until it has finished, or stop it") from error
         except OSError as error:
             warn(f"{what}: its file system has no locks ({error.strerror}); see that no second process works there")
         file.truncate(0)

@@ -32,8 +32,8 @@ done
 
 mkdir -p "$kit/text"
 for named in "${@:5}"; do # as it is, packed or not: `prepare` reads both
-    file=${named#*=}
-    cp "$file" "$kit/text/${named%%=*}.${file#*.}"
+    file=${named#*=} base=${named##*/}
+    cp "$file" "$kit/text/${named%%=*}.${base#*.}"
 done
 
 bytes=$(du --summarize --apparent-size --block-size=1 "$kit" | cut -f1)

@@ -60,6 +60,7 @@ def test_what_is_written_is_sent_and_what_is_removed_goes(on_machine, bucket):
         (copy.directory / "c_partial").rename(copy.directory / "c.7.partial")
         (copy.directory / "9.orbax-checkpoint-tmp").mkdir()
         fill(copy.directory / "9.orbax-checkpoint-tmp", half="x")
+        fill(copy.directory / "frozen/teacher.12.tmp", half="x")
     assert texts(bucket, "b/run") == {"a": b"1", "deep/er/b": b"2"}
     on_machine("two")
     with stores.working_copy("memory://b/run", log=lambda line: None) as copy:
@@ -69,9 +70,8 @@ def test_what_is_written_is_sent_and_what_is_removed_goes(on_machine, bucket):
     assert texts(bucket, "b/run") == {"deep/er/b": b"longer"}
     on_machine("one")
     here = stores.fetched("memory://b/run")
-    assert {path.name: path.read_text() for path in here.rglob("*") if path.is_file() and "lock" not in path.name} == {
-        "b": "longer", "half": "x", "c.7.partial": "5"
-    }  # fmt: skip
+    assert (here / "deep/er/b").read_text() == "longer"
+    assert not (here / "a").exists()
 
 
 def test_what_says_that_others_are_whole_is_sent_last(on_machine, bucket, monkeypatch):
@@ -79,9 +79,11 @@ def test_what_says_that_others_are_whole_is_sent_last(on_machine, bucket, monkey
     put = stores.Copy._put
     monkeypatch.setattr(stores.Copy, "_put", lambda copy, name, path: (sent.append(name), put(copy, name, path)))
     with stores.working_copy("memory://b/run", log=lambda line: None) as copy:
-        fill(copy.directory, checkpoints__4__sha256_json="{}", checkpoints__4__state="x", zebra="z")
-        (copy.directory / "checkpoints/4/sha256_json").rename(copy.directory / "checkpoints/4/sha256.json")
-    assert sent == ["checkpoints/4/state", "zebra", "checkpoints/4/sha256.json"]
+        fill(copy.directory, checkpoints__4___CHECKPOINT_METADATA="{}", checkpoints__4__state="x", zebra="z")
+        (copy.directory / "checkpoints/4/sha256.json").write_text("{}")
+    assert sent == [
+        "zebra", "checkpoints/4/state", "checkpoints/4/_CHECKPOINT_METADATA", "checkpoints/4/sha256.json"
+    ]  # fmt: skip
 
 
 def test_work_that_was_not_sent_goes_on_and_is_set_aside_where_another_machine_went_on(on_machine, bucket):
@@ -89,8 +91,7 @@ def test_work_that_was_not_sent_goes_on_and_is_set_aside_where_another_machine_w
         fill(copy.directory, metrics="1")
     copy.begin()  # and then it is killed, with more than it has sent
     fill(copy.directory, metrics="1 2", step="2")
-    assert copy.fetch(warn=pytest.fail)
-    assert (copy.directory / "metrics").read_text() == "1 2"
+    assert (stores.fetched("memory://b/run", pytest.fail) / "metrics").read_text() == "1 2"
     on_machine("two")
     with stores.working_copy("memory://b/run", log=lambda line: None) as other:
         assert (other.directory / "metrics").read_text() == "1"
@@ -101,6 +102,111 @@ def test_work_that_was_not_sent_goes_on_and_is_set_aside_where_another_machine_w
     assert "set aside as" in warned[0]
     (aside,) = copy.directory.parent.glob("run.unsent-*")
     assert (aside / "metrics").read_text() == "1 2"
+
+
+def killed_while_sending(bucket, patch, after, place="memory://b/run"):
+    """The copy of a killed stage that had sent `after` of its files, a, b and c."""
+    put, sent = type(bucket).pipe_file, []
+
+    def die(store, path, content):
+        if len(sent) == after:
+            raise SystemExit
+        sent.append(path)
+        put(store, path, content)
+
+    patch.setattr(type(bucket), "pipe_file", die)
+    copy = stores.Copy(place)
+    with copy.fetching():
+        copy.fetch()
+        copy.begin()
+    fill(copy.directory, a="1", b="22", c="333")
+    with pytest.raises(SystemExit):
+        copy.send()
+    patch.undo()
+    return copy
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_who_is_killed_while_sending_goes_on_on_the_same_machine(on_machine, bucket, after, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        killed_while_sending(bucket, patch, after)
+    assert len(texts(bucket, "b/run")) == after
+    with stores.working_copy("memory://b/run", log=lambda line: None, warn=pytest.fail) as copy:
+        assert {path.name for path in copy.directory.iterdir()} == {"a", "b", "c"}
+        (copy.directory / "a").unlink()
+    assert texts(bucket, "b/run") == {"b": b"22", "c": b"333"}
+
+
+def test_a_copy_that_somebody_removed_is_fetched_and_never_removed_there(on_machine, bucket):
+    with stores.working_copy("memory://b/run", log=lambda line: None) as copy:
+        fill(copy.directory, metrics="1", checkpoints__4__state="x")
+    copy.begin()  # killed
+    (copy.directory / "metrics").unlink()
+    with stores.working_copy("memory://b/run", log=lambda line: None) as again:
+        assert (again.directory / "metrics").read_text() == "1"
+    copy.begin()
+    shutil.rmtree(copy.directory)
+    with stores.working_copy("memory://b/run", log=lambda line: None) as again:
+        assert (again.directory / "checkpoints/4/state").read_text() == "x"
+    assert set(texts(bucket, "b/run")) == {"metrics", "checkpoints/4/state"}
+
+
+def test_what_a_stage_is_at_work_on_is_read_as_it_is_and_no_second_stage_begins(on_machine, bucket):
+    with stores.working_copy("memory://b/runs/ctcd", log=lambda line: None) as copy:
+        fill(copy.directory, metrics="1")
+        copy.send()
+        fill(copy.directory, metrics="1 2")
+        assert (stores.fetched("memory://b/runs/ctcd") / "metrics").read_text() == "1 2"
+        with pytest.raises(UserError, match=r"memory://b/runs/ctcd: process .* is at work there"):
+            stores.working_copy("memory://b/runs/ctcd").__enter__()
+        # A folder above has a copy of its own, with what the store has.
+        assert (stores.fetched("memory://b/runs") / "ctcd/metrics").read_text() == "1"
+    assert texts(bucket, "b/runs/ctcd") == {"metrics": b"1 2"}
+
+
+def test_what_another_machine_has_written_meanwhile_is_not_overwritten(on_machine, bucket):
+    working = stores.working_copy("memory://b/run", log=lambda line: None)
+    fill(working.__enter__().directory, metrics="mine")
+    bucket.pipe_file("/b/run/metrics", b"theirs, longer")
+    bucket.pipe_file("/b/run/other", b"no matter")
+    with pytest.raises(UserError, match="another machine has changed metrics meanwhile; what is here stays in"):
+        working.__exit__(None, None, None)
+    assert texts(bucket, "b/run") == {"metrics": b"theirs, longer", "other": b"no matter"}
+
+
+def test_a_run_begun_anew_leaves_no_folder_of_the_one_before(on_machine, bucket):
+    with stores.working_copy("memory://b/run", log=lambda line: None) as copy:
+        fill(copy.directory, checkpoints__4__state="x", metrics="1")
+    bucket.rm("/b/run", recursive=True)
+    with stores.working_copy("memory://b/run", log=lambda line: None) as copy:
+        assert not copy.directory.exists() or not list(copy.directory.iterdir())
+
+
+def test_a_fetch_that_breaks_off_goes_on(on_machine, bucket, monkeypatch):
+    with stores.working_copy("memory://b/corpus", log=lambda line: None) as copy:
+        fill(copy.directory, a="1", b="2", c="3")
+    on_machine("two")
+    fetched, get = [], type(bucket).get_file
+
+    def break_off(store, there, here):
+        if len(fetched) == 2:
+            fetched.append(there)
+            raise ConnectionError("gone")
+        fetched.append(there)
+        get(store, there, here)
+
+    monkeypatch.setattr(type(bucket), "get_file", break_off)
+    with pytest.raises(UserError, match="memory://b/corpus: ConnectionError: gone"):
+        stores.fetched("memory://b/corpus")
+    assert len(list(stores.fetched("memory://b/corpus").iterdir())) == 3
+    assert len(fetched) == 4
+
+
+def test_what_stands_for_a_folder_is_no_file(on_machine, bucket, monkeypatch):
+    bucket.pipe_file("/b/run/a", b"1")
+    found = {"/b/run/": {"size": 0}, "/b/run/checkpoints/": {"size": 0}, "/b/run/a": {"size": 1}}
+    monkeypatch.setattr(type(bucket), "find", lambda *_, **__: found)
+    assert [path.name for path in stores.fetched("memory://b/run").iterdir()] == ["a"]
 
 
 def test_a_store_that_gives_out_is_one_line_and_loses_nothing(on_machine, bucket, monkeypatch):
@@ -133,6 +239,8 @@ def test_a_store_that_gives_out_is_one_line_and_loses_nothing(on_machine, bucket
     [
         ("memory://b/nothing", "memory://b/nothing: there is nothing"),
         ("memory://b/../c", "not a folder of a store"),
+        ("memory://b//c", "not a folder of a store"),
+        ("ftp://127.0.0.1/b", "ftp://127.0.0.1/b: "),
         ("nope://b/c", "Protocol not known: nope"),
         ("s3://b/c", "the library for s3:// is missing; pip install 'ctcd-jax[s3]'"),
     ],
@@ -157,7 +265,7 @@ def test_the_whole_road_in_a_bucket_is_the_road_on_a_disk(on_machine, bucket, co
     assert main(["train", *fields, f"--config.data.corpus={corpus}", "--workdir", str(tmp_path / "run")]) == 0
     asked = ["--workdir", "memory://b/run", "--config.data.corpus=memory://b/corpus"]
     assert main(["train", *fields, *asked]) == 0
-    assert f"memory://b/run: worked on in {tmp_path}/one/memory/b/run" in capsys.readouterr().out
+    assert f"memory://b/run: worked on in {tmp_path}/one/memory/b" in capsys.readouterr().out
     assert bucket.cat_file("/b/run/metrics.jsonl") == (tmp_path / "run/metrics.jsonl").read_bytes()
     assert json.loads(bucket.cat_file("/b/run/config.json"))["data"]["corpus"] == "memory://b/corpus"
     on_machine("two")  # goes on with it
@@ -167,10 +275,12 @@ def test_the_whole_road_in_a_bucket_is_the_road_on_a_disk(on_machine, bucket, co
     assert "resumed at step 8 of 12" in capsys.readouterr().out
     assert bucket.cat_file("/b/run/metrics.jsonl") == (tmp_path / "run/metrics.jsonl").read_bytes()
     assert main(["checkpoints", "memory://b/run"]) == 0
+    assert main(["train", "--config", str(config_file), "--plan", "--workdir", "memory://b/new", *asked[2:]]) == 0
     on_machine("three")
     exported = ["--member", "student", "--out", "memory://b/model"]
     assert main(["export", "--workdir", "memory://b/run", *exported]) == 0
     assert bucket.exists("/b/model/model.safetensors")
+    assert bucket.exists("/b/model/samples.json")
     measured = ["--corpus", "memory://b/corpus", "--out", "memory://b/evaluation"]
     assert main(["evaluate", "--model", "memory://b/model", "--model", "memory://b/run#student", *measured]) == 0
     first, second = map(json.loads, bucket.cat_file("/b/evaluation/evaluation.jsonl").splitlines())
@@ -256,11 +366,13 @@ def server(request, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
-def test_a_run_in_a_real_store_that_is_killed_goes_on_on_another_machine(server, config_file, tmp_path):
+def test_a_run_in_a_real_store_that_is_killed_goes_on(server, config_file, tmp_path):
     bucket, run = server
     write_text(tmp_path / "text.txt")
     ctcd = ("-m", "ctcd_jax")
     prepared = ("--source", f"text:{tmp_path}/text.txt", "--vocab-size", "150", "--length", "32")
+    nowhere = run(*ctcd, "prepare", *prepared, "--out", f"{bucket}-that-is-not-there/corpus", wait=False)
+    assert (nowhere.wait(timeout=120), "cannot be written" in nowhere.stderr.read()) == (2, True)
     run(*ctcd, "prepare", *prepared, "--out", f"{bucket}/corpus")
     run(*ctcd, "prepare", *prepared, "--out", str(tmp_path / "corpus"))
     fields = ("--config", str(config_file), "--config.train.steps=60", "--config.train.checkpoint_every=5")
@@ -275,7 +387,8 @@ def test_a_run_in_a_real_store_that_is_killed_goes_on_on_another_machine(server,
         assert first.poll() is None, first.stderr.read()
     first.kill()
     first.communicate()
-    assert "resumed at step" in run(*asked, machine="three")
+    # On another machine; and on the same, which may have been killed while it sent.
+    assert "resumed at step" in run(*asked, machine={"s3": "three", "gs": "two"}[bucket[:2]])
     exported = ("--member", "student", "--out", f"{bucket}/model")
     run(*ctcd, "export", "--workdir", f"{bucket}/run", *exported, machine="four")
     fetch = "import sys; from ctcd_jax.stores import fetched; print(fetched(sys.argv[1]))"

@@ -15,6 +15,7 @@ from ctcd_jax.data.shape import Optional, problem
 from ctcd_jax.data.tokenizer import SPECIAL_TOKENS, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.files import file_sha256, is_inside, json_sha256, read_json
+from ctcd_jax.stores import fetched
 
 ROW_DTYPES = (np.uint16, np.uint32)
 _SHARD = {"file": str, "rows": int, "length": int}
@@ -94,7 +95,7 @@ class Corpus:
 
     def __init__(self, directory: str | Path):
         """See `open`, which checks the files, too."""
-        self.directory = Path(os.path.expanduser(directory))
+        self.directory = fetched(os.path.expanduser(directory))
         self.manifest = read_manifest(self.directory, _ROWS)
         self.hash = hashlib.sha256((self.directory / MANIFEST).read_bytes()).hexdigest()
         self.token_frequencies = np.asarray(self.manifest["token_frequencies"], np.int64)
