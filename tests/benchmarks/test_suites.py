@@ -366,3 +366,12 @@ def test_user_errors(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         bench("data", False, tmp_path / "file" / "out")
+
+
+def test_our_steps_of_a_gpu_share_their_kernels_unless_the_shell_says_where_they_are(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=2")
+    assert gpu._tuned_once("here") == {"XLA_FLAGS": f"--xla_gpu_autotune_level=2 {gpu.TUNED}=here"}
+    monkeypatch.setenv("XLA_FLAGS", f"{gpu.TUNED}=there")
+    assert gpu._tuned_once("here") == {}
+    monkeypatch.delenv("XLA_FLAGS")
+    assert gpu._tuned_once("here") == {"XLA_FLAGS": f"{gpu.TUNED}=here"}
