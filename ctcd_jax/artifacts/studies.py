@@ -29,7 +29,7 @@ class CellFacts(TypedDict):
     devices: int
     dtype: str  # of the computation
     version: str  # of this package
-    validation: list[dict[str, Any]]  # lines of metrics.jsonl; further corpora stand there under their `content_hash`
+    validation: list[dict[str, Any]]  # of metrics.jsonl, see `validation_lines`; corpora are known by `content_hash`
 
 
 class ModelRow(TypedDict):
@@ -136,7 +136,9 @@ def cell_key(content: Mapping[str, Any]) -> str:
 
 
 def validation_lines(run: Path, hash_of: Callable[[str], str | None]) -> list[dict[str, Any]]:
-    """Returns the "validation" lines of a run as `CellFacts` has them.
+    """Returns of a run's "validation" lines what `CellFacts` has: what a study reads of them.
+
+    That is the curves of the members, and further corpora at the last step and at the best of each member.
 
     Args:
       run: its directory.
@@ -144,11 +146,16 @@ def validation_lines(run: Path, hash_of: Callable[[str], str | None]) -> list[di
         measured on it is left out.
     """
     lines = [line for _, line in read_json_lines(run / METRICS)[0] if line["kind"] == "validation"]
+    learns = [name for name, figures in lines[-1]["members"].items() if "hard" in figures]  # a frozen one has no loss
+    best = [min(lines, key=lambda line: line["members"][name]["hard"]) for name in learns]
+    looked_at = {line["step"] for line in (lines[-1], *best)}
+    kept = []
     for line in lines:
-        if "corpora" in line:
+        kept.append({name: line[name] for name in ("step", "members", "unigram")})
+        if "corpora" in line and line["step"] in looked_at:
             found = {hash_of(name): figures for name, figures in line["corpora"].items()}
-            line["corpora"] = {known: figures for known, figures in found.items() if known}
-    return lines
+            kept[-1]["corpora"] = {known: figures for known, figures in found.items() if known}
+    return kept
 
 
 def read_cell(directory: Path) -> CellFacts | None:
