@@ -6,6 +6,7 @@ finish something first (a train step, and its checkpoint) asks instead.
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -28,7 +29,7 @@ def end_at_once(verb: str) -> None:
         os.write(2, f"ctcd {verb}: stopped; run the same command again to go on\n".encode())
         os._exit(EXIT_CODE)
 
-    for number in _heard(SIGNALS):
+    for number in SIGNALS:
         signal.signal(number, handler)
 
 
@@ -67,23 +68,16 @@ def stops_between(message: str) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
-    """Sets a signal handler while the block runs, in the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
+    """Sets a signal handler while the block runs, in the main thread only, and not in a worker: its parent stops it."""
+    if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in _heard(numbers)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _heard(numbers: Iterable[int]) -> list[int]:
-    """Returns those that are not ignored: Ctrl-C goes to all processes of a terminal, and one that whoever started it
-    has told to ignore it (workers, a job in a script's background) leaves it to others.
-    """
-    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:
