@@ -65,14 +65,17 @@ class Absent(NamedTuple):
     """Devices that are not there.
 
     Attributes:
-      devices: to compile for.
+      devices: to compile for, those of a machine one after another.
       target: what each can do.
-      link: bytes a second that each sends, by the slowest way that so many have.
     """
 
     devices: Devices
     target: Target
-    link: float
+
+    @property
+    def machine(self) -> int:
+        """Devices that send each other everything without a network: those of a machine, or of a whole slice."""
+        return HOST if self.target.network else len(self.devices)
 
 
 def absent_devices(spec: str) -> Absent:
@@ -88,9 +91,7 @@ def absent_devices(spec: str) -> Absent:
         known = ", ".join(TARGETS)
         raise UserError(f"--on {spec}: no target '{name}'{did_you_mean(name, TARGETS)}; known: {known}")
     target = TARGETS[name]
-    devices = list((_gpus if target.gpu else _tpus)(spec, name, shape, target))
-    far = target.network if len(devices) > HOST else None
-    return Absent(devices, target, far or target.link)
+    return Absent(list((_gpus if target.gpu else _tpus)(spec, name, shape, target)), target)
 
 
 def _tpus(spec: str, name: str, shape: str, _: Target):

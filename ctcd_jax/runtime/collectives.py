@@ -5,16 +5,16 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 _BITS = {"pred": 8, "bf16": 16}
 _TYPE = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?\S+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(.*?\)(.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
-_GROUPS = (
-    re.compile(r"replica_groups=\{\{([\d,]+)\}"),
-    re.compile(r"replica_groups=\[\d+,(\d+)\]<="),
-    re.compile(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}"),
-)
+_LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}")
 
 
 class Collective(NamedTuple):
@@ -24,34 +24,48 @@ class Collective(NamedTuple):
       kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute".
       size: bytes of the whole array: before it is scattered, after it is gathered.
       devices: that take part in one group of it.
+      machines: that these devices are in.
     """
 
     kind: str
     size: int
     devices: int
+    machines: int = 1
 
     @property
     def sent(self) -> float:
         """Bytes that each device sends at the least, by a ring: an array is reduced by scattering and gathering it."""
+        return self._sent(self.devices)
+
+    @property
+    def sent_far(self) -> float:
+        """Bytes of these that go to another machine, a device, at the least: each machine sends what it holds once, not
+        once a device, and its devices share the work."""
+        return self._sent(self.machines) * self.machines / self.devices
+
+    def _sent(self, parts: int) -> float:
         if self.kind == "collective-permute":
-            return self.size
-        return self.size * (self.devices - 1) / self.devices * (2 if self.kind == "all-reduce" else 1)
+            return self.size if parts > 1 else 0
+        return self.size * (parts - 1) / parts * (2 if self.kind == "all-reduce" else 1)
 
 
-def collectives(program: str, devices: int) -> list[Collective]:
+def collectives(program: str, devices: int, machine: int | None = None) -> list[Collective]:
     """Returns the collectives of a program, each as often as it is written: loops are not counted out.
 
     Args:
       program: the text of a compiled program, of one device.
       devices: that it runs on.
+      machine: devices of one machine, which follow each other; None: one holds all.
     """
+    machine = machine or devices
     found, computation = [], ""
     for line in program.splitlines():
         if begins := _COMPUTATION.match(line):
             computation = begins[1]
         elif instruction := _INSTRUCTION.match(line):
             shape, kind, started, rest = instruction.groups()
-            count = _group_size(rest, devices)
+            group = _group(rest, devices)
+            count = len(group)
             if started and kind != "all-reduce":
                 size = max(map(_bytes, _parts(shape)[:2]))  # what goes in, what comes out
             else:
@@ -59,7 +73,7 @@ def collectives(program: str, devices: int) -> list[Collective]:
             # TPUs scatter by a fusion of this name that holds a sum and a slice.
             if kind == "all-reduce" and "all-reduce-scatter" in computation:
                 kind = "reduce-scatter"
-            found.append(Collective(kind, size, count))
+            found.append(Collective(kind, size, count, len({device // machine for device in group})))
     return found
 
 
@@ -94,13 +108,21 @@ def _parts(shape: str) -> list[str]:
     return parts
 
 
-def _group_size(rest: str, devices: int) -> int:
-    listed, iota, mesh = (pattern.search(rest) for pattern in _GROUPS)
-    if listed:
-        return len(listed[1].split(","))
-    if iota:
-        return int(iota[1])
-    if mesh:
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", mesh[2]))
-    return devices
+def _group(rest: str, devices: int) -> list[int]:
+    """Returns the devices of the first of a collective's groups, all alike but for which devices they are."""
+    if listed := _LISTED.search(rest):
+        return [int(device) for device in listed[1].split(",")]
+    if iota := _IOTA.search(rest):
+        groups, size, shape, order = iota.groups()
+        ids = np.arange(int(groups) * int(size)).reshape(_numbers(shape))
+        return (ids.transpose(_numbers(order)) if order else ids).ravel()[: int(size)].tolist()
+    if mesh := _MESH.search(rest):
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
+        along = re.findall(r"'(\w+)'", mesh[2])
+        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        return ids[tuple(slice(None) if axis in along else 0 for axis in sizes)].ravel().tolist()
+    return list(range(devices))
+
+
+def _numbers(listed: str) -> tuple[int, ...]:
+    return tuple(map(int, listed.split(",")))

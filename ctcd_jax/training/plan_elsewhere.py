@@ -13,7 +13,7 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.jobs.duration import duration
 from ctcd_jax.models.registry import abstract_params
-from ctcd_jax.runtime.absent_devices import absent_devices
+from ctcd_jax.runtime.absent_devices import Absent, absent_devices
 from ctcd_jax.runtime.collectives import Collective, collectives, in_words
 from ctcd_jax.runtime.hardware import peak_flops
 from ctcd_jax.training.describe import describe_members
@@ -47,7 +47,8 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     and how long that takes at the least.
 
     The time is a bound from below (a roofline): as if arithmetic, memory and links were each used to their full and at
-    once. Arithmetic is counted by formula (`flops_per_token`), so a step is not faster than that.
+    once. Arithmetic is counted by formula (`flops_per_token`), so a step is not faster than that. What machines send
+    each other goes over all of their network cards, once a machine.
 
     Args:
       config: as `load_config` returns it.
@@ -66,10 +67,10 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     for line in describe_members(experiment):
         log(line)
     length, rows = corpus.max_length, experiment.batch_size
-    program = compile_step(experiment, corpus, absent.devices, rows)
+    program = compile_step(experiment, corpus, absent, rows)
     half = rows // 2
     smaller = (
-        compile_step(experiment, corpus, absent.devices, half)
+        compile_step(experiment, corpus, absent, half)
         if half and half % (len(absent.devices) * experiment.train.micro_batches) == 0
         else None
     )
@@ -95,8 +96,10 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     bounds = {
         "arithmetic": count * operations / peak if peak else None,
         "memory": program.accessed / absent.target.bandwidth if program.accessed else None,
-        "links": sum(each.sent for each in program.collectives) / absent.link,
+        "links": sum(each.sent - each.sent_far for each in program.collectives) / absent.target.link,
     }
+    if absent.target.network and count > absent.machine:
+        bounds["network"] = sum(each.sent_far for each in program.collectives) / absent.target.network
     known = {name: seconds for name, seconds in bounds.items() if seconds is not None}
     unknown = "".join(f"; what {name} takes is not known" for name in bounds if name not in known)
     log(f"a step: {', '.join(f'{1e3 * s:,.2f} ms of {name}' for name, s in known.items())} at the least{unknown}")
@@ -123,19 +126,19 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     }
 
 
-def compile_step(experiment: Experiment, corpus: Corpus, devices, rows: int) -> Program:
+def compile_step(experiment: Experiment, corpus: Corpus, absent: Absent, rows: int) -> Program:
     """Returns the step of a run, compiled for devices that need not be there.
 
     Args:
       experiment: the run.
       corpus: that it is trained on; its longest rows count.
-      devices: all that the run is spread over.
+      absent: the devices, over all of which the run is spread.
       rows: a batch.
 
     Raises:
       UserError: the compiler refuses, as TPUs' does where memory is short.
     """
-    mesh = make_mesh(*experiment.mesh, devices=devices)
+    mesh = make_mesh(*experiment.mesh, devices=absent.devices)
     frozen = {
         name: jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
@@ -158,7 +161,7 @@ def compile_step(experiment: Experiment, corpus: Corpus, devices, rows: int) -> 
         held=memory.argument_size_in_bytes,
         temporary=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
         accessed=costs.get("bytes accessed"),
-        collectives=collectives(compiled.as_text() or "", len(devices)),
+        collectives=collectives(compiled.as_text() or "", len(absent.devices), absent.machine),
     )
 
 

@@ -66,18 +66,26 @@ def tree_shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def gather(tree, whole, sharded):
+def gather(tree, whole, sharded, kernels=None):
     """Returns a sharded tree of arrays whole, on every device; its gradient is summed over devices and sharded at once.
 
     Args:
       tree: of arrays.
       whole: sharding of the result.
       sharded: tree of the arrays' own shardings.
+      kernels: dtype that kernels travel in: the one in which products take them. None for their own.
     """
+
+    def gathered_leaf(path, leaf, own):
+        travelling = leaf
+        if kernels and path[-1].key == "kernel":
+            # Kept apart, or it would be gathered first and rounded then.
+            travelling = jax.lax.with_sharding_constraint(leaf.astype(kernels), own)
+        return jax.lax.with_sharding_constraint(travelling, whole).astype(leaf.dtype)
 
     @jax.custom_vjp
     def gathered(tree):
-        return jax.lax.with_sharding_constraint(tree, whole)
+        return jax.tree_util.tree_map_with_path(gathered_leaf, tree, sharded)
 
     gathered.defvjp(
         lambda tree: (gathered(tree), None), lambda _, gradient: (jax.lax.with_sharding_constraint(gradient, sharded),)

@@ -67,7 +67,10 @@ def train_step(
 
         def loss_fn(params):
             # Parameters are gathered where they are used, and only there (FSDP); without fsdp this does nothing.
-            params = gather(params, whole, sharded)
+            params = {
+                name: gather(tree, whole, sharded[name], experiment.train.dtype if name in state.members else None)
+                for name, tree in params.items()
+            }
             trainable_outputs = {
                 name: member_outputs(experiment, name, params[name], part, dropout_key(state, name, number))
                 for name in cohort.trainable

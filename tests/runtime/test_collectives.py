@@ -30,7 +30,28 @@ def test_a_line_is_read(line, expected):
     program = (
         f"HloModule jit_step\n\nENTRY %main.1 (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n{line}\n}}\n"
     )
-    assert collectives(program, 8) == [expected]
+    assert collectives(program, 8) == [(*expected, 1)]
+
+
+ACROSS = {
+    "{{0,1},{2,3}}": (2, 1),
+    "{{0,4},{1,5}}": (2, 2),
+    "[1,8]<=[8]": (8, 2),
+    "[2,4]<=[8]": (4, 1),
+    "[4,2]<=[2,4]T(1,0)": (2, 2),
+    "[2,4]<=[2,2,2]T(1,0,2)": (4, 2),
+    "mesh['a'=2,'b'=4] {'b'}": (4, 1),
+    "mesh['a'=2,'b'=4] {'a'}": (2, 2),
+    "mesh['a'=2,'b'=4] {'a','b'}": (8, 2),
+    "{}": (8, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("groups", "expected"), ACROSS.items())
+def test_groups_within_a_machine_and_across(groups, expected):
+    """Two machines of four devices each."""
+    (found,) = collectives(f"  %x = f32[16]{{0}} all-reduce(%y), replica_groups={groups}, channel_id=1", 8, machine=4)
+    assert (found.devices, found.machines) == expected
 
 
 def test_what_only_takes_the_result_is_no_collective():
@@ -50,3 +71,11 @@ def test_what_a_device_sends_is_that_of_a_ring():
     assert Collective("all-reduce", 800, 4).sent == 2 * Collective("all-gather", 800, 4).sent == 1200
     assert Collective("all-reduce", 800, 1).sent == 0
     assert Collective("collective-permute", 800, 4).sent == 800
+
+
+def test_machines_send_each_other_an_array_once_a_machine():
+    """A device's share of what its machine sends: eight devices in two machines have four network cards each."""
+    assert Collective("all-reduce", 800, 8, 1).sent_far == 0
+    assert Collective("all-reduce", 800, 8, 2).sent_far == 800 / 4
+    assert Collective("all-gather", 800, 8, 2).sent_far == 800 / 8
+    assert Collective("all-reduce", 800, 2, 2).sent_far == Collective("all-reduce", 800, 2, 2).sent == 800

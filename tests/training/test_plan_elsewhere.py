@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from ctcd_jax.errors import UserError
+from ctcd_jax.runtime import absent_devices
 from ctcd_jax.runtime.absent_devices import TARGETS, Absent
 from ctcd_jax.training import plan_elsewhere as module
 from ctcd_jax.training.plan_elsewhere import plan_elsewhere
@@ -15,8 +16,8 @@ def eight(monkeypatch):
     """Lets the target be the eight devices that there are; takes how much memory each has."""
 
     def be(memory=2**30):
-        target = TARGETS["h100"]._replace(memory=memory)
-        monkeypatch.setattr(module, "absent_devices", lambda spec: Absent(jax.devices(), target, 1e9))
+        target = TARGETS["h100"]._replace(memory=memory, link=1e9, network=1e8)
+        monkeypatch.setattr(module, "absent_devices", lambda spec: Absent(jax.devices(), target))
 
     return be
 
@@ -39,6 +40,26 @@ def test_memory_collectives_and_bounds_are_those_of_the_compiled_step(corpus, ei
     assert "temporary): fits; about" in text
     assert "what arithmetic takes is not known" in text
     assert "for 20 steps, if all that is known were used to its full" in text
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_what_machines_send_each_other_is_said_apart(corpus, eight, monkeypatch, fsdp):
+    asked = config(corpus)
+    asked.mesh.fsdp = fsdp
+    eight()
+    in_one = plan_elsewhere(asked, "here:8", log=lambda line: None)
+    assert "network" not in in_one["bounds_seconds"]
+
+    monkeypatch.setattr(absent_devices, "HOST", 2)
+    said = []
+    in_four = plan_elsewhere(asked, "here:8", log=said.append)
+    sent = sum(each.sent for each in in_four["collectives"])
+    assert sent == pytest.approx(1e9 * in_one["bounds_seconds"]["links"])
+    far, near = 1e8 * in_four["bounds_seconds"]["network"], 1e9 * in_four["bounds_seconds"]["links"]
+    assert far + near == pytest.approx(sent)
+    # Of what a machine of two holds in common, at most a half crosses; the gradients of one alone do whole.
+    assert 0.3 * sent < far < 0.6 * sent
+    assert any(f"{1e3 * far / 1e8:,.2f} ms of network at the least" in line for line in said)
 
 
 def test_what_does_not_fit_is_said(corpus, eight):

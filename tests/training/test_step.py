@@ -12,7 +12,8 @@ import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.training.optimizer import learning_rate, make_optimizer
-from ctcd_jax.training.sharding import make_mesh, place_rows, tree_shardings
+from ctcd_jax.training import step as step_module
+from ctcd_jax.training.sharding import gather, make_mesh, place_rows, tree_shardings
 from ctcd_jax.training.state import LossScale, abstract_state, init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
 from tests.training.helpers import CTCD, VOCABULARY, experiment, masker, one_device_mesh, rows, with_cohort
@@ -232,6 +233,23 @@ def test_fsdp_splits_parameters_and_moments():
     assert kernel.addressable_shards[0].data.shape == (kernel.shape[0] // 8, kernel.shape[1])
     moment = optax.tree_utils.tree_get(state.members["teacher"].opt_state, "mu")["embeddings"]["word"]
     assert moment.addressable_shards[0].data.shape == (moment.shape[0], moment.shape[1] // 8)
+
+
+def test_kernels_are_gathered_in_the_dtype_of_the_products_which_changes_nothing(monkeypatch):
+    """What a product rounds on every device may be rounded before it travels."""
+    setup, mesh = experiment(dtype="bfloat16"), make_mesh(1, 8)
+
+    def made():
+        step = make_train_step(setup, masker(), mesh)
+        text = step.lower(init_state(setup, mesh), {}, place_rows(rows(), mesh)).as_text()
+        return run(setup, mesh=mesh)[0], len(re.findall(r"sharding_constraint.*: tensor<\w+xbf16>", text))
+
+    narrow, in_bfloat16 = made()
+    monkeypatch.setattr(step_module, "gather", lambda tree, whole, sharded, kernels: gather(tree, whole, sharded))
+    wide, none = made()
+    kernels = [path for path, _ in jax.tree.leaves_with_path(narrow.params) if path[-1].key == "kernel"]
+    assert (in_bfloat16, none) == (2 * len(kernels), 0)  # a part of it, and the whole
+    jax.tree.map(np.testing.assert_array_equal, narrow, wide)
 
 
 def test_an_array_without_a_rule_is_an_error():
