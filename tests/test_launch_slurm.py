@@ -1,5 +1,6 @@
 """The scripts for SLURM, on a real one: a node of this machine's two cores, for as long as the tests last."""
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from launch.local import free_port
 from tests.small import write_text
+from tests.studies.test_study import FILE as STUDY
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
@@ -70,9 +72,10 @@ def slurm(tmp_path_factory):
         "PYTHONPATH": str(ROOT),
         "JAX_NUM_CPU_DEVICES": "1",
     }
-    if not Path("/run/munge/munge.socket.2").exists():
+    if subprocess.run(["munge", "--no-input"], capture_output=True).returncode:
         subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "/run/munge"], check=True)
-        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+        # By force: the socket of one that was killed may be there still.
+        subprocess.run(["runuser", "-u", "munge", "--", "munged", "--force"], check=True)
     subprocess.run(["slurmctld", "-i"], env=environment, check=True)
     subprocess.run(["slurmd"], env=environment, check=True)
     yield environment
@@ -169,6 +172,35 @@ def test_a_mistake_ends_the_job_with_one_line_a_task(slurm, folder):
     assert all("nowhere" in line for line in said)
 
 
+def test_a_study_is_an_array_that_is_preempted_and_goes_on(slurm, folder):
+    (folder / "helps.py").write_text(STUDY)
+    texts = []
+    for seed, name in enumerate(("text", "other")):
+        write_text(folder / f"{name}.txt", 60, seed)
+        texts += ["--text", f"{name}=text:{name}.txt"]
+    asked = ["--array", "0-1", *OTHER.split(), "--gpus-per-task=0", "launch/slurm/study.sbatch", "helps.py",
+             "--out", "out", *texts]  # fmt: skip
+
+    def ends_of(array) -> list[str]:
+        return [wait_for_end(slurm, folder, f"{array}_{share}") for share in (0, 1)]
+
+    array = queue(slurm, folder, *asked)
+    wait(lambda: list(folder.glob("out/cells/*/cell.json")), folder)
+    run(slurm, folder, "scontrol", "requeue", f"{array}_0")
+    wait(lambda: state(slurm, folder, f"{array}_0") == "PENDING", folder)
+    assert "run the same command again to go on" in (folder / f"ctcd-study-{array}-0.log").read_text()
+    run(slurm, folder, "scontrol", "update", f"JobId={array}_0", "StartTime=now")
+    assert ends_of(array) == ["COMPLETED"] * 2
+    # What one share waited for the other to make is made now.
+    assert ends_of(queue(slurm, folder, *asked)) == ["COMPLETED"] * 2
+    undisturbed = [sys.executable, "-m", "ctcd_jax", "study", "helps.py", "--out", "undisturbed", *texts, "--jobs", "0"]
+    run(slurm, folder, *undisturbed)
+    found, expected = (
+        json.loads((folder / place / "helps/study.json").read_text()) for place in ("out", "undisturbed")
+    )
+    assert (found["claims"], found["cells"]) == (expected["claims"], expected["cells"])
+
+
 def test_the_whole_road_is_queued_by_one_command(slurm, folder):
     write_text(folder / "text.txt")
     (folder / "tasks/MRPC").mkdir(parents=True)
@@ -176,8 +208,8 @@ def test_the_whole_road_is_queued_by_one_command(slurm, folder):
         rows = [f"{n % 2}\tthe cat sees the dog\tthe {'cat' if n % 2 else 'bird'} sees it" for n in range(16)]
         (folder / f"tasks/MRPC/{split}.tsv").write_text("\n".join(["Quality\t#1 String\t#2 String", *rows, ""]))
     variables = {
-        "source": "text:text.txt", "config": "small.py", "data": "tasks", "seeds": "1",
-        "prepare_jobs": "2", "glue_jobs": "1",
+        "source": "text:text.txt", "config": "small.py", "data": "tasks", "seeds": "2",
+        "prepare_jobs": "2", "glue_jobs": "2",
         "recipe": "--length 32 --vocab-size 150 --validation 0.1", "fields": "--config.train.steps=20",
         "train_options": " ".join(TRAIN), "prepare_options": OTHER, "glue_options": f"{OTHER} --gpus-per-task=0",
     }  # fmt: skip
@@ -188,5 +220,8 @@ def test_the_whole_road_is_queued_by_one_command(slurm, folder):
 
     assert wait_for_end(slurm, folder, last_job()) == "COMPLETED"
     assert "student" in (folder / "out/report.html").read_text()
+    cells = [json.loads(line) for line in (folder / "out/glue/results.jsonl").read_text().splitlines()]
+    assert sorted(cell["seed"] for cell in cells) == [0, 1]  # one of each job of the array
+    assert len(list(folder.glob("ctcd-glue-*-[01].log"))) == 2
     # Once more: the corpus, the run and the export are whole.
     assert wait_for_end(slurm, folder, last_job()) == "COMPLETED"

@@ -1,4 +1,4 @@
-"""Appends to plans.jsonl what `plan_elsewhere` finds for every case that the installed compiler is for and that is not there.
+"""Appends to plans.jsonl what `plan_elsewhere` finds, for every case that is not there and has its compiler installed.
 
     python results/plan/plans.py CORPUS BERT
 
@@ -15,9 +15,9 @@ from ctcd_jax.runtime.no_devices import NO_DEVICES
 
 os.environ |= NO_DEVICES
 
-from ctcd_jax.config.file import load_config  # noqa: E402
-from ctcd_jax.errors import UserError  # noqa: E402
-from ctcd_jax.training.plan_elsewhere import plan_elsewhere  # noqa: E402
+from ctcd_jax.config.file import load_config
+from ctcd_jax.errors import UserError
+from ctcd_jax.training.plan_elsewhere import plan_elsewhere
 
 PLANS = Path(__file__).with_name("plans.jsonl")
 # Target: meshes (fsdp) and rows. Every device of a 16x16 slice needs a row, so the paper's 128 are too few there.

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from ctcd_jax.distill import Cohort, Edge, Member
-from ctcd_jax.training.optimizer import learning_rate, make_optimizer
 from ctcd_jax.training import step as step_module
+from ctcd_jax.training.optimizer import learning_rate, make_optimizer
 from ctcd_jax.training.sharding import gather, make_mesh, place_rows, tree_shardings
 from ctcd_jax.training.state import LossScale, abstract_state, init_state, scratch_params
 from ctcd_jax.training.step import make_train_step
