@@ -15,6 +15,7 @@ STUDY, FINISHED, MODELS_CSV, SCORES_CSV, CURVES_CSV, PAGE = (
     "study.json", "finished.jsonl", "models.csv", "scores.csv", "curves.csv", "index.html"
 )  # fmt: skip
 CELL_FORMAT, STUDY_FORMAT = 2, 1
+CURVE = ("arm", "member", "seed", "step", "loss")  # columns of curves.csv: held-out losses, nats a predicted token
 KEY_DIGITS = 16
 
 

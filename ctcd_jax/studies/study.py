@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.studies import (
+    CURVE,
     CURVES_CSV,
     FINISHED,
     LOCK,
@@ -180,7 +181,7 @@ def _write(
         for seed, line in of_seeds.items()
         for step, loss in line
     ]
-    write_whole(place / CURVES_CSV, _csv([["arm", "member", "seed", "step", "loss"], *points]))
+    write_whole(place / CURVES_CSV, _csv([CURVE, *points]))
     write_whole(place / PAGE, study_page(facts, rows, scores.rows, curves))
     return facts
 

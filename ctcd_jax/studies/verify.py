@@ -1,20 +1,22 @@
 """`ctcd verify`: whether a run trains as the runs of a study did, from other seeds and on another machine."""
 
 import csv
+import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from ctcd_jax.artifacts.runs import METRICS
-from ctcd_jax.artifacts.studies import CURVES_CSV, STUDY, STUDY_FORMAT
+from ctcd_jax.artifacts.studies import CURVE, CURVES_CSV, STUDY, STUDY_FORMAT
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data import Corpus
-from ctcd_jax.errors import UserError, warn
+from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.evaluation.tables.intervals import t_quantile
 from ctcd_jax.files import read_json
+from ctcd_jax.kinds import Each, mismatch
 from ctcd_jax.studies.cells import method
 from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.metrics import read_lines
@@ -22,6 +24,10 @@ from ctcd_jax.training.metrics import read_lines
 LEVEL = 0.99
 # Nats that rounding in another order, or in bfloat16, may add up to; what five seeds do not show.
 _ROUNDING = 0.02
+_NO_STUDY = "name the folder of a `ctcd study`"
+# What of study.json is read here; `method` takes the method of an arm apart.
+_METHOD = {"train": dict, "data": dict, "resolved": dict, "members": Each(dict)}
+_STUDY = {"arms": Each({"method": _METHOD, "corpus_hash": str})}
 
 
 class Point(NamedTuple):
@@ -57,13 +63,11 @@ def verify(
     """
     workdir, study = Path(workdir), Path(study)
     run = read_run(workdir)
-    facts = read_json(study / STUDY, "name the folder of a `ctcd study`")
-    if facts.get("format") != STUDY_FORMAT:
-        raise UserError(f"{study / STUDY}: format {facts.get('format')!r:.60}, this version reads {STUDY_FORMAT}")
-    arm = _arm(method(json.loads(json.dumps(run))), facts["arms"], workdir, study)
+    arms = _arms(study / STUDY)
+    arm = _arm(method(json.loads(json.dumps(run))), arms, workdir, study)
     if (here := _corpus_content(run)) is None:
         warn(f"{workdir}: its corpus is no longer at {run['data']['corpus']}; whether it is the study's is unknown")
-    elif here != (there := facts["arms"][arm]["corpus_hash"]):
+    elif here != (there := arms[arm]["corpus_hash"]):
         warn(f"{workdir}: another corpus ({here[:12]}) than the study's ({there[:12]}); losses may differ for that")
     points = list(_points(workdir, arm, study / CURVES_CSV))
     if not points:
@@ -82,6 +86,15 @@ def verify(
         else f"{workdir} does not train as {study}'s {arm} did: {outside} of {len(points)} losses lie outside"
     )
     return not outside
+
+
+def _arms(path: Path) -> dict[str, Any]:
+    facts = read_json(path, _NO_STUDY)
+    if facts.get("format") != STUDY_FORMAT:
+        raise UserError(f"{path}: format {facts.get('format')!r:.60}, this version reads {STUDY_FORMAT}")
+    if fault := mismatch(facts, _STUDY) or ("" if facts["arms"] else "arms is empty"):
+        raise UserError(f"{path}: {fault}; copy the file again")
+    return facts["arms"]
 
 
 def _corpus_content(run: Mapping[str, Any]) -> str | None:
@@ -116,10 +129,9 @@ def _differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
 
 def _points(workdir: Path, arm: str, curves: Path) -> Sequence[Point]:
     known: dict[tuple[str, int], list[float]] = {}
-    with curves.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["arm"] == arm:
-                known.setdefault((row["member"], int(row["step"])), []).append(float(row["loss"]))
+    for row in _curves(curves):
+        if row["arm"] == arm:
+            known.setdefault((row["member"], int(row["step"])), []).append(float(row["loss"]))
     points = []
     for line in read_lines(workdir / METRICS):
         for member, figures in line["members"].items() if line["kind"] == "validation" else ():
@@ -128,6 +140,34 @@ def _points(workdir: Path, arm: str, curves: Path) -> Sequence[Point]:
                 mean, half = fmean(losses), _half_width(losses) + _ROUNDING
                 points.append(Point(member, line["step"], figures["hard"], mean - half, mean + half))
     return points
+
+
+def _curves(path: Path) -> Iterator[dict[str, str]]:
+    """Yields the lines of curves.csv, "step" a whole number and "loss" a number, as text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        for row in reader:
+            where = f"{path}: line {reader.line_num}"
+            if missing := [name for name in CURVE if row.get(name) is None]:
+                raise UserError(f"{where}: {missing[0]} is missing; copy the file again")
+            if not row["step"].isdecimal():
+                raise UserError(f"{where}: step is {row['step']!r:.40}, not a whole number; copy the file again")
+            if not _is_number(row["loss"]):
+                raise UserError(f"{where}: loss is {row['loss']!r:.40}, not a number; copy the file again")
+            yield row
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {_NO_STUDY}") from None
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); copy the file again") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _half_width(losses: Sequence[float]) -> float:

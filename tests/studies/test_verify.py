@@ -98,6 +98,50 @@ def test_a_run_without_an_evaluation_and_no_study_are_one_line(study, copy, tmp_
     assert "study.json: no such file; name the folder of a `ctcd study`" in capsys.readouterr().err
 
 
+DAMAGE = {
+    "arms is missing": lambda content: content.pop("arms"),
+    "arms is a list, not an object": lambda content: content.update(arms=[]),
+    "arms is empty": lambda content: content.update(arms={}),
+    "arms.ctcd.corpus_hash is 7, not text": lambda content: content["arms"]["ctcd"].update(corpus_hash=7),
+    "arms.ctcd.method.train is missing": lambda content: content["arms"]["ctcd"]["method"].pop("train"),
+    "arms.ctcd.method.members.teacher is 3, not an object": lambda content: content["arms"]["ctcd"]["method"][
+        "members"
+    ].update(teacher=3),
+    "format 2, this version reads 1": lambda content: content.update(format=2),
+}
+
+
+@pytest.mark.parametrize("said", DAMAGE)
+def test_a_damaged_study_is_one_line(study, capsys, said):
+    change(study[1] / "study.json", DAMAGE[said])
+    assert main(["verify", str(study[0]), "--study", str(study[1])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"study.json: {said}" in line
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda text: text.replace("loss", "lost", 1), "curves.csv: line 2: loss is missing"),
+        (lambda text: text + 'ctcd,"student,1\n', "cannot be read (unexpected end of data)"),
+        (lambda text: text + "ctcd,student\n", "seed is missing"),
+        (lambda text: text + "ctcd,student,1,many,2.5\n", "step is 'many', not a whole number"),
+        (lambda text: text + "ctcd,student,1,3,low\n", "loss is 'low', not a number"),
+        (None, "curves.csv: no such file"),
+    ],
+)
+def test_damaged_curves_are_one_line(study, capsys, edit, said):
+    path = study[1] / "curves.csv"
+    if edit:
+        path.write_text(edit(path.read_text()))
+    else:
+        path.unlink()
+    assert main(["verify", str(study[0]), "--study", str(study[1])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert str(path) in line
+
+
 def test_a_study_that_an_earlier_version_has_written_is_understood(study, capsys):
     """It said every field that it knew, and did not know all of today's."""
 
