@@ -13,8 +13,10 @@ _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collectiv
 _INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?\S+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(.*?\)(.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
-_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_MESH = re.compile(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}")
+_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((?:\[([\d,]+)\](?:T\(([\d,]+)\))?)?([\d,]*)\))? ?\{(.*?)\}"
+)
 
 
 class Collective(NamedTuple):
@@ -113,15 +115,25 @@ def _group(rest: str, devices: int) -> list[int]:
     if listed := _LISTED.search(rest):
         return [int(device) for device in listed[1].split(",")]
     if iota := _IOTA.search(rest):
-        groups, size, shape, order = iota.groups()
-        ids = np.arange(int(groups) * int(size)).reshape(_numbers(shape))
-        return (ids.transpose(_numbers(order)) if order else ids).ravel()[: int(size)].tolist()
+        size, shape, order = iota.groups()
+        return _in_order(shape, order)[: int(size)].tolist()
     if mesh := _MESH.search(rest):
-        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
-        along = re.findall(r"'(\w+)'", mesh[2])
-        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
-        return ids[tuple(slice(None) if axis in along else 0 for axis in sizes)].ravel().tolist()
+        axes, shape, order, listed, along = mesh.groups()
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", axes)}
+        ids = np.array(_numbers(listed)) if listed else _in_order(shape or str(math.prod(sizes.values())), order)
+        within = re.findall(r"'(\w+)'", along)
+        return (
+            ids.reshape(*sizes.values())[tuple(slice(None) if axis in within else 0 for axis in sizes)].ravel().tolist()
+        )
+    if "replica_groups={}" not in rest and "source_target_pairs" not in rest:
+        raise ValueError(f"groups of devices that are not known: {rest:.200}")
     return list(range(devices))
+
+
+def _in_order(shape: str, order: str | None) -> np.ndarray:
+    """Returns the devices of "[2,4]T(1,0)": numbered in that shape, transposed, one after another."""
+    ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
+    return (ids.transpose(_numbers(order)) if order else ids).ravel()
 
 
 def _numbers(listed: str) -> tuple[int, ...]:

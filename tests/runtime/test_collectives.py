@@ -43,6 +43,10 @@ ACROSS = {
     "mesh['a'=2,'b'=4] {'b'}": (4, 1),
     "mesh['a'=2,'b'=4] {'a'}": (2, 2),
     "mesh['a'=2,'b'=4] {'a','b'}": (8, 2),
+    "mesh['a'=4,'b'=1,'c'=2], device_ids=([2,4]T(1,0)) {'a'}": (4, 1),
+    "mesh['a'=4,'b'=1,'c'=2], device_ids=([2,4]T(1,0)) {'c'}": (2, 2),
+    "mesh['a'=2,'b'=4], device_ids=(0,1,4,5,2,3,6,7) {'b'}": (4, 2),
+    "mesh['a'=2,'b'=4], device_ids=([8]) {'b'}": (4, 1),
     "{}": (8, 2),
 }  # fmt: skip
 
@@ -52,6 +56,11 @@ def test_groups_within_a_machine_and_across(groups, expected):
     """Two machines of four devices each."""
     (found,) = collectives(f"  %x = f32[16]{{0}} all-reduce(%y), replica_groups={groups}, channel_id=1", 8, machine=4)
     assert (found.devices, found.machines) == expected
+
+
+def test_groups_in_another_notation_are_no_guess():
+    with pytest.raises(ValueError, match="not known: , replica_groups=new"):
+        collectives("  %x = f32[16]{0} all-reduce(%y), replica_groups=new[8]", 8)
 
 
 def test_what_only_takes_the_result_is_no_collective():
