@@ -1,4 +1,4 @@
-"""The scripts for SLURM, on a real one: a node of this machine's two cores, for as long as the tests last."""
+"""The scripts for SLURM, on a real one: two nodes on this machine's two cores, for as long as the tests last."""
 
 import json
 import os
@@ -23,16 +23,15 @@ CONFIG = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
 StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/spool
+SlurmdSpoolDir={place}/%n
 SlurmctldPidFile={place}/slurmctld.pid
-SlurmdPidFile={place}/slurmd.pid
+SlurmdPidFile={place}/%n.pid
 SlurmctldLogFile={place}/slurmctld.log
-SlurmdLogFile={place}/slurmd.log
+SlurmdLogFile={place}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -43,9 +42,11 @@ MpiDefault=none
 SwitchType=switch/none
 MinJobAge=3600
 KillWait=60
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+# Named by addresses, of which every machine has as many as one likes.
+NODES = ("127.0.0.2", "127.0.0.3")
 # Options of sbatch for a node of two cores without GPUs.
 TRAIN = ["--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--gpus-per-node=0"]
 OTHER = "--cpus-per-task=1 --mem-per-cpu=1000"
@@ -62,11 +63,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """The environment in which SLURM's commands find a cluster of this machine alone."""
-    place = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
+    place, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
+    for name in ("state", *NODES):
         (place / name).mkdir()
-    ports = {"controller": free_port(), "node": free_port()}
-    (place / "slurm.conf").write_text(CONFIG.format(host=socket.gethostname(), place=place, **ports))
+    nodes = "\n".join(
+        f"NodeName={name} NodeAddr={name} NodeHostname={host} Port={free_port()} CPUs=2 RealMemory=4000 State=UNKNOWN"
+        for name in NODES
+    )
+    (place / "slurm.conf").write_text(CONFIG.format(host=host, place=place, controller=free_port(), nodes=nodes))
     environment = os.environ | {
         "SLURM_CONF": str(place / "slurm.conf"),
         "PYTHONPATH": str(ROOT),
@@ -77,7 +81,8 @@ def slurm(tmp_path_factory):
         # By force: the socket of one that was killed may be there still.
         subprocess.run(["runuser", "-u", "munge", "--", "munged", "--force"], check=True)
     subprocess.run(["slurmctld", "-i"], env=environment, check=True)
-    subprocess.run(["slurmd"], env=environment, check=True)
+    for name in NODES:
+        subprocess.run(["slurmd", "-N", name], env=environment, check=True)
     yield environment
     # What a failed test has left would outlive its cluster.
     subprocess.run(["scancel", "--state=RUNNING", "--signal=KILL", "--full", "--user=root"], env=environment)
@@ -145,6 +150,26 @@ def test_two_tasks_are_one_run_that_is_preempted_and_goes_on(slurm, folder, corp
     assert wait_for_end(slurm, folder, job) == "COMPLETED", log.read_text()
     assert "resumed at step" in log.read_text()
     assert wait_for_end(slurm, folder, next_job) == "COMPLETED"
+    undisturbed = [sys.executable, "launch/local.py", "--processes", "2", "--", "train", "--workdir", "undisturbed"]
+    run(slurm, folder, *undisturbed, *arguments)
+    assert metrics.read_bytes() == (folder / "undisturbed/metrics.jsonl").read_bytes()
+
+
+def test_a_run_of_two_nodes_outlives_one(slurm, folder, corpus):
+    arguments = ["--config", "small.py", f"--config.data.corpus={corpus}", "--config.train.steps=200"]
+    arguments.append("--config.train.checkpoint_every=20")
+    metrics, saved = folder / "run/metrics.jsonl", folder / "run/checkpoints"
+    spread = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--gpus-per-node=0"]
+    job = queue(slurm, folder, *spread, "launch/slurm/train.sbatch", "--workdir", "run", *arguments)
+    wait(lambda: list(saved.glob("*/sha256.json")), folder)
+    run(slurm, folder, "scontrol", "update", f"NodeName={NODES[1]}", "State=DOWN", "Reason=test")
+    log = folder / f"ctcd-{job}.log"
+    wait(lambda: state(slurm, folder, job) == "PENDING", folder)
+    assert metrics.read_bytes().count(b"\n") < 50, "it had ended before its node went down"
+    run(slurm, folder, "scontrol", "update", f"NodeName={NODES[1]}", "State=RESUME")
+    run(slurm, folder, "scontrol", "update", f"JobId={job}", "StartTime=now")
+    assert wait_for_end(slurm, folder, job) == "COMPLETED", log.read_text()
+    assert "resumed at step" in log.read_text()
     undisturbed = [sys.executable, "launch/local.py", "--processes", "2", "--", "train", "--workdir", "undisturbed"]
     run(slurm, folder, *undisturbed, *arguments)
     assert metrics.read_bytes() == (folder / "undisturbed/metrics.jsonl").read_bytes()
