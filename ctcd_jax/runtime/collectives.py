@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,6 +13,12 @@ _TYPE = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?\S+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(.*?\)(.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
+_CALLED = re.compile(r"\b(?:calls|to_apply|(?:called|branch|true|false)_computations?)=\{?((?:%?[\w.-]+(?:, )?)+)")
+_LOOP = re.compile(r" while\(.*\bcondition=%?([\w.-]+), body=%?([\w.-]+)")
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONSTANT = re.compile(r"^\s*%?(\S+) = [su]\d+\[\]\S* constant\((\d+)\)", re.MULTILINE)
+# TPUs' compiler spreads a collective over several computations, beside what they compute.
+_PART = re.compile(r"channel_id=(\d+).*chain_id=")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH = re.compile(
@@ -52,31 +59,78 @@ class Collective(NamedTuple):
 
 
 def collectives(program: str, devices: int, machine: int | None = None) -> list[Collective]:
-    """Returns the collectives of a program, each as often as it is written: loops are not counted out.
+    """Returns the collectives of a program, each as often as it is executed.
 
     Args:
-      program: the text of a compiled program, of one device.
+      program: the text of a compiled program, of one device. Its loops count from zero.
       devices: that it runs on.
       machine: devices of one machine, which follow each other; None: one holds all.
     """
     machine = machine or devices
-    found, computation = [], ""
-    for line in program.splitlines():
-        if begins := _COMPUTATION.match(line):
-            computation = begins[1]
-        elif instruction := _INSTRUCTION.match(line):
+    computations = _computations(program)
+    times = _times(computations)
+    found, spread = [], set()
+    for computation, lines in computations.items():
+        for line in lines:
+            instruction = _INSTRUCTION.match(line)
+            if not instruction:
+                continue
+            if part := _PART.search(line):
+                if part[1] in spread:
+                    continue
+                spread.add(part[1])
             shape, kind, started, rest = instruction.groups()
             group = _group(rest, devices)
-            count = len(group)
             if started and kind != "all-reduce":
                 size = max(map(_bytes, _parts(shape)[:2]))  # what goes in, what comes out
             else:
-                size = _bytes(shape) * (count if kind == "reduce-scatter" else 1)
+                size = _bytes(shape) * (len(group) if kind == "reduce-scatter" else 1)
             # TPUs scatter by a fusion of this name that holds a sum and a slice.
             if kind == "all-reduce" and "all-reduce-scatter" in computation:
                 kind = "reduce-scatter"
-            found.append(Collective(kind, size, count, len({device // machine for device in group})))
+            machines = len({device // machine for device in group})
+            found += [Collective(kind, size, len(group), machines)] * times[computation]
     return found
+
+
+def _computations(program: str) -> dict[str, list[str]]:
+    """Returns the lines of each computation, what is called before who calls it."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in program.splitlines():
+        if begins := _COMPUTATION.match(line):
+            lines = found[begins[1]] = []
+        else:
+            lines.append(line)
+    return found
+
+
+def _times(computations: dict[str, list[str]]) -> Counter[str]:
+    """Returns how often each computation is executed: the last one, the program's own, once."""
+    times = Counter(dict.fromkeys(list(computations)[-1:], 1))
+    for name, lines in reversed(computations.items()):
+        for line in lines:
+            if loop := _LOOP.search(line):
+                known = _TURNS.search(line)
+                turns = int(known[1]) if known else _turns(*("\n".join(computations[part]) for part in loop.groups()))
+                times[loop[2]] += times[name] * turns
+            for called in _CALLED.findall(line):
+                times.update(dict.fromkeys(called.replace("%", "").split(", "), times[name]))
+    return times
+
+
+def _turns(condition: str, body: str) -> int:
+    """Returns how often a loop goes round whose condition compares a counter, from zero, with a constant."""
+    ((_, most),) = _CONSTANT.findall(condition)
+    steps = dict(_CONSTANT.findall(body))
+    place = re.search(r"get-tuple-element\(.*\), index=(\d+)", condition)
+    after = re.search(r"ROOT .* tuple\((.*?)\)(?:,|$)", body, re.MULTILINE)
+    if not (place and after):
+        return int(most)
+    counter = re.sub(r"/\*.*?\*/|[%\s]", "", after[1]).split(",")[int(place[1])]
+    added = re.search(rf"^\s*%?{re.escape(counter)} = .* add\(%?(\S+), %?(\S+)\)", body, re.MULTILINE)
+    step = next((int(steps[operand]) for operand in (added.groups() if added else ()) if operand in steps), 1)
+    return math.ceil(int(most) / step)
 
 
 def in_words(found: Iterable[Collective]) -> str:

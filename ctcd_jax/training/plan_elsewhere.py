@@ -86,9 +86,7 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     line = f"memory: {needed / 2**30:.2f} of {memory / 2**30:.0f} GiB a device ({program.held / 2**30:.2f} held, "
     line += f"{program.temporary / 2**30:.2f} temporary): {verdict}"
     log(line + (f"; about {largest:,} rows would, by the temporaries of {half:,} and {rows:,}" if largest else ""))
-    parts = experiment.train.micro_batches
-    often = f"; those of a micro-batch, counted once here, come {parts} times" if parts > 1 else ""
-    log(f"collectives: {in_words(program.collectives)}{often}")
+    log(f"collectives: {in_words(program.collectives)}")
 
     tokens = rows * corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")
     operations = tokens * flops_per_token(experiment, experiment.masking_rate) / count
@@ -136,7 +134,7 @@ def compile_step(experiment: Experiment, corpus: Corpus, absent: Absent, rows: i
       rows: a batch.
 
     Raises:
-      UserError: the compiler refuses, as TPUs' does where memory is short.
+      UserError: the compiler refuses, as TPUs' does where memory is short; or its program cannot be read.
     """
     mesh = make_mesh(*experiment.mesh, devices=absent.devices)
     frozen = {
@@ -156,12 +154,18 @@ def compile_step(experiment: Experiment, corpus: Corpus, absent: Absent, rows: i
     seconds = time.perf_counter() - start
     memory: Any = compiled.memory_analysis()
     costs = compiled.cost_analysis() or {}
+    try:
+        found = collectives(compiled.as_text() or "", len(absent.devices), absent.machine)
+    except ValueError as error:
+        raise UserError(
+            f"what the devices send is not understood, this compiler writes it in a new way: {error}"
+        ) from error
     return Program(
         seconds=seconds,
         held=memory.argument_size_in_bytes,
         temporary=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
         accessed=costs.get("bytes accessed"),
-        collectives=collectives(compiled.as_text() or "", len(absent.devices), absent.machine),
+        collectives=found,
     )
 
 

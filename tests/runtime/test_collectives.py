@@ -25,12 +25,16 @@ LINES = {
 }  # fmt: skip
 
 
+def program(*lines):
+    text = "\n".join(lines)
+    return (
+        f"HloModule jit_step\n\nENTRY %main.1 (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n{text}\n}}\n"
+    )
+
+
 @pytest.mark.parametrize(("line", "expected"), LINES.values(), ids=LINES)
 def test_a_line_is_read(line, expected):
-    program = (
-        f"HloModule jit_step\n\nENTRY %main.1 (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n{line}\n}}\n"
-    )
-    assert collectives(program, 8) == [(*expected, 1)]
+    assert collectives(program(line), 8) == [(*expected, 1)]
 
 
 ACROSS = {
@@ -54,26 +58,67 @@ ACROSS = {
 @pytest.mark.parametrize(("groups", "expected"), ACROSS.items())
 def test_groups_within_a_machine_and_across(groups, expected):
     """Two machines of four devices each."""
-    (found,) = collectives(f"  %x = f32[16]{{0}} all-reduce(%y), replica_groups={groups}, channel_id=1", 8, machine=4)
+    line = f"  %x = f32[16]{{0}} all-reduce(%y), replica_groups={groups}, channel_id=1"
+    (found,) = collectives(program(line), 8, machine=4)
     assert (found.devices, found.machines) == expected
 
 
 def test_groups_in_another_notation_are_no_guess():
     with pytest.raises(ValueError, match="not known: , replica_groups=new"):
-        collectives("  %x = f32[16]{0} all-reduce(%y), replica_groups=new[8]", 8)
+        collectives(program("  %x = f32[16]{0} all-reduce(%y), replica_groups=new[8]"), 8)
 
 
 def test_what_only_takes_the_result_is_no_collective():
-    lines = "  %a = f32[8]{0} all-reduce-done(%all-reduce-start)\n  %b = f32[8]{0} add(%all-reduce.1, %all-gather.2)\n"
-    assert collectives(lines, 8) == []
+    lines = (
+        "  %a = f32[8]{0} all-reduce-done(%all-reduce-start)",
+        "  %b = f32[8]{0} add(%all-reduce.1, %all-gather.2)",
+    )
+    assert collectives(program(*lines), 8) == []
     assert in_words([]) == "none"
 
 
 def test_a_tpus_fused_sum_and_slice_is_scattering():
     body = "(p: f32[64,8]) -> f32[8,8] {\n  %x = f32[64,8]{1,0} all-reduce(%p), replica_groups={}\n}\n"
-    found = collectives(f"%all-reduce-scatter.2 {body}%other {body}", 4)
+    calls = [f"  %f.{n} = f32[8,8]{{1,0}} fusion(%p), kind=kCustom, calls=%{name}"
+             for n, name in enumerate(("all-reduce-scatter.2", "other"))]  # fmt: skip
+    found = collectives(f"%all-reduce-scatter.2 {body}%other {body}{program(*calls)}", 4)
     assert [each.kind for each in found] == ["reduce-scatter", "all-reduce"]
     assert in_words(found) == "1 reduce-scatter of 0.0 MB, 1 all-reduce of 0.0 MB"
+
+
+def test_what_a_tpu_does_in_parts_is_one():
+    line = '  %x = f32[64,8]{1,0} all-gather(%p), channel_id=12, replica_groups={}, frontend_attributes={chain_id="0"}'
+    parts = "".join(f"%part.{n} (p: f32[8,8]) -> f32[64,8] {{\n{line}\n}}\n" for n in range(3))
+    calls = [f"  %f.{n} = f32[64,8]{{1,0}} fusion(%p), kind=kCustom, calls=%part.{n}" for n in range(3)]
+    assert collectives(parts + program(*calls), 8) == [("all-gather", 2048, 8, 1)]
+
+
+LOOP = """%body.1 (p: (f32[16], s32[])) -> (f32[16], s32[]) {
+  %two = s32[]{:T(128)} constant(2), metadata={op_name="by two"}
+  %count.1 = s32[] get-tuple-element(%p), index=1
+  %count.2 = s32[]{:T(128)} add(%count.1, %two), metadata={op_name="on"}
+  %x = f32[16]{0} all-reduce(%p), replica_groups={}
+  ROOT %t = (f32[16]{0}, /*index=1*/s32[]) tuple(%x, /*index=1*/%count.2)
+}
+%condition.1 (p: (f32[16], s32[])) -> pred[] {
+  %most = s32[]{:T(128)} constant(7)
+  %count = s32[] get-tuple-element(%p), index=1
+  ROOT %less = pred[] compare(%count, %most), direction=LT
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "times"),
+    [("", 4), (', backend_config={"known_trip_count":{"n":"3"},"known_init_step":{"init":"0","step":"1"}}', 3)],
+)
+def test_what_a_loop_does_is_counted_as_often(known, times):
+    line = "  %w.{} = (f32[16], s32[]) while(%t), condition=%condition.1, body=%body.1" + known.replace(
+        "{", "{{"
+    ).replace("}", "}}")
+    once = collectives(LOOP + program(line.format(1)), 8)
+    assert once == [("all-reduce", 64, 8, 1)] * times
+    assert collectives(LOOP + program(line.format(1), line.format(2)), 8) == 2 * once
 
 
 def test_what_a_device_sends_is_that_of_a_ring():

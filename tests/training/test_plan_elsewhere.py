@@ -62,6 +62,16 @@ def test_what_machines_send_each_other_is_said_apart(corpus, eight, monkeypatch,
     assert any(f"{1e3 * far / 1e8:,.2f} ms of network at the least" in line for line in said)
 
 
+def test_gradients_travel_with_every_micro_batch(corpus, eight):
+    eight()
+    asked = config(corpus)
+    asked.data.batch_size = 32
+    once = plan_elsewhere(asked, "here:8", log=lambda line: None)
+    asked.train.micro_batches = 4
+    often = plan_elsewhere(asked, "here:8", log=lambda line: None)
+    assert often["bounds_seconds"]["links"] == pytest.approx(4 * once["bounds_seconds"]["links"], rel=0.05)
+
+
 def test_what_does_not_fit_is_said(corpus, eight):
     eight(memory=1000)
     said = []
