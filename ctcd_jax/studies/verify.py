@@ -16,7 +16,7 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.evaluation.tables.intervals import t_quantile
 from ctcd_jax.files import read_json
-from ctcd_jax.kinds import Each, mismatch
+from ctcd_jax.kinds import Digits, Each, mismatch
 from ctcd_jax.studies.cells import method
 from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.metrics import read_lines
@@ -25,8 +25,10 @@ LEVEL = 0.99
 # Nats that rounding in another order, or in bfloat16, may add up to; what five seeds do not show.
 _ROUNDING = 0.02
 _NO_STUDY = "name the folder of a `ctcd study`"
-# What of study.json is read here; `method` takes the method of an arm apart.
-_METHOD = {"train": dict, "data": dict, "resolved": dict, "members": Each(dict)}
+# What is read of study.json here, and of an arm's method in `method`.
+_METHOD = {
+    "train": dict, "data": dict, "resolved": dict, "members": Each({"init?": (str, None)}), "edges?": [dict],
+}  # fmt: skip
 _STUDY = {"arms": Each({"method": _METHOD, "corpus_hash": str})}
 
 
@@ -147,11 +149,13 @@ def _curves(path: Path) -> Iterator[dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if missing := sorted(set(CURVE) - set(reader.fieldnames or ())):
+            raise UserError(f"{path}: no column '{missing[0]}'; copy the file again")
         for row in reader:
             where = f"{path}: line {reader.line_num}"
             if missing := [name for name in CURVE if row.get(name) is None]:
                 raise UserError(f"{where}: {missing[0]} is missing; copy the file again")
-            if not row["step"].isdecimal():
+            if not Digits().holds(row["step"]):
                 raise UserError(f"{where}: step is {row['step']!r:.40}, not a whole number; copy the file again")
             if not _is_number(row["loss"]):
                 raise UserError(f"{where}: loss is {row['loss']!r:.40}, not a number; copy the file again")

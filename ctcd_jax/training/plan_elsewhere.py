@@ -47,8 +47,9 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     and how long that takes at the least.
 
     The time is a bound from below (a roofline): as if arithmetic, memory and links were each used to their full and at
-    once. Arithmetic is counted by formula (`flops_per_token`), so a step is not faster than that. What machines send
-    each other goes over all of their network cards, once a machine.
+    once. Arithmetic is counted by formula (`flops_per_token`), so a step is not faster than that. Sums and
+    gatherings go round rings (switches that add by themselves could do with up to half); what machines send each other
+    goes over all of their network cards, once a machine.
 
     Args:
       config: as `load_config` returns it.

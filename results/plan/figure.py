@@ -26,7 +26,8 @@ SHARE = 0.17  # of the peak: what the step reached on one H100, results/gpu
 def main() -> None:
     plans = [json.loads(line) for line in (PLACE / "plans.jsonl").open()]
     order = {name: at for at, name in enumerate(NAMES)}
-    plans.sort(key=lambda plan: (order[plan["case"][0]], plan["case"][1], plan["devices"], plan["case"][2:]))
+    kinds = [plan["case"][1].split(":")[0] for plan in plans]
+    plans.sort(key=lambda plan: (order[plan["case"][0]], kinds.index(plan["case"][1].split(":")[0]), plan["devices"]))
     (PLACE / "table.md").write_text(table(plans))
     figure, (sent, bound) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
     draw_sent(sent, plans)

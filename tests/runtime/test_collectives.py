@@ -63,9 +63,37 @@ def test_groups_within_a_machine_and_across(groups, expected):
     assert (found.devices, found.machines) == expected
 
 
-def test_groups_in_another_notation_are_no_guess():
-    with pytest.raises(ValueError, match="not known: , replica_groups=new"):
-        collectives(program("  %x = f32[16]{0} all-reduce(%y), replica_groups=new[8]"), 8)
+def test_a_group_may_cross_where_the_first_does_not():
+    line = "  %x = f32[16]{0} all-reduce(%y), replica_groups=[8,3]<=[24]"
+    assert collectives(program(line), 24, machine=8) == [("all-reduce", 64, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "far"), [("{{0,1},{1,0},{4,5},{5,4}}", 0), ("{{0,1},{3,4},{7,0}}", 64 * 2 / 8), ("{{0,4},{4,0}}", 16)]
+)
+def test_a_permutation_crosses_where_a_pair_does(pairs, far):
+    line = f"  %x = f32[16]{{0}} collective-permute(%y), channel_id=3, source_target_pairs={pairs}"
+    (found,) = collectives(program(line), 8, machine=4)
+    assert (found.kind, found.sent, found.sent_far) == ("collective-permute", 64, far)
+
+
+UNKNOWN = {
+    "groups": ("f32[16]{0} all-reduce(%y), replica_groups=new[8]", "unknown notation: , replica_groups=new"),
+    "a part of an axis": ("f32[16]{0} all-reduce(%y), replica_groups=mesh['a'=8] {'a':(1)2}", "unknown notation"),
+    "a type": ("f6[16]{0} all-reduce(%y), replica_groups={}", None),
+    "another type": ("new[16]{0} all-reduce(%y), replica_groups={}", "unknown type new"),
+    "a collective": ("f32[16]{0} collective-broadcast(%y), replica_groups={}", "collective-broadcast is not known"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_is_written_in_another_way_is_no_guess(case):
+    line, said = UNKNOWN[case]
+    if said is None:
+        assert collectives(program(f"  %x = {line}"), 8) == [("all-reduce", 12, 8, 1)]
+    else:
+        with pytest.raises(ValueError, match=said):
+            collectives(program(f"  %x = {line}"), 8)
 
 
 def test_what_only_takes_the_result_is_no_collective():
@@ -108,17 +136,41 @@ LOOP = """%body.1 (p: (f32[16], s32[])) -> (f32[16], s32[]) {
 """
 
 
-@pytest.mark.parametrize(
-    ("known", "times"),
-    [("", 4), (', backend_config={"known_trip_count":{"n":"3"},"known_init_step":{"init":"0","step":"1"}}', 3)],
-)
+WHILE = "  %w.{} = (f32[16], s32[]) while(%t), condition=%condition.1, body=%body.1"
+KNOWN = ', backend_config={"known_trip_count":{"n":"3"},"known_init_step":{"init":"0","step":"1"}}'
+
+
+@pytest.mark.parametrize(("known", "times"), [("", 4), (KNOWN, 3)])
 def test_what_a_loop_does_is_counted_as_often(known, times):
-    line = "  %w.{} = (f32[16], s32[]) while(%t), condition=%condition.1, body=%body.1" + known.replace(
-        "{", "{{"
-    ).replace("}", "}}")
-    once = collectives(LOOP + program(line.format(1)), 8)
+    lines = [WHILE.format(number) + known for number in (1, 2)]
+    once = collectives(LOOP + program(lines[0]), 8)
     assert once == [("all-reduce", 64, 8, 1)] * times
-    assert collectives(LOOP + program(line.format(1), line.format(2)), 8) == 2 * once
+    assert collectives(LOOP + program(*lines), 8) == 2 * once
+
+
+@pytest.mark.parametrize(
+    ("text", "by"),
+    [("direction=LT", "direction=GT"), ("add(%count.1", "multiply(%count.1"), ("constant(7)", "negate(%p)")],
+)
+def test_a_loop_that_goes_round_who_knows_how_often_is_an_error_where_it_sends(text, by):
+    loop = LOOP.replace(text, by)
+    with pytest.raises(ValueError, match=r"how often the loop body\.1 goes round cannot be told"):
+        collectives(loop + program(WHILE.format(1)), 8)
+    assert collectives(loop.replace("all-reduce(", "negate(") + program(WHILE.format(1)), 8) == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["call(%p), to_apply=%{0}", "fusion(%p), calls=%{0}, metadata={{}}",
+     "call(%p), called_computations={{%other, %{0}}}", "conditional(%p), branch_computations={{%other, %{0}}}",
+     "conditional(%p), true_computation=%other, false_computation=%{0}"],
+)  # fmt: skip
+def test_what_is_called_is_counted(call):
+    body = "(p: f32[8]) -> f32[8] {\n  %x = f32[16]{0} KIND(%p), replica_groups={}\n}\n"
+    called = "%some.thing_1 " + body.replace("KIND", "all-reduce") + "%other " + body.replace("KIND", "negate")
+    assert len(collectives(called + program("  %y = f32[8] " + call.format("some.thing_1")), 8)) == 1
+    with pytest.raises(ValueError, match=r"nothing calls some\.thing_1"):
+        collectives(called + program(), 8)
 
 
 def test_what_a_device_sends_is_that_of_a_ring():
@@ -132,4 +184,5 @@ def test_machines_send_each_other_an_array_once_a_machine():
     assert Collective("all-reduce", 800, 8, 1).sent_far == 0
     assert Collective("all-reduce", 800, 8, 2).sent_far == 800 / 4
     assert Collective("all-gather", 800, 8, 2).sent_far == 800 / 8
+    assert Collective("all-to-all", 800, 8, 2).sent_far == 800 / 2
     assert Collective("all-reduce", 800, 2, 2).sent_far == Collective("all-reduce", 800, 2, 2).sent == 800

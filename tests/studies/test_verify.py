@@ -107,6 +107,13 @@ DAMAGE = {
     "arms.ctcd.method.members.teacher is 3, not an object": lambda content: content["arms"]["ctcd"]["method"][
         "members"
     ].update(teacher=3),
+    "arms.ctcd.method.edges is 7, not a list": lambda content: content["arms"]["ctcd"]["method"].update(edges=7),
+    "arms.ctcd.method.edges[0] is 1, not an object": lambda content: content["arms"]["ctcd"]["method"].update(
+        edges=[1]
+    ),
+    "arms.ctcd.method.members.teacher.init is 7, not text": lambda content: content["arms"]["ctcd"]["method"][
+        "members"
+    ]["teacher"].update(init=7),
     "format 2, this version reads 1": lambda content: content.update(format=2),
 }
 
@@ -122,10 +129,12 @@ def test_a_damaged_study_is_one_line(study, capsys, said):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda text: text.replace("loss", "lost", 1), "curves.csv: line 2: loss is missing"),
+        (lambda text: text.replace("loss", "lost", 1), "curves.csv: no column 'loss'"),
+        (lambda text: "", "curves.csv: no column 'arm'"),
         (lambda text: text + 'ctcd,"student,1\n', "cannot be read (unexpected end of data)"),
         (lambda text: text + "ctcd,student\n", "seed is missing"),
         (lambda text: text + "ctcd,student,1,many,2.5\n", "step is 'many', not a whole number"),
+        (lambda text: text + f"ctcd,student,1,{'9' * 5000},2.5\n", "step is '999"),
         (lambda text: text + "ctcd,student,1,3,low\n", "loss is 'low', not a number"),
         (None, "curves.csv: no such file"),
     ],
