@@ -73,6 +73,43 @@ def test_gradients_travel_once_and_sharded_ones_are_scattered(spec, compiler, fs
             assert summed <= parameters - split + 1024
 
 
+# Of a step whose loss is taken in chunks: bytes of the state on a device, of it what is updated in place, and the most
+# tokens of which logits exist at once.
+HELD = """
+import dataclasses, math, re, sys
+import jax, jax.numpy as jnp
+from ctcd_jax.distill import Cohort, Edge
+from ctcd_jax.runtime.absent_devices import absent_devices
+from ctcd_jax.training.sharding import batch_sharding, make_mesh
+from ctcd_jax.training.state import abstract_state
+from ctcd_jax.training.step import make_train_step
+from tests.training.helpers import CTCD, LENGTH, VOCABULARY, experiment, masker
+
+if sys.argv[1] == "here":
+    jax.config.update("jax_num_cpu_devices", 8)
+devices = jax.devices() if sys.argv[1] == "here" else absent_devices(sys.argv[1]).devices
+mesh = make_mesh(-1, int(sys.argv[2]), devices=devices)
+made = experiment(Cohort(CTCD.members, tuple(dataclasses.replace(edge, positions="attended") for edge in CTCD.edges)))
+made = dataclasses.replace(made, train=dataclasses.replace(made.train, loss_chunk=20))
+state = abstract_state(made, mesh)
+rows = jax.ShapeDtypeStruct((made.batch_size, LENGTH), jnp.int32, sharding=batch_sharding(mesh))
+compiled = make_train_step(made, masker(), mesh).lower(state, {}, {"input_ids": rows}).compile()
+print(sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * 4 for leaf in jax.tree.leaves(state)
+          if leaf.dtype in (jnp.float32, jnp.int32)))
+print(compiled.memory_analysis().alias_size_in_bytes)
+shapes = [[int(n) for n in shape.split(",")] for shape in re.findall(r"\\w+\\[([\\d,]+)\\]", compiled.as_text())]
+print(max(math.prod(shape) // VOCABULARY for shape in shapes if VOCABULARY in shape))
+"""
+
+
+@pytest.mark.parametrize(("spec", "compiler"), [*COMPILERS, pytest.param("here", "ctcd_jax", id="cpu")])
+@pytest.mark.parametrize("fsdp", [1, 8])
+def test_the_state_is_updated_in_place_and_logits_are_never_all_there(spec, compiler, fsdp):
+    state, in_place, tokens = map(int, run(compiler, "-c", HELD, spec, str(fsdp)).split())
+    assert in_place >= state
+    assert 16 <= tokens < 2 * 24  # a chunk, or the width of the embedding; of a device's two rows of 24
+
+
 SCATTERS = """
 import dataclasses, re
 import jax, jax.numpy as jnp
