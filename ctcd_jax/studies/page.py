@@ -73,13 +73,14 @@ def _name(difference: Difference) -> str:
 def _answer(facts: StudyFacts) -> Iterator[Html]:
     columns = (
         Column("claim", "claim"),
-        Column("verdict", "verdict"),
-        Column("compared", "compared"),
-        Column("with", "equal"),
-        Column("on", "on"),
-        Column("difference", "difference"),
+        Column("verdict", "verdict", lambda verdict: verdict.removesuffix(" at this size")),
+        Column("compared", "comparison"),
+        Column("", "compared"),
+        Column("", "equal"),
+        Column("", "on"),
+        Column(f"difference, {LEVEL:.0%} interval", "interval"),
+        Column("", "difference"),
         Column("", "unit"),
-        Column(f"{LEVEL:.0%} interval", "interval"),
         Column("", "low"),
         Column("", "high"),
         Column("p, adjusted", "p_adjusted", lambda p: f"{p:.3f}" if p >= 0.001 else "< 0.001"),
@@ -117,13 +118,14 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
     for claim in claims:
         for difference, verdict in zip(claim["differences"], claim["verdicts"], strict=True):
             low, high = difference["low"], difference["high"]
+            mean = figure_text(difference, difference["mean"])
+            name, alike = _name(difference), difference_words(difference)
+            on = f"{difference['on']}, {difference['at']} step"
             yield [
-                claim["says"], verdict, _name(difference), difference_words(difference),
-                f"{difference['on']}, {difference['at']} step", figure_text(difference, difference["mean"]),
-                difference["unit"],
-                None if low is None else f"{figure_text(difference, low)} to {figure_text(difference, high)}",
-                low, high, difference["p_adjusted"], figure_text(difference, difference["detectable"]),
-                len(difference["seeds"]), claim["paper"] or None,
+                claim["says"], verdict, f"{name} ({'; '.join(filter(None, (alike, on)))})", name, alike, on,
+                None if low is None else f"{mean} ({figure_text(difference, low)} to {figure_text(difference, high)})",
+                mean, difference["unit"], low, high, difference["p_adjusted"],
+                figure_text(difference, difference["detectable"]), len(difference["seeds"]), claim["paper"] or None,
             ]  # fmt: skip
 
 
