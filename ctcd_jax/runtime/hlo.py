@@ -28,7 +28,11 @@ _TYPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
 def computations(program: str) -> dict[str, list[str]]:
-    """Returns the lines of each computation, what is called before who calls it, the program's own last."""
+    """Returns the lines of each computation, what is called before who calls it, the program's own last.
+
+    Raises:
+      ValueError: it is no program.
+    """
     found: dict[str, list[str]] = {}
     own = ""
     lines: list[str] = []
@@ -38,6 +42,8 @@ def computations(program: str) -> dict[str, list[str]]:
             own = begins[2] if begins[1] else own
         else:
             lines.append(line)
+    if not own:
+        raise ValueError("no ENTRY in it")
     return {name: lines for name, lines in found.items() if name != own} | {own: found[own]}
 
 

@@ -96,6 +96,11 @@ def test_what_is_written_in_another_way_is_no_guess(case):
             collectives(program(f"  %x = {line}"), 8)
 
 
+def test_no_program_is_an_error():
+    with pytest.raises(ValueError, match="no ENTRY"):
+        collectives("", 8)
+
+
 def test_what_only_takes_the_result_is_no_collective():
     lines = (
         "  %a = f32[8]{0} all-reduce-done(%all-reduce-start)",
