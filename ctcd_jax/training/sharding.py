@@ -78,7 +78,7 @@ def gather(tree, whole, sharded, kernels=None):
 
     def gathered_leaf(path, leaf, own):
         travelling = leaf
-        if kernels and path[-1].key == "kernel":
+        if kernels and path[-1].key == "kernel" and not own.is_fully_replicated:
             # Kept apart, or it would be gathered first and rounded then.
             travelling = jax.lax.with_sharding_constraint(leaf.astype(kernels), own)
         return jax.lax.with_sharding_constraint(travelling, whole).astype(leaf.dtype)

@@ -245,10 +245,14 @@ def test_kernels_are_gathered_in_the_dtype_of_the_products_which_changes_nothing
         return run(setup, mesh=mesh)[0], len(re.findall(r"sharding_constraint.*: tensor<\w+xbf16>", text))
 
     narrow, in_bfloat16 = made()
-    monkeypatch.setattr(step_module, "gather", lambda tree, whole, sharded, kernels: gather(tree, whole, sharded))
-    wide, none = made()
+    with monkeypatch.context() as patched:
+        patched.setattr(step_module, "gather", lambda tree, whole, sharded, kernels: gather(tree, whole, sharded))
+        wide, none = made()
     kernels = [path for path, _ in jax.tree.leaves_with_path(narrow.params) if path[-1].key == "kernel"]
     assert (in_bfloat16, none) == (2 * len(kernels), 0)  # a part of it, and the whole
+    step, alone = make_train_step(setup, masker(), one_device_mesh()), init_state(setup, one_device_mesh())
+    text = step.lower(alone, {}, place_rows(rows(), one_device_mesh())).as_text()
+    assert not re.search(r"sharding_constraint.*: tensor<\w+xbf16>", text)  # where nothing travels nothing is rounded
     jax.tree.map(np.testing.assert_array_equal, narrow, wide)
 
 
