@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 
+from ctcd_jax.data import prepare
 from ctcd_jax.data.sources import Reading, hub, open_source
 from ctcd_jax.data.sources import tfds as tfds_source
 from ctcd_jax.errors import UserError
@@ -181,6 +183,27 @@ def test_the_stamp_changes_with_the_files(tmp_path):
     assert first[0] != second[0]
     assert first[1] != second[1]
     assert read(f"hf:{tmp_path}") == [("train-00000", [(0, ["another"])])]
+
+
+@pytest.mark.parametrize("spec", KINDS)
+def test_a_copy_of_other_times_is_the_same_source(root, tmp_path, vocabulary, spec):
+    there, copy = spec.format(root=tmp_path / "copy"), shutil.copytree(root, tmp_path / "copy")
+    said: list[str] = []
+
+    def made():
+        prepare([there], tmp_path / "out", tokenizer=str(vocabulary), length=48, validation=0.1, log=said.append)
+        return said[-2:]
+
+    made()
+    assert made() == [said[-2], f"{tmp_path}/out: already prepared"]
+    assert "files compared" not in said[-2]
+    for path in copy.rglob("*"):
+        os.utime(path, (0, 0))
+    assert re.search(r"the same bytes \(files compared: [1-9]\)$", made()[0])
+    stamps = tmp_path / "out/sources.json"
+    stamps.write_text(re.sub(r'"sha256": "\w', '"sha256": "x', stamps.read_text()))
+    with pytest.raises(UserError, match=r" has changed( \(and \d more\))?; choose another directory or delete it$"):
+        made()
 
 
 def test_null_is_no_text(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ctcd_jax.errors import UserError
 
@@ -80,6 +81,15 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """A file on this machine: its name from the source's root, and its `stamp` when the source was opened."""
+
+    name: str
+    path: Path
+    stamp: str
+
+
+@dataclass(frozen=True)
 class InputFile:
     """What packing never crosses. It is sent to worker processes, so `documents` must be picklable.
 
@@ -88,12 +98,15 @@ class InputFile:
       size: in bytes as stored, or the nearest to it that is known: parts of a corpus and progress bars go by it.
       stamp: changes when the content does; a part of a corpus is made anew when a stamp in it has changed.
       documents: starts from the beginning each time.
+      stored: the files that it is read from, of which each belongs to one input file of the source; None where the
+        stamp itself is of the content, and not of a file's time.
     """
 
     name: str
     size: int
     stamp: str
     documents: Callable[[Reading], Iterator[Document]]
+    stored: Sequence[StoredFile] | None = None
 
 
 @dataclass(frozen=True)

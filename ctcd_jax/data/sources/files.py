@@ -2,12 +2,12 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ctcd_jax.data.hashing import portable
-from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
+from ctcd_jax.data.hashing import hash64, portable
+from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec, StoredFile
 from ctcd_jax.data.sources.content import compression, head_of, no_text
 from ctcd_jax.data.sources.lines import SUFFIXES, LineReader
 from ctcd_jax.errors import UserError
@@ -42,9 +42,14 @@ def matching(spec: Spec, example: str) -> list[tuple[str, Path]]:
 
 
 def stamp(path: Path) -> str:
-    """Returns what changes when the file does."""
+    """Returns what changes when the file does: its size, a colon, and when it was last written."""
     status = path.stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def common_stamp(files: Sequence[StoredFile]) -> str:
+    """Returns what changes when one of several files does, or its name."""
+    return f"{hash64(*(text for file in files for text in (file.name, file.stamp))):x}"
 
 
 def line_files(
@@ -76,6 +81,7 @@ def line_files(
             raise UserError(f"{path}: {problem}")
         if compressed != named:
             unnamed.append(f"{name} ({compressed})")
+        stored = StoredFile(name, path, stamp(path))
         size = path.stat().st_size
         if compressed or size <= RANGE_BYTES:
             ranges = [(name, 0, None)]
@@ -84,7 +90,7 @@ def line_files(
         for part, start, stop in ranges:
             length = min(stop or size, size) - start
             read = partial(_read, documents, path, compressed, part, start, stop)
-            found.append(InputFile(part, length, stamp(path), read))
+            found.append(InputFile(part, length, stored.stamp, read, () if start else (stored,)))
     if unnamed:
         more = f" and {len(unnamed) - 1:,} more" if len(unnamed) > 1 else ""
         log(f"source '{spec.text}': decompressing {unnamed[0]}{more}, although the name does not say so")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import huggingface_hub
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ctcd_jax.data.hashing import hash64
+from ctcd_jax.data.hashing import portable
 from ctcd_jax.data.hub_access import check_reachable
-from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
-from ctcd_jax.data.sources.files import expanded, stamp
+from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec, StoredFile
+from ctcd_jax.data.sources.files import common_stamp, expanded, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, texts
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.files import is_lfs_pointer
@@ -33,7 +33,7 @@ _HUB = "hf://datasets/"
 def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], Mapping[str, object]]:
     """Finds the shards of a split; each is an input file. A data set of the hub is pinned to its newest commit."""
     library(spec, "datasets")
-    data = _locate(spec)
+    data, stored = _locate(spec)
     try:
         splits = _splits(data)
         name = spec.keys.get("split") or ("train" if len(splits) > 1 else next(iter(splits)))
@@ -55,7 +55,7 @@ def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], M
         rows = split.rows and split.rows / len(sizes)
         path = split.files[i] if len(split.files) == len(sizes) else ""
         shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}", str(path))
-        files.append(InputFile(shard.name, size, data.version, shard.documents))
+        files.append(InputFile(shard.name, size, data.version, shard.documents, stored and stored[i :: len(sizes)]))
     log(f"{spec.location}: {len(files)} shards" + (f" of revision {data.revision}" if data.revision else ""))
     details = {"revision": data.revision, "rows": split.rows}
     return files, {key: value for key, value in details.items() if value is not None}
@@ -124,13 +124,16 @@ class _Shard:
             ) from error
 
 
-def _locate(spec: Spec) -> _Data:
+def _locate(spec: Spec) -> tuple[_Data, Sequence[StoredFile] | None]:
+    """Finds what the spec names and, if it is here, the files that it consists of."""
     if not spec.location:
         raise spec.error("give a data set of the hub or a directory, e.g. hf:wikimedia/wikipedia,name=20231101.en")
     config, directory = spec.keys.get("name"), Path(expanded(spec.location))
     if directory.is_dir():
         # A relative path could be taken for the name of a format: "text", "json".
-        return _Data(str(directory.resolve()), config, None, _directory_stamp(directory))
+        paths = sorted(path for path in directory.rglob("*") if path.is_file())
+        stored = [StoredFile(portable(path.relative_to(directory).as_posix()), path, stamp(path)) for path in paths]
+        return _Data(str(directory.resolve()), config, None, common_stamp(stored)), stored
     try:
         check_reachable()
     except OSError as error:
@@ -146,12 +149,8 @@ def _locate(spec: Spec) -> _Data:
         ) from error
     except Exception as error:  # whatever the hub's client raises
         raise spec.error(f"no such directory, and at the hub: {one_line(error)}") from error
-    return _Data(f"{_HUB}{spec.location}", config, revision, cast("str", revision))  # the hub's are all at a commit
-
-
-def _directory_stamp(directory: Path) -> str:
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    return f"{hash64(*(text for path in paths for text in (path.relative_to(directory).as_posix(), stamp(path)))):x}"
+    # The hub's are all at a commit.
+    return _Data(f"{_HUB}{spec.location}", config, revision, cast("str", revision)), None
 
 
 def _check_fetched(spec: Spec, files: Iterable[Path]) -> None:

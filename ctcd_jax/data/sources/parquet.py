@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
+from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec, StoredFile
 from ctcd_jax.data.sources.content import compression, head_of, no_text
 from ctcd_jax.data.sources.files import matching, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, check_type, documents, library, no_such, texts
@@ -29,7 +29,8 @@ def open_parquet(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile
                 raise spec.error(f"{name}: {count} columns are called '{field}'; rename one")
             check_type(spec, field, file.schema_arrow.field(field).type, name)
             rows += file.metadata.num_rows
-        files.append(InputFile(name, path.stat().st_size, stamp(path), partial(_documents, path, name, field)))
+        stored, read = StoredFile(name, path, stamp(path)), partial(_documents, path, name, field)
+        files.append(InputFile(name, path.stat().st_size, stored.stamp, read, (stored,)))
     return files, {"rows": rows}
 
 

@@ -6,9 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctcd_jax.data.hashing import hash64
-from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec
-from ctcd_jax.data.sources.files import expanded, stamp
+from ctcd_jax.data.sources.base import Document, InputFile, Reading, Spec, StoredFile
+from ctcd_jax.data.sources.files import common_stamp, expanded, stamp
 from ctcd_jax.data.sources.tables import BATCH_ROWS, documents, library, no_such
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.files import is_lfs_pointer
@@ -36,17 +35,19 @@ def open_tfds(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], 
     if pointer := next((path for path, _ in parts if is_lfs_pointer(path)), None):
         raise spec.error(f"{pointer} is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`")
     try:
-        version = f"{hash64(*(text for path, _ in parts for text in (path.name, stamp(path)))):x}"
+        stored = [StoredFile(path.name, path, stamp(path)) for path, _ in parts]
         size = sum(path.stat().st_size * part.take // part.examples_in_shard for path, part in parts)
     except OSError as error:
         raise spec.error(f"{error.filename} cannot be read ({error.strerror}); fetch the whole directory") from error
+    version = common_stamp(stored)
     rows = sum(part.take for _, part in parts)
+    starts = range(0, rows, RANGE_EXAMPLES)
     files = []
-    for k, start in enumerate(range(0, rows, RANGE_EXAMPLES)):
+    for k, start in enumerate(starts):
         examples = range(start, min(start + RANGE_EXAMPLES, rows))
         name = f"{split}-{k:05d}"
         found = _Range(directory, split, version, examples, field, name, f"source '{spec.text}': {name}")
-        files.append(InputFile(name, size * len(examples) // rows, version, found.documents))
+        files.append(InputFile(name, size * len(examples) // rows, version, found.documents, stored[k :: len(starts)]))
     return files, {"rows": rows, "name": builder.info.full_name}
 
 
