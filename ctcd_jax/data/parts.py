@@ -1,7 +1,7 @@
 """A part of a corpus, the unit of parallel and resumable work: a few neighbouring input files, in two stages.
 
-`read_part`   input files -> sentences, kept and clean, in a compressed text file; the held-out documents; their counts
-`write_part`  that text file -> rows of token ids
+`read_part`        input files -> sentences, kept and clean, in a compressed text file; held-out documents; their counts
+`rows.write_part`  that text file -> rows of token ids
 
 The result of a stage is a directory that appears under its name when it is complete. The name is a hash of all that
 the result depends on, so whoever finds it there need not make it again, whatever process or machine made it.
@@ -10,23 +10,20 @@ the result depends on, so whoever finds it there need not make it again, whateve
 import importlib.metadata
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import zstandard
 
 from ctcd_jax.data.hashing import hash64, portable
-from ctcd_jax.data.packing import PACKERS, row_lengths
 from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.sentences import Sampling, document_sentences
-from ctcd_jax.data.shards import RowFiles, RowWriter
 from ctcd_jax.data.sources import Document, InputFile, Reading, Source
 from ctcd_jax.data.stamps import Stamps, file_stamps
 from ctcd_jax.data.tasks import Progress
-from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenize, vocabulary_size
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.files import writing_directory
 
@@ -268,93 +265,3 @@ class _Reader:
         else:
             return True
         return False
-
-
-@dataclass(frozen=True)
-class RowTask:
-    """How the rows of a part are made.
-
-    Attributes:
-      key: names the result.
-      tokenizer: a directory.
-      duplicates: a file with bool[all training sentences of all parts], or None.
-      first: the part's first sentence in it.
-    """
-
-    key: str
-    part: Part
-    tokenizer: Path
-    duplicates: Path | None
-    first: int
-
-
-def write_part(directory: Path, task: RowTask, recipe: Recipe, progress: Progress) -> None:
-    """Writes the rows of a part that has been read into `directory/KEY`, unless they are there.
-
-    Args:
-      directory: of all parts, read and written.
-      task: the part, and what its rows are made with.
-      recipe: how rows are packed.
-      progress: counts the sentences that are done.
-    """
-    if (directory / task.key).is_dir():
-        return
-    read = ReadPart(directory, task.part)
-    duplicate = None
-    if task.duplicates:
-        every = np.load(task.duplicates, mmap_mode="r")
-        duplicate = np.asarray(every[task.first : task.first + read.training["sentences"]])
-    with writing_directory(directory / task.key) as partial:
-        files = read.files(duplicate)
-        kept, dropped = write_rows(
-            partial, files, recipe, task.tokenizer, lambda count: progress.at(progress.done + count, count)
-        )
-        if duplicate is not None:
-            dropped["duplicates"] = int(duplicate.sum())
-        counts = {"kept": kept, "dropped": dropped}
-        (partial / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
-
-
-def written(directory: Path, task: RowTask) -> tuple[RowFiles, Counter[str], Counter[str]]:
-    """Returns the rows that `write_part` left, how many documents and sentences are in them, and what was dropped."""
-    counts = json.loads((directory / task.key / "counts.json").read_text(encoding="utf-8"))
-    return RowFiles(directory / task.key), Counter(counts["kept"]), Counter(counts["dropped"])
-
-
-def write_rows(
-    directory: Path,
-    files: Iterable[Iterable[Sequence[str]]],
-    recipe: Recipe,
-    tokenizer: Path,
-    count: Callable[[int], None] = lambda sentences: None,
-) -> tuple[Counter[str], Counter[str]]:
-    """Tokenizes and packs the documents of each file into `directory`.
-
-    Returns how many documents and sentences there were, and how many of these were dropped, by reason.
-
-    Args:
-      directory: of the part.
-      files: of each input file the documents, lists of sentences.
-      recipe: how rows are packed.
-      tokenizer: its directory.
-      count: called with numbers of sentences that are done.
-    """
-    loaded = _tokenizer(tokenizer)
-    specials = special_ids(loaded)
-    writer = RowWriter(directory, row_lengths(recipe.packing, recipe.length), vocabulary_size(loaded), specials)
-    kept, dropped = Counter(documents=0, sentences=0), Counter()
-
-    def counted(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
-        for sentences in documents:
-            kept.update(documents=1, sentences=len(sentences))
-            yield sentences
-
-    for documents in files:
-        ids = tokenize(counted(documents), loaded, recipe.max_unknown, dropped, count)
-        for row in PACKERS[recipe.packing](ids, recipe.length, specials["cls"], specials["sep"], dropped):
-            writer.add(row)
-    writer.close()
-    return kept, dropped
-
-
-_tokenizer = lru_cache(maxsize=1)(load_tokenizer)

@@ -22,18 +22,9 @@ from ctcd_jax.data.duplicates import mark_duplicates
 from ctcd_jax.data.finished import already_prepared, say_what_came_out
 from ctcd_jax.data.hashing import hash64
 from ctcd_jax.data.manifest import make_manifest, manifest_json
-from ctcd_jax.data.parts import (
-    Part,
-    ReadPart,
-    RowTask,
-    is_whole,
-    plan_parts,
-    read_part,
-    write_part,
-    write_rows,
-    written,
-)
+from ctcd_jax.data.parts import Part, ReadPart, is_whole, plan_parts, read_part
 from ctcd_jax.data.recipe import SENTENCES, Recipe
+from ctcd_jax.data.rows import RowTask, write_part, write_rows, written
 from ctcd_jax.data.shards import RowFiles, SplitFiles
 from ctcd_jax.data.sources import Source, open_source
 from ctcd_jax.data.stamps import write_stamps
