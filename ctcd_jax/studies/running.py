@@ -14,6 +14,7 @@ from ctcd_jax.errors import NonFinite, UserError
 from ctcd_jax.files import write_json
 from ctcd_jax.jobs.pool import run_jobs
 from ctcd_jax.jobs.progress import Display
+from ctcd_jax.runtime.allocator import keep_freed_memory
 from ctcd_jax.studies.cells import Cell, Matrix, finished, trials
 from ctcd_jax.studies.definition import Study
 from ctcd_jax.training.metrics import read_lines
@@ -154,7 +155,9 @@ def run_missing(
                 check()
                 display.look(sum(running.values()))
 
-            for cell, _, error in run_jobs(run_cell, ready, [{}] * jobs, watch, log_of=_log_of):
+            # Without the setup, a `tiny` CTCD run takes 1.38 times as long on two cores (three interleaved pairs).
+            outcomes = run_jobs(run_cell, ready, [{}] * jobs, watch, log_of=_log_of, setup=keep_freed_memory)
+            for cell, _, error in outcomes:
                 if error is not None:
                     state.failed[cell.key] = error
                     display.ended(costs[cell.key], f"{cell.title}  FAILED: {error}; see {_log_of(cell)}")
