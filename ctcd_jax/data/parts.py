@@ -22,7 +22,6 @@ from ctcd_jax.data.hashing import hash64, portable
 from ctcd_jax.data.recipe import SENTENCES, Recipe
 from ctcd_jax.data.sentences import Sampling, document_sentences
 from ctcd_jax.data.sources import Document, InputFile, Reading, Source
-from ctcd_jax.data.stamps import Stamps, file_stamps
 from ctcd_jax.data.tasks import Progress
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.files import writing_directory
@@ -66,7 +65,7 @@ class Part:
 def plan_parts(sources: Sequence[Source], recipe: Recipe) -> list[Part]:
     """Returns the parts in the order of the input. They depend on the input and the recipe alone."""
     asked = (
-        "read, hashed",
+        "read",
         importlib.metadata.version("sentencex"),
         recipe.seed,
         recipe.every,
@@ -107,25 +106,23 @@ def read_part(directory: Path, part: Part, recipe: Recipe, strict: bool, progres
       progress: counts the units and sentences that have been read.
 
     Raises:
-      UserError: a file that cannot be read, or changes meanwhile; with `strict`, one with invalid UTF-8.
+      UserError: a file that cannot be read; with `strict`, one with invalid UTF-8.
     """
     if (directory / part.key).is_dir():
         return
     with writing_directory(directory / part.key) as partial:
         reader = _Reader(recipe, part.bound)
-        hashes, stamps = [], []
+        hashes = []
         with zstandard.open(partial / "sentences.zst", "wb") as text:
             for part_file in part.files:
                 for sentences in reader.training_documents(part_file, strict, progress):
                     text.write("".join(f"{sentence}\n" for sentence in (*sentences, "")).encode())
                     hashes.append(np.fromiter(map(sentence_hash, sentences), np.uint64, len(sentences)))
                 text.write(f"{_FILE_END}\n".encode())
-                stamps.append((part_file.place[0], file_stamps(part_file.file)))
         np.save(partial / "hashes.npy", np.concatenate([np.empty(0, np.uint64), *hashes]))
         counts = {
             "bytes": {name: (partial / name).stat().st_size for name in ("sentences.zst", "hashes.npy")},
             "sources": {str(source): counts for source, counts in reader.sources.items()},
-            "stamps": stamps,
             "invalid": reader.invalid,
             "training": reader.training,
             "dropped": reader.dropped,
@@ -156,7 +153,6 @@ class ReadPart:
     Attributes:
       part: of which it is the result.
       sources: {source by number: Counter of documents, sentences, kept, lines, invalid_lines}.
-      stamps: (source by number, what its files were, as `sources.json` has it) of each input file.
       invalid: (source by number, input file, its lines of invalid UTF-8, where the first is) of each file with such.
       training: Counter of documents and sentences, before duplicates are dropped.
       dropped: Counter of sentences by reason.
@@ -169,7 +165,6 @@ class ReadPart:
         self._directory = directory / part.key
         counts = json.loads((self._directory / "counts.json").read_text(encoding="utf-8"))
         self.sources = {int(source): Counter(found) for source, found in counts["sources"].items()}
-        self.stamps: list[tuple[int, Stamps]] = counts["stamps"]
         self.invalid = [tuple(found) for found in counts["invalid"]]
         self.training, self.dropped = Counter(counts["training"]), Counter(counts["dropped"])
         self.smallest_draw: int | None = counts["smallest_draw"]

@@ -169,7 +169,7 @@ class _Preparation:
                         f"--packing {self.recipe.packing}: not one {split} row came out, because of what was dropped"
                         f" ({counted(dropped)})"
                     )
-        return self._assemble(out, tokenizer, splits, whole, dropped)
+        return self._assemble(out, tokenizer, splits, whole.sources, dropped)
 
     def _read_all(self) -> tuple[list[ReadPart], PartTotals]:
         self._read(self.parts)
@@ -289,7 +289,7 @@ class _Preparation:
         out: Path,
         tokenizer: Path,
         splits: Mapping[str, tuple[SplitFiles, Counter[str]]],
-        whole: PartTotals,
+        sources: Sequence[Counter[str]],
         dropped: Counter[str],
     ) -> Manifest:
         directory = self.workspace / "corpus"
@@ -297,9 +297,9 @@ class _Preparation:
         with writing_directory(directory) as partial_:
             shutil.copytree(tokenizer, partial_ / TOKENIZER)
             shards = {split: files.write(partial_, split) for split, (files, _) in splits.items()}
-            found = list(zip(self.sources, whole.sources, strict=True))
+            found = list(zip(self.sources, sources, strict=True))
             manifest = make_manifest(self.recipe, found, partial_ / TOKENIZER, splits, shards, dropped)
-            write_stamps(partial_, self.sources, whole.stamps)
+            write_stamps(partial_, self.sources, self.log)
             (partial_ / MANIFEST).write_text(manifest_json(manifest), encoding="utf-8")
         os.replace(directory, out)
         return manifest

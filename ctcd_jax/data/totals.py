@@ -10,7 +10,6 @@ import numpy as np
 from ctcd_jax.data.hashing import HASH_RANGE
 from ctcd_jax.data.parts import MAX_VALIDATION_SENTENCES, ReadPart, sentence_hash
 from ctcd_jax.data.recipe import DOCUMENTS, SENTENCES, Recipe
-from ctcd_jax.data.stamps import Stamps
 from ctcd_jax.data.validation import HeldOut, ValidationPool
 from ctcd_jax.errors import UserError
 
@@ -33,13 +32,11 @@ class PartTotals:
     Attributes:
       held_out: the documents; none, if there are so few that chance held out none.
       sources: of each source the Counter of documents, sentences, kept, lines and invalid_lines.
-      stamps: of each source what its files were, as `sources.json` has it.
       dropped: sentences by reason.
     """
 
     held_out: Sequence[HeldOut]
     sources: Sequence[Counter[str]]
-    stamps: Sequence[Stamps]
     dropped: Counter[str]
 
 
@@ -56,7 +53,6 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartT
     """
     pool = ValidationPool(MAX_VALIDATION_SENTENCES)
     sources = [Counter(documents=0, sentences=0, kept=0) for _ in range(source_count)]
-    stamps: list[list] = [[] for _ in range(source_count)]
     training, dropped = Counter(), Counter()
     for read in reads:
         pool.merge(read.pool)
@@ -64,8 +60,6 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartT
         dropped.update(read.dropped)
         for source, counts in read.sources.items():
             sources[source].update(counts)
-        for source, found in read.stamps:
-            stamps[source] += found
     for spec, counts in zip(recipe.sources, sources, strict=True):
         if not counts["sentences"]:
             raise UserError(f"source '{spec}': no text in it")
@@ -78,7 +72,7 @@ def merge(reads: Sequence[ReadPart], recipe: Recipe, source_count: int) -> PartT
     held_out = pool.documents()
     _check_held_out(recipe, len(held_out), training)
     dropped["validation_surplus"] += pool.surplus
-    return PartTotals(held_out, sources, stamps, dropped)
+    return PartTotals(held_out, sources, dropped)
 
 
 def _check_held_out(recipe: Recipe, held_out: int, training: Counter[str]) -> None:

@@ -11,7 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from ctcd_jax.data import Corpus, prepare
-from ctcd_jax.data.sources import open_source
+from ctcd_jax.data.sources import InputFile
+from ctcd_jax.data.stamps import _Changed, _renewed, _stamps
+from ctcd_jax.data.tasks import run_tasks
 from ctcd_jax.errors import UserError
 from tests.data.conftest import sentence
 
@@ -84,10 +86,9 @@ def test_files_that_only_have_another_time_are_the_same(ask, shelf, tmp_path):
     os.utime(shelf / "a.txt", (0, 0))
     manifest, said, _ = ask(f"text:{shelf}/*.txt")
     assert manifest == first
-    assert said == [
-        f"{tmp_path}/out: source 'text:{shelf}/*.txt': other times than then, but the same bytes (files compared: 1)",
-        f"{tmp_path}/out: already prepared",
-    ]
+    again = f"{tmp_path}/out: already prepared"
+    assert said == [f"{tmp_path}/out: of 1 files of its sources the time is another, and the content the same", again]
+    assert ask(f"text:{shelf}/*.txt")[1] == [again]  # the new time is known now
     (shelf / "a.txt").write_text(other.swapcase())  # as many bytes
     with pytest.raises(UserError, match=r"is not what it was prepared from: a\.txt has changed; choose"):
         ask(f"text:{shelf}/*.txt")
@@ -98,24 +99,35 @@ def test_without_stamps_of_this_version_changes_are_not_looked_for_and_that_is_s
     ask(f"text:{shelf}/*.txt")
     stamps = tmp_path / "out/sources.json"
     stamps.write_text(content) if content else stamps.unlink()
-    _, said, _ = ask(f"text:{shelf}/*.txt")
-    assert len(said) == 2
-    assert said[0].startswith(f"{tmp_path}/out")
-    assert said[0].endswith("have changed since is unknown")
+    _, said, warned = ask(f"text:{shelf}/*.txt")
+    about = [line for line in said + warned if line.endswith("have changed since is unknown")]
+    assert len(about) == 1
+    assert about[0].startswith(f"{tmp_path}/out")
 
 
-def test_a_file_that_changes_while_it_is_read_is_named(ask, shelf, tmp_path, monkeypatch):
-    def opened_before(*arguments):
-        source = open_source(*arguments)
-        (shelf / "a.txt").write_text("It was written to.")
-        return source
+@pytest.mark.parametrize("range_bytes", [2**23, 1000])
+def test_a_file_that_changes_while_it_is_read_is_named(ask, shelf, tmp_path, monkeypatch, range_bytes):
+    def read_before(*arguments, **more):
+        run_tasks(*arguments, **more)
+        (shelf / "a.txt").write_text((shelf / "a.txt").read_text().swapcase())
 
-    monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "open_source", opened_before)
+    monkeypatch.setattr("ctcd_jax.data.sources.files.RANGE_BYTES", range_bytes)
+    monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "run_tasks", read_before)
     with pytest.raises(UserError, match=r"shelf/a\.txt: it was changed while it was read; run the same command again$"):
         ask(f"text:{shelf}/*.txt")
     assert not (tmp_path / "out").exists()
-    monkeypatch.undo()
+    monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "run_tasks", run_tasks)
     ask(f"text:{shelf}/*.txt")
+
+
+def test_a_file_that_is_gone_when_all_is_read_is_named(ask, shelf, monkeypatch):
+    def read_before(*arguments, **more):
+        run_tasks(*arguments, **more)
+        (shelf / "b.txt").unlink(missing_ok=True)
+
+    monkeypatch.setattr(sys.modules["ctcd_jax.data.prepare"], "run_tasks", read_before)
+    with pytest.raises(UserError, match=r"shelf/b\.txt: cannot be read \(No such file or directory\)$"):
+        ask(f"text:{shelf}/*.txt")
 
 
 def test_a_file_that_several_read_is_one(ask, shelf, tmp_path, monkeypatch):
@@ -153,7 +165,20 @@ def test_a_source_or_tokenizer_that_is_no_longer_there_is_said(ask, shelf, tmp_p
     assert len(warned) == 2
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"format": 2, "sources": [{"source": 3, "files": []}]}'])
+def test_of_two_environments_of_one_name_each_counts():
+    def files(*stamps: str) -> list[InputFile]:
+        return [InputFile("site-packages", 9, stamp, lambda reading: iter(())) for stamp in stamps]
+
+    then = _stamps(files("a", "b"))
+    assert _renewed(then, files("a", "b"), print) == then
+    with pytest.raises(_Changed, match="site-packages has changed"):
+        _renewed(then, files("c", "b"), print)
+
+
+DAMAGED = ["[]", "{", '{"format": 2, "sources": [{"source": 3, "files": []}]}', '{"format": 2, "sources": []}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_stamps_are_one_line(ask, shelf, tmp_path, content):
     ask(f"text:{shelf}/*.txt")
     (tmp_path / "out/sources.json").write_text(content)

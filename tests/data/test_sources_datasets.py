@@ -27,6 +27,7 @@ from ctcd_jax.data.sources import Reading, hub, open_source
 from ctcd_jax.data.sources import tfds as tfds_source
 from ctcd_jax.errors import UserError
 
+ARROW = "data-00000-of-00001.arrow"
 TEXTS = ["One line.\nAnother line.\n", "  Second document.\r\n\n ", " \n", "Third, with an é.", "Fourth."]
 DOCUMENTS = [
     (0, ["One line.", "Another line."]),
@@ -196,14 +197,33 @@ def test_a_copy_of_other_times_is_the_same_source(root, tmp_path, vocabulary, sp
 
     made()
     assert made() == [said[-2], f"{tmp_path}/out: already prepared"]
-    assert "files compared" not in said[-2]
+    assert "time is another" not in said[-2]
     for path in copy.rglob("*"):
         os.utime(path, (0, 0))
-    assert re.search(r"the same bytes \(files compared: [1-9]\)$", made()[0])
+    assert re.search(r"of \d files of its sources the time is another, and the content the same$", made()[0])
     stamps = tmp_path / "out/sources.json"
     stamps.write_text(re.sub(r'"sha256": "\w', '"sha256": "x', stamps.read_text()))
+    for path in copy.rglob("*"):
+        os.utime(path, (1, 1))
     with pytest.raises(UserError, match=r" has changed( \(and \d more\))?; choose another directory or delete it$"):
         made()
+
+
+@pytest.mark.parametrize("kind", ["files", "saved"])
+def test_what_lies_beside_a_split_is_not_its_text(root, tmp_path, vocabulary, kind):
+    copy = shutil.copytree(root / kind, tmp_path / "copy")
+
+    def made() -> None:
+        prepare([f"hf:{copy}"], tmp_path / "out", tokenizer=str(vocabulary), length=48, validation=0.1)
+
+    made()
+    (source,) = json.loads((tmp_path / "out/sources.json").read_text())["sources"]
+    read = [file["name"] for file in source["files"]]
+    assert read == (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"] if kind == "files" else [ARROW])
+    (copy / ".cache").mkdir()
+    (copy / ".cache/lock").write_text("now")
+    (copy / "README.txt").write_text("A note.")
+    made()
 
 
 def test_null_is_no_text(tmp_path):

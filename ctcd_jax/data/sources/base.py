@@ -98,7 +98,7 @@ class InputFile:
       size: in bytes as stored, or the nearest to it that is known: parts of a corpus and progress bars go by it.
       stamp: changes when the content does; a part of a corpus is made anew when a stamp in it has changed.
       documents: starts from the beginning each time.
-      stored: the files that it is read from, of which each belongs to one input file of the source; None where the
+      stored: of the files that the source is read from those that it lists, each being listed once; None where the
         stamp itself is of the content, and not of a file's time.
     """
 

@@ -1,6 +1,7 @@
 """Source `hf`: a data set of the Hugging Face hub, streamed, or a directory that `datasets` wrote or can read."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +34,7 @@ _HUB = "hf://datasets/"
 def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], Mapping[str, object]]:
     """Finds the shards of a split; each is an input file. A data set of the hub is pinned to its newest commit."""
     library(spec, "datasets")
-    data, stored = _locate(spec)
+    data = _locate(spec)
     try:
         splits = _splits(data)
         name = spec.keys.get("split") or ("train" if len(splits) > 1 else next(iter(splits)))
@@ -50,12 +51,14 @@ def open_hub(spec: Spec, log: Callable[[str], None]) -> tuple[list[InputFile], M
         if data.revision is None:
             _check_fetched(spec, Path(data.location).rglob("*"))
         raise spec.error(_why(error, data)) from error
+    stored = _stored(Path(data.location), split.files) if data.revision is None else None
+    stamp_ = data.version if stored is None else common_stamp(stored)
     files = []
     for i, size in enumerate(sizes):
         rows = split.rows and split.rows / len(sizes)
         path = split.files[i] if len(split.files) == len(sizes) else ""
         shard = _Shard(data, name, i, field, rows, size, f"source '{spec.text}': {name}-{i:05d}", str(path))
-        files.append(InputFile(shard.name, size, data.version, shard.documents, stored and stored[i :: len(sizes)]))
+        files.append(InputFile(shard.name, size, stamp_, shard.documents, stored and stored[i :: len(sizes)]))
     log(f"{spec.location}: {len(files)} shards" + (f" of revision {data.revision}" if data.revision else ""))
     details = {"revision": data.revision, "rows": split.rows}
     return files, {key: value for key, value in details.items() if value is not None}
@@ -124,16 +127,14 @@ class _Shard:
             ) from error
 
 
-def _locate(spec: Spec) -> tuple[_Data, Sequence[StoredFile] | None]:
-    """Finds what the spec names and, if it is here, the files that it consists of."""
+def _locate(spec: Spec) -> _Data:
     if not spec.location:
         raise spec.error("give a data set of the hub or a directory, e.g. hf:wikimedia/wikipedia,name=20231101.en")
     config, directory = spec.keys.get("name"), Path(expanded(spec.location))
     if directory.is_dir():
         # A relative path could be taken for the name of a format: "text", "json".
-        paths = sorted(path for path in directory.rglob("*") if path.is_file())
-        stored = [StoredFile(portable(path.relative_to(directory).as_posix()), path, stamp(path)) for path in paths]
-        return _Data(str(directory.resolve()), config, None, common_stamp(stored)), stored
+        directory = directory.resolve()
+        return _Data(str(directory), config, None, common_stamp(_stored(directory, _contents(directory))))
     try:
         check_reachable()
     except OSError as error:
@@ -149,8 +150,21 @@ def _locate(spec: Spec) -> tuple[_Data, Sequence[StoredFile] | None]:
         ) from error
     except Exception as error:  # whatever the hub's client raises
         raise spec.error(f"no such directory, and at the hub: {one_line(error)}") from error
-    # The hub's are all at a commit.
-    return _Data(f"{_HUB}{spec.location}", config, revision, cast("str", revision)), None
+    return _Data(f"{_HUB}{spec.location}", config, revision, cast("str", revision))  # the hub's are all at a commit
+
+
+def _contents(directory: Path) -> list[Path]:
+    """Returns all files of a directory but hidden ones, which `datasets` does not read either."""
+    found = (path for path in directory.rglob("[!.]*") if path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts))
+
+
+def _stored(directory: Path, files: Sequence[str | Path]) -> list[StoredFile]:
+    """Returns the files of a split or, where they are in archives, all files of the directory."""
+    paths = [Path(file) for file in files]
+    if not paths or not all(path.is_file() for path in paths):
+        paths = _contents(directory)
+    return [StoredFile(portable(os.path.relpath(path, directory)), path, stamp(path)) for path in paths]
 
 
 def _check_fetched(spec: Spec, files: Iterable[Path]) -> None:
