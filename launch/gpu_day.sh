@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A day with a GPU in twenty minutes: what only a GPU can tell, in order of value, on a bare machine without a network.
+# A day with a GPU in twenty minutes or forty: what only a GPU can tell, in order of value, on a bare machine without a network.
 #
 #   bash launch/gpu_wheels.sh .gpu TOKENIZER 'text:books/*.txt' glue   # where there is a network: wheels, corpus, tasks
 #   bash launch/gpu_day.sh .gpu results/gpu                            # there, from the source tree
