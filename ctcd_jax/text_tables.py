@@ -28,6 +28,11 @@ def markdown(rows: Rows, names: int = 1) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns "1 thread", "2 threads", "1,000 threads"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def number_text(value: float, digits: int = 2, plus: str = "") -> str:
     """Returns a number for people; what rounds to zero has no sign.
 

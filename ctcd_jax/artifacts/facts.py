@@ -189,6 +189,7 @@ KIND = {
         | {"divergence": str, "positions": str, "schedule?": str, "begin?": SHARE, "end?": SHARE}
     ],
     "from_scratch": bool,
+    "earlier_rows?": WHOLE,
     "training": (
         None,
         {"step": WHOLE, "steps": COUNT, "batch_size": COUNT, "seed": WHOLE, "dtype": str, "tokens?": WHOLE}

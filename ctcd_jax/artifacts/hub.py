@@ -25,7 +25,7 @@ _FORMS = (
 )
 
 
-def fetched(models: Sequence[Path]) -> list[Path]:
+def model_directories(models: Sequence[Path]) -> list[Path]:
     """Returns the directories of `--model`: what is written ORGANISATION/NAME[@REVISION] and is none, the hub may have.
 
     Raises:

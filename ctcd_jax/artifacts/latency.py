@@ -12,6 +12,8 @@ READABLE = (1, 2)  # 1 held one setting
 
 # The fields that say how a batch was measured; a model's figures are compared within one such setting.
 SETTING = ("device", "threads", "runtime", "dtype", "batch_size", "length")
+# The values of "runtime", and what people call them.
+RUNTIMES = {"eager": "eager PyTorch", "compile": "torch.compile", "onnx": "ONNX Runtime"}
 
 
 class LatencyModel(TypedDict):

@@ -9,7 +9,7 @@ from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.scoring import PairScore
 
 CHANCE = 0.5
-_NORMAL = 1.959964  # of a 95 % interval
+NORMAL = 1.959964  # standard errors to either side of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def summarised(lines: Sequence[PairScore]) -> Pairs | None:
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    square = _NORMAL**2 / count
+    square = NORMAL**2 / count
     middle = (share + square / 2) / (1 + square)
     half = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)

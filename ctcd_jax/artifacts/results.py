@@ -86,7 +86,7 @@ RESULT |= {"hyperparameters": Each((_NUMBER, str, bool, None))}
 RESULT |= {"value": _NUMBER, "weights?": (str, None), "majority_share?": (SHARE, None), "intermediate?": (str, None)}
 RESULT |= {"seconds?": AMOUNT, "device?": str, "precision?": str, "compiled?": bool}
 RESULT |= {"max_length_used?": COUNT, "threads?": (COUNT, None), "positive?": (str, None), "predictions?": (str, None)}
-RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev")}
+RESULT |= {f"{name}?": WHOLE for name in ("train_rows", "dev_rows", "cut_train", "cut_dev", "cut_dev_mismatched")}
 RESULT["majority?"] = (Each((_NUMBER, None)), None)
 
 

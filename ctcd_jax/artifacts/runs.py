@@ -106,7 +106,7 @@ class Change(TypedDict):
 
 
 class RunConfig(TypedDict):
-    """config.json. Sections that no stage looks into are as `config.builders.experiment` has them."""
+    """config.json. Sections that no stage looks into are as `config.builders.base_config` has them."""
 
     format: int
     seed: int

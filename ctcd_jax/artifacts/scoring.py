@@ -15,6 +15,16 @@ EVALUATION_FORMAT, PROBE_FORMAT = 1, 1
 LARGEST_LOSS = 700.0  # nats; the exponential of more is no float
 
 
+def knows_nothing(loss: float, unigram: float | None) -> bool:
+    """Whether a model is no better than word frequencies.
+
+    Args:
+      loss: the upper end of its interval where it has one, nats.
+      unigram: what word frequencies score on the same tokens; None where that is unknown.
+    """
+    return unigram is not None and loss >= unigram
+
+
 class Evaluation(TypedDict):
     """A line of evaluation.jsonl: a model on the validation rows of a corpus, each row under masks of its own."""
 

@@ -8,7 +8,7 @@ from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
 from ctcd_jax.artifacts.runs import EdgeConfig, schedule_words
 from ctcd_jax.artifacts.samples import SampleRow, Samples, sentence
 from ctcd_jax.artifacts.scoring import perplexity
-from ctcd_jax.text_tables import markdown
+from ctcd_jax.text_tables import counted, markdown
 
 # Of training tokens; BERT's corpus had 3.3 billion words. Below this the card says so.
 SMALL_CORPUS = 100_000_000
@@ -48,9 +48,9 @@ def _bullets(lines: Iterable[str]) -> str:
 def _head(facts: Facts) -> str:
     model = facts["model"]
     shape = (
-        _count(model["layers"], "layer"),
+        counted(model["layers"], "layer"),
         f"hidden size {model['hidden']}",
-        _count(model["heads"], "head"),
+        counted(model["heads"], "head"),
         f"feed-forward size {model['intermediate']}",
         f"{model['max_positions']} positions",
         f"a vocabulary of {model['vocab_size']:,}",
@@ -285,10 +285,6 @@ def _answers(row: SampleRow) -> Iterator[str]:
 def _code(text: str) -> str:
     """Text as Markdown's code, in which nothing means anything, backticks included."""
     return f"`` {text} ``" if "`" in text else f"`{text}`"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _millions(number: int) -> str:

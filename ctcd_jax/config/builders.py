@@ -33,9 +33,7 @@ def base_config(preset: str) -> ConfigDict:
     Where the paper is silent the defaults are those of the DistilBERT training script, whose corpus and baseline it
     uses (docs/REPRODUCTION.md). Raises UserError for an unknown preset.
     """
-    if preset not in PRESETS:
-        raise UserError(f"no preset '{preset}'{did_you_mean(preset, PRESETS)}")
-    size = PRESETS[preset]
+    size = _preset(preset)
     log_every, eval_every, checkpoint_every = size["every"]
     given = {
         "data.batch_size": size["rows"],
@@ -61,20 +59,29 @@ def member(preset: str | None = None, size: str = "student", **changes) -> Confi
 
     Args:
       preset: of `PRESETS`; None where `init` gives the shape.
-      size: of `SIZES`: which of the preset's shapes.
+      size: "teacher" or "student": which of the preset's shapes.
       changes: any field: layers, hidden, heads, intermediate, max_positions, dropout, attention_dropout, trainable,
         hard_weight, init, optimizer.
+
+    Raises:
+      UserError: an unknown preset, size or field.
     """
     config = _with_defaults("members.", {})
     config.optimizer = _with_defaults("members.optimizer.", {})
     if preset is not None:
         if size not in ("teacher", "student"):
             raise UserError(f"no size '{size}' in a preset{did_you_mean(size, ('teacher', 'student'))}")
-        chosen = PRESETS[preset]
+        chosen = _preset(preset)
         given = dict(zip(SIZES, (chosen["layers"][size == "student"], *chosen["width"]), strict=True))
         config.update(given)
         keep_preset(config, preset, {f"members.{name}": value for name, value in given.items()})
     return _changed(config, changes, "member")
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise UserError(f"no preset '{name}'{did_you_mean(name, PRESETS)}")
+    return PRESETS[name]
 
 
 def edge(source: str, target: str, **changes) -> ConfigDict:

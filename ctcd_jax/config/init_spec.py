@@ -8,12 +8,13 @@ from typing import cast
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG
+from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import CONFIG, RUN_FORMAT, RunConfig
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError, did_you_mean, first_line
 from ctcd_jax.files import read_json
-from ctcd_jax.models.huggingface import find_pretrained, read_config
+from ctcd_jax.models.huggingface import read_config
 from ctcd_jax.models.registry import Shape, shape_from_dict
 
 KINDS = ("scratch", "hf", "run", "layers")

@@ -16,7 +16,13 @@ from ctcd_jax.artifacts.runs import Resolved, ShapeFields
 from ctcd_jax.config.builders import SIZES, base_config, edge, member
 from ctcd_jax.config.check import LARGEST_INT32, check_fields, check_names
 from ctcd_jax.config.init_spec import Init, parse_init, recorded_shape, source_config, split_init
-from ctcd_jax.config.settings import Experiment, OptimizerSettings, TrainSettings
+from ctcd_jax.config.settings import (
+    LEARNING_RATE_SCHEDULES,
+    Experiment,
+    OptimizerSettings,
+    TrainSettings,
+    member_optimizer,
+)
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Cohort, Edge, Member
 from ctcd_jax.errors import UserError, did_you_mean
@@ -28,7 +34,6 @@ from ctcd_jax.runtime.hardware import Devices, default_dtype
 from ctcd_jax.stores import fetched, is_remote
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-SCHEDULES = ("linear", "cosine", "constant")
 
 # A ConfigDict, whose own annotations make of every field a union of all that one may be.
 Config = Any
@@ -169,12 +174,12 @@ def _check_that_all_learn(config: Config, members: dict) -> None:
 
 
 def _optimizer(config: Config, name: str) -> OptimizerSettings:
-    own = {key: value for key, value in config.members[name].optimizer.items() if value is not None}
-    settings = OptimizerSettings(**(config.optimizer.to_dict() | own))
-    if settings.schedule not in SCHEDULES:
-        field = f"members.{name}.optimizer.schedule" if "schedule" in own else "optimizer.schedule"
-        raise UserError(f"{field}: no schedule '{settings.schedule}'{did_you_mean(settings.schedule, SCHEDULES)}")
-    return settings
+    own = config.members[name].optimizer.to_dict()
+    given = member_optimizer(config.optimizer.to_dict(), own)
+    if (schedule := given["schedule"]) not in LEARNING_RATE_SCHEDULES:
+        field = "optimizer.schedule" if own["schedule"] is None else f"members.{name}.optimizer.schedule"
+        raise UserError(f"{field}: no schedule '{schedule}'{did_you_mean(schedule, LEARNING_RATE_SCHEDULES)}")
+    return OptimizerSettings(**given)
 
 
 def _keep_best(config: Config, models: Mapping[str, Shape]) -> str | None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ctcd_jax.config.init_spec import Init
 from ctcd_jax.distill import Cohort
 from ctcd_jax.models.registry import Shape
 from ctcd_jax.ranges import SHARE, Range, require
 
+LEARNING_RATE_SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZER_RANGES = {
     "learning_rate": Range(0, above=True),
     "warmup_fraction": SHARE,  # 0: none
@@ -32,7 +34,7 @@ class OptimizerSettings:
       weight_decay: AdamW's; biases and LayerNorm are not decayed.
       clip_norm: the gradient of a member is scaled down to this norm; None: it is not.
 
-    Raises ValueError for a number out of its range.
+    Raises ValueError for an unknown schedule, or a number out of its range.
     """
 
     learning_rate: float = 5e-4
@@ -45,8 +47,22 @@ class OptimizerSettings:
     clip_norm: float | None = 5.0
 
     def __post_init__(self):
+        if self.schedule not in LEARNING_RATE_SCHEDULES:
+            raise ValueError(
+                f"optimizer: no schedule {self.schedule!r}; there are {', '.join(LEARNING_RATE_SCHEDULES)}"
+            )
         off = {"clip_norm"} if self.clip_norm is None else set()
         require("optimizer: ", self, {name: OPTIMIZER_RANGES[name] for name in OPTIMIZER_RANGES.keys() - off})
+
+
+def member_optimizer(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a member's optimizer: its own where it has any, else the run's.
+
+    Args:
+      common: `config.optimizer`.
+      own: `config.members.NAME.optimizer`, None where it leaves the field to the run.
+    """
+    return {**common, **{name: value for name, value in own.items() if value is not None}}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ PARTITION = 2**23
 """Hashes looked at together, on average: 64 MB, and about five times that while they are sorted."""
 
 
-def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> int:
-    """Writes bool[n] to `out`: whether a sentence's hash has occurred before. Returns how many have.
+def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> None:
+    """Writes bool[n] to `out`: whether a sentence's hash has occurred before.
 
     Args:
       hashes: uint64[n_i] each, mapped; n is their sum.
@@ -25,7 +25,6 @@ def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> int:
         with open(out, "r+b") as file:  # on a full disk a map of a hole would end the process by SIGBUS
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     shift = np.uint64(64 - max(0, (total // PARTITION).bit_length()))
-    found = 0
     for partition in range(2 ** (64 - int(shift))):
         chosen, places, first = [], [], 0
         for part in hashes:
@@ -36,9 +35,6 @@ def mark_duplicates(hashes: Sequence[np.ndarray], out: Path) -> int:
         values, where = np.concatenate(chosen), np.concatenate(places)
         order = np.argsort(values, kind="stable")  # stable: the first of equals is the first in the input
         values, where = values[order], where[order]
-        again = where[1:][values[1:] == values[:-1]]
-        duplicate[again] = True
-        found += len(again)
+        duplicate[where[1:][values[1:] == values[:-1]]] = True
     if total:
         duplicate.flush()
-    return found

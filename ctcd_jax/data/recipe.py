@@ -81,7 +81,7 @@ class Recipe:
             value = getattr(self, name)
             if not (numbers.holds(value) or (value is None and _default(name) is None)):
                 raise UserError(f"{_option(name)} {value}: give {what}; it must be {numbers}")
-        for name in ("cased", "deduplicate"):
+        for name in ("cased", "keep_accents", "deduplicate"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{_option(name)} {getattr(self, name)!r}: it is True or False")
         if not (isinstance(self.language, str) and self.language):

@@ -13,7 +13,7 @@ from ctcd_jax.artifacts.exports import (
     require_torch,
     weights_digest,
 )
-from ctcd_jax.artifacts.hub import fetched
+from ctcd_jax.artifacts.hub import model_directories
 from ctcd_jax.artifacts.results import (
     CELLS,
     LOG,
@@ -24,7 +24,7 @@ from ctcd_jax.artifacts.results import (
     locked,
     numbered_results,
 )
-from ctcd_jax.errors import UserError
+from ctcd_jax.errors import UserError, warn
 from ctcd_jax.evaluation.baselines import complete_baselines
 from ctcd_jax.evaluation.cell import resolve_precision
 from ctcd_jax.evaluation.matrix import (
@@ -85,7 +85,7 @@ def glue(
     options: GlueOptions = GlueOptions(),
     *,
     log: Callable[[str], None] = print,
-    warn: Callable[[str], None] = print,
+    warn: Callable[[str], None] = warn,
 ) -> list[Result]:
     """Fine-tunes every model on every task from `seeds` seeds (0, 1, ...), writing `results.jsonl` and the tables.
 
@@ -175,7 +175,7 @@ _STOPPED = "stopped on request; the finished cells are kept, run the same comman
 def _by_weights(models: Sequence[Path], warn: Callable[[str], None]) -> dict[str, Path]:
     """Returns {SHA-256 of the weights: directory}, of equal ones the first."""
     given: dict[str, Path] = {}
-    for directory in named_exports(fetched(models)).values():
+    for directory in named_exports(model_directories(models)).values():
         require_tokenizer(directory)
         weights = weights_digest(directory)
         if weights in given:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctcd_jax.artifacts.exports import named_exports, require_torch
-from ctcd_jax.artifacts.hub import fetched
+from ctcd_jax.artifacts.hub import model_directories
 from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
@@ -75,7 +75,7 @@ def latency(
         require_onnx()
     elif keep_onnx is not None:
         raise UserError(f"--keep-onnx {keep_onnx}: needs --runtime onnx, which makes the files and checks them")
-    directories = named_exports(fetched(models))
+    directories = named_exports(model_directories(models))
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
     for directory in filter(None, (keep_onnx, out and out.parent)):

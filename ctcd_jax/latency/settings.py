@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctcd_jax.errors import UserError, did_you_mean
+from ctcd_jax.text_tables import counted
 
 # In the order they are measured in: the first setting, which plots and reports show, is eager if eager is measured.
 RUNTIMES = ("eager", "compile", "onnx")
@@ -108,8 +109,3 @@ def check_together(
 def placement(device: str, threads: int | None) -> str:
     """Returns "cpu with 2 threads", or the device alone where it has none."""
     return device if threads is None else f"{device} with {counted(threads, 'thread')}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Returns "1 thread", "2 threads"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

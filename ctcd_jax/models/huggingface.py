@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
-from ctcd_jax.artifacts.hub import find_pretrained  # noqa: F401  whoever needs a checkpoint finds everything here
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import read_json
 from ctcd_jax.models.checkpoint_format import CheckpointFormat

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ctcd_jax.artifacts.baselines import NO_BASELINES, TaskBaselines
-from ctcd_jax.artifacts.latency import Latency, LatencyModel, Measurement
+from ctcd_jax.artifacts.latency import RUNTIMES, Latency, LatencyModel, Measurement
 from ctcd_jax.artifacts.results import Result
 from ctcd_jax.evaluation.tables.selection import applied_note, selected, settings_note, settings_table
 from ctcd_jax.evaluation.tables.summary import (
@@ -20,7 +20,7 @@ from ctcd_jax.evaluation.tables.summary import (
     task_title,
 )
 from ctcd_jax.evaluation.tasks.tasks import TASKS
-from ctcd_jax.text_tables import markdown, number_text
+from ctcd_jax.text_tables import counted, markdown, number_text
 
 # Our metric: (the hub's id, what people call it).
 _METRICS = {
@@ -32,7 +32,6 @@ _METRICS = {
     "pearson": ("pearsonr", "Pearson correlation"),
     "spearman": ("spearmanr", "Spearman correlation"),
 }
-_RUNTIMES = {"eager": "PyTorch eager", "compile": "torch.compile", "onnx": "ONNX Runtime"}
 _MANY = 8
 
 
@@ -142,11 +141,11 @@ def _timing(timing: Timing) -> Iterator[str]:
         f"The encoder, without head and pooler: {model['parameters']:,} parameters; MFLOPs a token: {flops}. "
         f"PyTorch {content['torch']}, medians of {content['rounds']} interleaved rounds."
     )
-    batch = f"{first['batch_size']} sequence{'s' * (first['batch_size'] != 1)} of {first['length']} tokens"
+    batch = f"{counted(first['batch_size'], 'sequence')} of {first['length']} tokens"
     yield (
         f"**{first['p50_ms']:.2f} ms** a batch (p95 {first['p95_ms']:.2f} ms), "
         f"**{first['sequences_per_second']:,.0f} sequences/s**: {batch}, {_place(content, first)}, "
-        f"{_RUNTIMES.get(first['runtime'], first['runtime'])}, {first['dtype']}."
+        f"{RUNTIMES.get(first['runtime'], first['runtime'])}, {first['dtype']}."
     )
     if len(timing.rows) > 1:
         shown = _timing_table(timing)
@@ -166,7 +165,7 @@ def _timing_table(timing: Timing) -> str:
     for row in timing.rows:
         line = [
             _place(timing.content, row),
-            _RUNTIMES.get(row["runtime"], row["runtime"]),
+            RUNTIMES.get(row["runtime"], row["runtime"]),
             row["dtype"],
             str(row["batch_size"]),
             str(row["length"]),
@@ -180,4 +179,4 @@ def _timing_table(timing: Timing) -> str:
 def _place(content: Latency, row: Measurement) -> str:
     device = content.get("cpu", "CPU") if row["device"] == "cpu" else row["device"]
     threads = row["threads"]
-    return device if threads is None else f"{device}, {threads} thread{'s' * (threads != 1)}"
+    return device if threads is None else f"{device}, {counted(threads, 'thread')}"

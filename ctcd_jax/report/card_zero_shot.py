@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ctcd_jax.artifacts.pairs import Pairs, summarised
-from ctcd_jax.artifacts.scoring import Evaluation, PairScore, perplexity
+from ctcd_jax.artifacts.scoring import Evaluation, PairScore, knows_nothing, perplexity
 from ctcd_jax.text_tables import markdown, number_text
 
 
@@ -28,7 +28,7 @@ def held_out_section(lines: Sequence[Evaluation]) -> str:
         "Masked tokens of validation rows, nats a token. Word frequencies: what those of the corpus's own training "
         "rows score on the same tokens."
     ]
-    if level := [f"`{line['corpus']}`" for line in lines if line["loss_high"] >= line["unigram_loss"]]:
+    if level := [f"`{line['corpus']}`" for line in lines if knows_nothing(line["loss_high"], line["unigram_loss"])]:
         notes.append(f"No better than word frequencies on {', '.join(level)}.")
     return "\n\n".join(["### Held-out text", " ".join(notes), markdown(shown)])
 

@@ -20,6 +20,7 @@ from ctcd_jax.report.sections.serving import exports, latency
 from ctcd_jax.report.sections.training import cohorts, curves, last_validation
 from ctcd_jax.report.sections.zero_shot import held_out_text, minimal_pairs
 from ctcd_jax.report.verdict import verdict
+from ctcd_jax.text_tables import counted
 
 TITLE = "Co-training and co-distillation"
 MOST_NAMES = 8  # of runs in the sentence that says what was found
@@ -94,22 +95,18 @@ def lead(artifacts: Artifacts) -> str:
     if artifacts.runs:
         more = f" and {len(artifacts.runs) - MOST_NAMES} more" if len(artifacts.runs) > MOST_NAMES else ""
         named = ", ".join(list(artifacts.runs)[:MOST_NAMES])
-        parts.append(f"{_count(len(artifacts.runs), 'training run')} ({named}{more})")
+        parts.append(f"{counted(len(artifacts.runs), 'training run')} ({named}{more})")
     if rows := [row for results in artifacts.results.values() for row in results.rows]:
         models = len({row.get("weights") or row["model"] for row in rows})
         tasks, seeds = (len({row[key] for row in rows}) for key in ("task", "seed"))
-        parts.append(f"{_count(models, 'model')} fine-tuned on {_count(tasks, 'task')} from {_count(seeds, 'seed')}")
+        parts.append(f"{counted(models, 'model')} fine-tuned on {counted(tasks, 'task')} from {counted(seeds, 'seed')}")
     if failed := sum(len(results.failed) for results in artifacts.results.values()):
-        parts.append(f"{_count(failed, 'cell')} that failed")
+        parts.append(f"{counted(failed, 'cell')} that failed")
     timed = [model for content in artifacts.latencies.values() for model in content["models"]]
     if measured := {model.get("weights") or model["name"] for model in timed}:
-        parts.append(f"the latency of {_count(len(measured), 'model')}")
+        parts.append(f"the latency of {counted(len(measured), 'model')}")
     if artifacts.exports:
-        parts.append(_count(len(artifacts.exports), "exported checkpoint"))
+        parts.append(counted(len(artifacts.exports), "exported checkpoint"))
     if artifacts.left_out:
-        parts.append(f"{_count(len(artifacts.left_out), 'file')} left out")
+        parts.append(f"{counted(len(artifacts.left_out), 'file')} left out")
     return f"This page reports {'; '.join(parts)}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctcd_jax.artifacts.collect import Results
+from ctcd_jax.artifacts.pairs import NORMAL
 from ctcd_jax.artifacts.results import Result
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.tables.comparison import Difference, read_differences
@@ -15,8 +16,6 @@ from ctcd_jax.evaluation.tables.intervals import half_width
 from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.selection import selected
 from ctcd_jax.evaluation.tables.summary import Summary, average_titles, column_title, summarise
-
-_NORMAL = 1.96  # standard errors to either side of 95 %
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _judged(rows: Sequence[Result]) -> dict[str, bool]:
         if found is not None:
             values, chance, error = found
             seeds = float(half_width(np.array([values]), None, 1.0, 0)) if len(values) > 1 else 0.0
-            judged[task] = statistics.fmean(values) - chance > math.hypot(seeds, _NORMAL * error)
+            judged[task] = statistics.fmean(values) - chance > math.hypot(seeds, NORMAL * error)
     return judged
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ctcd_jax.artifacts.scoring import perplexity
+from ctcd_jax.artifacts.scoring import knows_nothing, perplexity
 from ctcd_jax.evaluation.tables.comparison import Difference, difference_text
 from ctcd_jax.page.tables import millions
 from ctcd_jax.report.entries import Entry, Findings
@@ -101,7 +101,7 @@ def _by_held_out(found: Findings, ranked: list[Entry]) -> Iterator[str]:
     unigram = found.corpora.unigrams.get(text.corpus)
     frequencies = "" if unigram is None else f" Word frequencies alone score {number_text(unigram, 3)}."
     figure = f"{loss_text(text)} nats (perplexity {number_text(perplexity(text.loss), 1)})"
-    if knows_nothing(text, unigram):
+    if _knows_nothing(text, unigram):
         yield (
             f"{where} no model is better than word frequencies: the best, {best.model.name}, has a loss of {figure}."
             f"{frequencies}"
@@ -125,9 +125,8 @@ def _apart(first: HeldOut, second: HeldOut) -> str:
     return "; the intervals overlap: the two cannot be told apart" if overlap else "; the intervals do not overlap"
 
 
-def knows_nothing(text: HeldOut, unigram: float | None) -> bool:
-    """Whether a model is no better than word frequencies: its loss, or its interval, reaches theirs."""
-    return unigram is not None and (text.loss if text.high is None else text.high) >= unigram
+def _knows_nothing(text: HeldOut, unigram: float | None) -> bool:
+    return knows_nothing(text.loss if text.high is None else text.high, unigram)
 
 
 def loss_text(text: HeldOut) -> str:
@@ -141,7 +140,7 @@ def in_words(found: Findings, entry: Entry) -> str:
     """Returns what the figures of a model do not say by themselves, by "; "."""
     said = []
     text, tuned = entry.held_out, found.tuned(entry)
-    if text and knows_nothing(text, found.corpora.unigrams.get(text.corpus)):
+    if text and _knows_nothing(text, found.corpora.unigrams.get(text.corpus)):
         said.append("no better than word frequencies")
     if text and text.best:
         said.append(f"its run was better at step {text.best[0]:,} ({number_text(text.best[1], 3)})")

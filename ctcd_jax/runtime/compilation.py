@@ -23,7 +23,7 @@ JAX_SECONDS = 1.0  # JAX's own: what compiles faster is not kept
 
 
 def keep_programs(warn: Callable[[str], None]) -> None:
-    """Lets JAX keep compiled programs, unless JAX_ENABLE_COMPILATION_CACHE=false; after `start_processes`.
+    """Lets JAX keep compiled programs, unless JAX_ENABLE_COMPILATION_CACHE=false; after `cluster.join`.
 
     `train` and `plan` call it, so that it holds for notebooks, too; a setting made through `jax.config` stays. A
     directory that cannot be written is a warning, and the run goes on without.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ctcd_jax.artifacts.scoring import Evaluation, perplexity
+from ctcd_jax.artifacts.scoring import Evaluation, knows_nothing, perplexity
 from ctcd_jax.text_tables import aligned, markdown, number_text
 
 NOTE = (
@@ -23,11 +23,6 @@ def as_markdown(lines: Sequence[Evaluation]) -> str:
     """Returns the table as a document, with what it says in words and what its figures are."""
     parts = ["# Held-out text", markdown(_rows(lines), names=2), NOTE, *_findings(lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def no_better_than_frequencies(line: Evaluation) -> bool:
-    """Whether a model's interval reaches the unigram loss, or lies above it."""
-    return line["loss_high"] >= line["unigram_loss"]
 
 
 def _rows(lines: Sequence[Evaluation]) -> list[tuple[str, ...]]:
@@ -51,7 +46,10 @@ def _rows(lines: Sequence[Evaluation]) -> list[tuple[str, ...]]:
 
 
 def _findings(lines: Sequence[Evaluation]) -> list[str]:
-    found = dict.fromkeys(f"{line['model']} on {line['corpus']}" for line in lines if no_better_than_frequencies(line))
-    return [f"No better than word frequencies (the interval reaches the unigram loss): {', '.join(found)}."] * bool(
-        found
+    found = dict.fromkeys(
+        f"{line['model']} on {line['corpus']}"
+        for line in lines
+        if knows_nothing(line["loss_high"], line["unigram_loss"])
     )
+    said = f"No better than word frequencies (the interval reaches the unigram loss): {', '.join(found)}."
+    return [said] if found else []

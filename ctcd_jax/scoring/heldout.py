@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctcd_jax.artifacts.exports import quiet_loading
+from ctcd_jax.evaluation.tables.intervals import LEVEL, t_quantile
 from ctcd_jax.models.registry import Shape, build
 from ctcd_jax.ops import linear
 from ctcd_jax.training.masking import MaskedBatch
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +133,8 @@ def ratio_interval(totals: np.ndarray, counts: np.ndarray) -> tuple[float, float
       totals: float[N], N of two or more.
       counts: int[N], not all zero.
     """
-    from scipy import special
-
     rows, whole = len(counts), counts.sum()
     ratio = totals.sum() / whole
     deviation = math.sqrt(rows / (rows - 1) * np.square(totals - ratio * counts).sum()) / whole
-    half = special.stdtrit(rows - 1, (1 + LEVEL) / 2) * deviation
+    half = t_quantile(rows - 1, LEVEL) * deviation
     return float(ratio), float(max(ratio - half, 0)), float(ratio + half)

@@ -8,11 +8,12 @@ from typing import Any
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names
+from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import FROZEN
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import json_sha256, read_json
-from ctcd_jax.models.huggingface import find_pretrained, load_pretrained, read_config
+from ctcd_jax.models.huggingface import load_pretrained, read_config
 from ctcd_jax.models.registry import Shape, shape_to_dict
 from ctcd_jax.training.checkpoint import load_member, saved_step
 

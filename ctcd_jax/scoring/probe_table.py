@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ctcd_jax.artifacts.pairs import summarised
 from ctcd_jax.artifacts.scoring import PairScore
-from ctcd_jax.text_tables import aligned, markdown
+from ctcd_jax.text_tables import aligned, counted, markdown
 
 _ABREAST = 3  # models that fit a terminal
 
@@ -31,7 +31,7 @@ def as_text(models: Sequence[Sequence[PairScore]]) -> str:
 def as_markdown(models: Sequence[Sequence[PairScore]]) -> str:
     """Returns the table as a document, with what its figures are; `models` as for `as_text`."""
     pairs = sum(line["pairs"] for line in models[0])
-    count = f"{pairs:,} pairs of {len(models[0])} paradigm{'s' * (len(models[0]) != 1)}."
+    count = f"{pairs:,} pairs of {counted(len(models[0]), 'paradigm')}."
     unknown = filter(None, map(unknown_line, models))
     return "\n\n".join(["# Minimal pairs", markdown(_rows(models)), f"{count} {NOTE}", *unknown]) + "\n"
 

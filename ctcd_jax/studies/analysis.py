@@ -5,11 +5,12 @@ from statistics import fmean
 
 from ctcd_jax.artifacts.studies import ArmFacts, CellFacts, ClaimFacts, Difference, ModelRow
 from ctcd_jax.data import Corpus
+from ctcd_jax.evaluation.tables.intervals import LEVEL
 from ctcd_jax.studies.cells import Cell, finished, method, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
 from ctcd_jax.studies.downstream import Scores
 from ctcd_jax.studies.running import State
-from ctcd_jax.studies.statistics import LEVEL, Paired, holm, paired
+from ctcd_jax.studies.statistics import Paired, holm, paired
 
 NATS, POINTS = "nats", "points"
 HOLDS, OPPOSITE, UNKNOWN = "holds here", "does not hold here", "cannot be told at this size"

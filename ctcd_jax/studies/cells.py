@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ctcd_jax.artifacts.exports import weights_digest
+from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, cell_key, read_cell
 from ctcd_jax.config import Experiment, resolve
 from ctcd_jax.config.fields import without_defaults
@@ -19,7 +20,6 @@ from ctcd_jax.config.file import load_config
 from ctcd_jax.config.init_spec import split_init
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
-from ctcd_jax.models.huggingface import find_pretrained
 from ctcd_jax.models.registry import shape_to_dict
 from ctcd_jax.studies.definition import ARM_INIT, TUNING_SEED, Arm, Study
 from ctcd_jax.training.flops import flops_per_token

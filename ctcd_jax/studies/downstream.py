@@ -92,7 +92,7 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
         for member in cell.trained:
             directory = cell.directory / EXPORTS / member
             if not directory.is_dir():
-                export(cell.directory / RUN, member, directory, log=lambda line: None)
+                export(cell.directory / RUN, member, directory, log=lambda line: None, warn=warn)
             weights = weights_digest(directory)
             models[weights] = cell, member, directory
             found.weights.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = weights

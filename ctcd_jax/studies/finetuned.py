@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ctcd_jax.artifacts.results import Result
-from ctcd_jax.evaluation.tables.intervals import interval, p_value, t_quantile
+from ctcd_jax.evaluation.tables.intervals import LEVEL, interval, p_value, t_quantile
 from ctcd_jax.evaluation.tables.predictions import resample
-from ctcd_jax.studies.statistics import LEVEL, Paired, detectable_errors
+from ctcd_jax.studies.statistics import Paired, detectable_errors
 
 _DRAWS = 0  # seed of the bootstrap over examples
 

@@ -5,13 +5,14 @@ from statistics import fmean, stdev
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.studies import ArmFacts, ClaimFacts, Difference, ModelRow, ScoreRow, StudyFacts
+from ctcd_jax.evaluation.tables.intervals import LEVEL
 from ctcd_jax.page import Html
 from ctcd_jax.page.intervals import Row, interval_chart
 from ctcd_jax.page.plots import COLOURS, Series, line_chart, swatch
 from ctcd_jax.page.tables import MISSING, Column, data_table, fixed
 from ctcd_jax.studies.analysis import NATS, POINTS
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST
-from ctcd_jax.studies.statistics import LEVEL, POWER, paired
+from ctcd_jax.studies.statistics import POWER, paired
 from ctcd_jax.text_tables import number_text
 
 Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
@@ -27,12 +28,12 @@ def study_page(facts: StudyFacts, rows: Sequence[ModelRow], scores: Sequence[Sco
       scores: of `scores.csv`.
       curves: of the finished runs.
     """
-    sections = [page.section("Answer", *_answer(facts))]
+    parts = {"Answer": _answer(facts)}
     if rows:
-        sections.append(page.section("Models", *_models(facts, rows, scores)))
-        sections.append(page.section("Curves", _curves(curves)))
-    sections.append(page.section("Arms", *_arms(facts)))
-    return page.page(facts["title"], lead(facts), sections, contents=["Answer", "Models", "Curves", "Arms"])
+        parts |= {"Models": _models(facts, rows, scores), "Curves": [_curves(curves)]}
+    parts["Arms"] = _arms(facts)
+    sections = [page.section(title, *content) for title, content in parts.items()]
+    return page.page(facts["title"], lead(facts), sections, contents=list(parts))
 
 
 def lead(facts: StudyFacts) -> str:
@@ -43,11 +44,11 @@ def lead(facts: StudyFacts) -> str:
     for claim in facts["claims"]:
         for verdict in claim["verdicts"]:
             counts[verdict] = counts.get(verdict, 0) + 1
-    said = ", ".join(f"{count}: {verdict}" for verdict, count in counts.items())
+    verdicts = ", ".join(f"{count}: {verdict}" for verdict, count in counts.items())
+    said = f" Of the comparisons: {verdicts}." if counts else ""
     missing = "" if finished == asked else " What is missing is under Arms, and verdicts are without it."
     return (
-        f"{finished} of {asked} runs are finished ({len(facts['arms'])} arms, {facts['seeds']} seeds).{missing} Of the "
-        f"comparisons: {said}."
+        f"{finished} of {asked} runs are finished ({len(facts['arms'])} arms, {facts['seeds']} seeds).{missing}{said}"
     )
 
 

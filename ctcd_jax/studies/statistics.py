@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-LEVEL, POWER = 0.95, 0.8
+from ctcd_jax.evaluation.tables.intervals import LEVEL, t_quantile
+
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def paired(differences: Sequence[float]) -> Paired | None:
     if count < 2:
         return None
     mean, error = float(np.mean(differences)), float(np.std(differences, ddof=1)) / count**0.5
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    half = t_quantile(count - 1, LEVEL) * error
     p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
     return Paired(mean, mean - half, mean + half, p, error * detectable_errors(count))
 
@@ -59,7 +61,7 @@ def detectable_errors(count: int) -> float:
     from scipy import optimize, stats
 
     degrees = count - 1
-    critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    critical = t_quantile(degrees, LEVEL)
     deviations = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, degrees) / degrees)
 
     def lacking(shift: float) -> float:

@@ -71,7 +71,7 @@ def verify(
         warn(f"{workdir}: its corpus is no longer at {run['data']['corpus']}; whether it is the study's is unknown")
     elif here != (there := arms[arm]["corpus_hash"]):
         warn(f"{workdir}: another corpus ({here[:12]}) than the study's ({there[:12]}); losses may differ for that")
-    points = list(_points(workdir, arm, study / CURVES_CSV))
+    points = list(_points(workdir, arm, study / CURVES_CSV, warn))
     if not points:
         raise UserError(f"{workdir}: no step has been evaluated that the study evaluated, too; train it further")
     rows = [("member", "step", "held-out loss", f"{LEVEL:.0%} of {arm}'s runs lie in", "")]
@@ -129,13 +129,13 @@ def _differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
     return [] if ours == theirs else [place]
 
 
-def _points(workdir: Path, arm: str, curves: Path) -> Sequence[Point]:
+def _points(workdir: Path, arm: str, curves: Path, warn: Callable[[str], None]) -> Sequence[Point]:
     known: dict[tuple[str, int], list[float]] = {}
     for row in _curves(curves):
         if row["arm"] == arm:
             known.setdefault((row["member"], int(row["step"])), []).append(float(row["loss"]))
     points = []
-    for line in read_lines(workdir / METRICS):
+    for line in read_lines(workdir / METRICS, warn):
         for member, figures in line["members"].items() if line["kind"] == "validation" else ():
             losses = known.get((member, line["step"]), [])
             if len(losses) > 1 and figures.get("hard") is not None:

@@ -6,13 +6,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from ctcd_jax.config import Experiment
-from ctcd_jax.models.registry import abstract_params
-from ctcd_jax.training.sharding import batch_sharding, replicated
-from ctcd_jax.training.state import abstract_state
+from ctcd_jax.training.sharding import batch_sharding, placed
+from ctcd_jax.training.state import abstract_frozen, abstract_state
 
 
 @contextmanager
@@ -33,13 +31,9 @@ def compiling(train_step: Any, experiment: Experiment, mesh: Mesh, batch: Callab
 
     def compile_step() -> None:
         with suppress(Exception):  # whatever it is, the first step will say it
-            whole, rows = replicated(mesh), batch_sharding(mesh)
-            frozen = {
-                name: jax.tree.map(lambda leaf: _placed(leaf, whole), abstract_params(experiment.models[name]))
-                for name in experiment.cohort.frozen
-            }
-            first = {name: _placed(values, rows) for name, values in batch().items()}
-            train_step.lower(abstract_state(experiment, mesh), frozen, first).compile()
+            rows = batch_sharding(mesh)
+            first = {name: placed(values, rows) for name, values in batch().items()}
+            train_step.lower(abstract_state(experiment, mesh), abstract_frozen(experiment, mesh), first).compile()
 
     thread = threading.Thread(target=compile_step)
     thread.start()
@@ -47,7 +41,3 @@ def compiling(train_step: Any, experiment: Experiment, mesh: Mesh, batch: Callab
         yield
     finally:
         thread.join()
-
-
-def _placed(leaf: jax.ShapeDtypeStruct | np.ndarray, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

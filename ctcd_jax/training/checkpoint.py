@@ -27,6 +27,7 @@ from ctcd_jax.training.best import Kept, recorded_best
 from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
 from ctcd_jax.training.sealing import Sealer, as_numbers, changed_leaves, leaf_digests
+from ctcd_jax.training.sharding import placed
 from ctcd_jax.training.state import TrainState
 
 
@@ -108,6 +109,7 @@ class Checkpoints:
 
         Args:
           abstract: what the state of a step is made of.
+          warn: called with a line about each step that is set aside, and one that cannot be checked.
 
         Raises:
           UserError: no step can be read.
@@ -238,10 +240,10 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     Args:
       workdir: of the run.
       member: its name in the cohort.
-      step: a saved step; None for the newest.
+      step: a saved step, None for the newest; of a frozen member, which is the same at every step, not looked at.
 
     Raises:
-      UserError: no such run, member or step.
+      UserError: no such run, member or step; or what is saved cannot be read.
     """
     workdir = Path(workdir)
     config = run_member_config(workdir, member)
@@ -249,9 +251,7 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
         return config, load_frozen(workdir, member)
     step, directory = saved_step(workdir, step), (workdir / CHECKPOINTS).resolve()
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract_params(config)
-    )
+    wanted = jax.tree.map(lambda leaf: placed(leaf, one_device), abstract_params(config))
     item = {"members": {member: {"params": wanted}}}
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)

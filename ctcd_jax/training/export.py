@@ -21,7 +21,7 @@ from ctcd_jax.artifacts.samples import write_samples
 from ctcd_jax.card import write_card
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
-from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
 from ctcd_jax.models.registry import Shape, parameter_count
@@ -41,6 +41,7 @@ def export(
     out: str | Path,
     step: int | Literal["best"] | None = None,
     log: Callable[[str], None] = print,
+    warn: Callable[[str], None] = warn,
 ) -> float:
     """Writes a member as a Hugging Face directory and returns the parity figure, max |logit difference|.
 
@@ -52,6 +53,7 @@ def export(
         answers in a few held-out sentences).
       step: a saved step; "best" for that of the best evaluation (`train.keep_best`), None for the newest.
       log: called with each line of progress.
+      warn: called with a line about what the card or the samples have to leave out.
 
     Raises:
       UserError: no such run, member or step; `out` is there already, cannot be written or is part of the run; or
@@ -69,7 +71,7 @@ def export(
         raise UserError(f"--step {step}: '{member}' is frozen, the same at every step; leave --step out")
     _check_place(out, workdir)
     config, params = load_member(workdir, member, trained)
-    if recorded_start(run, workdir, member)["from_scratch"]:
+    if recorded_start(run, workdir, member, warn)["from_scratch"]:
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
@@ -89,14 +91,14 @@ def export(
         facts: Facts = {
             "format": FORMAT,
             "name": out.resolve().name,
-            **card_facts(run, workdir, member, trained),
+            **card_facts(run, workdir, member, trained, warn),
             "parameters": parameter_count(config),
             "bytes": weights.stat().st_size,
             "weights": file_sha256(weights),
             "parity": difference,
         }
         write_facts(partial, facts)
-        if samples := samples_of_run(run, partial):
+        if samples := samples_of_run(run, partial, warn):
             write_samples(partial, samples)
         write_card(partial, facts)
     log(f"{out}: {member} of {workdir}; max |logit difference| to PyTorch {difference:.1e} (float32, CPU)")

@@ -17,6 +17,7 @@ import numpy as np
 
 from ctcd_jax.artifacts.runs import Change, RunConfig
 from ctcd_jax.config import Experiment, OptimizerSettings
+from ctcd_jax.config.settings import member_optimizer
 from ctcd_jax.training.optimizer import learning_rate
 from ctcd_jax.training.sharding import place
 from ctcd_jax.training.state import LossScale, TrainState
@@ -116,8 +117,7 @@ def _rates(content: RunConfig, step: int) -> dict[str, float]:
     rates = {}
     for name, member in content["members"].items():
         if member["trainable"]:
-            own = {key: value for key, value in member["optimizer"].items() if value is not None}
-            settings = OptimizerSettings(**(content["optimizer"] | own))
+            settings = OptimizerSettings(**member_optimizer(content["optimizer"], member["optimizer"]))
             rates[name] = np.asarray(learning_rate(settings, content["resolved"]["steps"])(step)).item()
     return rates
 

@@ -90,7 +90,12 @@ def train(
         if jax.process_count() > 1:
             raise UserError(f"--workdir {workdir}: several processes need a disk that all see; mount the bucket there")
         with working_copy(str(workdir), log, warn) as copy:
-            return train(config, copy.directory, log, start, change, warn, on_line, copy.send_soon)
+
+            def sent() -> None:
+                copy.send_soon()
+                on_saved()
+
+            return train(config, copy.directory, log, start, change, warn, on_line, sent)
     workdir = Path(workdir)
     primary = jax.process_index() == 0
     log, warn = (log, warn) if primary else (_silent, _silent)

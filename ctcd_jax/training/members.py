@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import FROZEN, MemberStart
 from ctcd_jax.config import Experiment
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.models.huggingface import Pretrained, find_pretrained, read_pretrained
+from ctcd_jax.models.huggingface import Pretrained, read_pretrained
 from ctcd_jax.training.checkpoint import load_member
 from ctcd_jax.training.frozen import load_frozen, save_frozen
 from ctcd_jax.training.masking import Masker
@@ -62,7 +63,7 @@ def load_initial_weights(
         if source.kind == "scratch":
             continue
         try:
-            facts = start_facts(experiment.sources, name)
+            facts = start_facts(experiment.sources, name, warn)
             params = source_params(experiment, name, frozen, facts.get("step"), warn)
         except UserError:
             if not (freezes and name in known and (workdir / FROZEN / name).is_dir()):

@@ -147,7 +147,7 @@ def cut_after(path: Path, step: int, warn: Callable[[str], None] = warn) -> None
     """Removes the lines of later steps, a last line that a kill cut short, and damaged lines, which are said.
 
     Args:
-      path: of `metrics.jsonl`.
+      path: of `metrics.jsonl` or `timing.jsonl`.
       step: the last to keep.
       warn: takes a line for each damaged one.
     """

@@ -12,15 +12,14 @@ from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError, first_line
 from ctcd_jax.jobs.duration import duration
-from ctcd_jax.models.registry import abstract_params
 from ctcd_jax.runtime.absent_devices import Absent, absent_devices
 from ctcd_jax.runtime.collectives import Collective, collectives, in_words
 from ctcd_jax.runtime.hardware import peak_flops
 from ctcd_jax.training.describe import describe_members
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.masking import make_masker
-from ctcd_jax.training.sharding import batch_sharding, make_mesh, replicated
-from ctcd_jax.training.state import abstract_state
+from ctcd_jax.training.sharding import batch_sharding, make_mesh
+from ctcd_jax.training.state import abstract_frozen, abstract_state
 from ctcd_jax.training.step import make_train_step
 
 
@@ -138,13 +137,7 @@ def compile_step(experiment: Experiment, corpus: Corpus, absent: Absent, rows: i
       UserError: the compiler refuses, as TPUs' does where memory is short; or its program cannot be read.
     """
     mesh = make_mesh(*experiment.mesh, devices=absent.devices)
-    frozen = {
-        name: jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-            abstract_params(experiment.models[name]),
-        )
-        for name in experiment.cohort.frozen
-    }
+    frozen = abstract_frozen(experiment, mesh)
     batch = jax.ShapeDtypeStruct((rows, corpus.max_length), jnp.int32, sharding=batch_sharding(mesh))
     step = make_train_step(experiment, make_masker(experiment, corpus), mesh)
     start = time.perf_counter()

@@ -16,6 +16,7 @@ from ctcd_jax import __version__
 from ctcd_jax.artifacts.corpora import ManifestSummary, SourceCounts
 from ctcd_jax.artifacts.exports import WEIGHTS
 from ctcd_jax.artifacts.facts import (
+    FACTS,
     FactsCorpus,
     FactsMember,
     FactsSource,
@@ -27,6 +28,7 @@ from ctcd_jax.artifacts.facts import (
     Start,
     read_facts,
 )
+from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import (
     CONFIG,
     METRICS,
@@ -37,12 +39,13 @@ from ctcd_jax.artifacts.runs import (
     RunConfig,
 )
 from ctcd_jax.config.init_spec import Init, parse_init, read_run, reading
+from ctcd_jax.config.settings import member_optimizer
 from ctcd_jax.data import Corpus
 from ctcd_jax.data.manifest import summary
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import file_sha256, read_json, write_json
 from ctcd_jax.kinds import WHOLE, Each, mismatch
-from ctcd_jax.models.huggingface import find_pretrained, read_pretrained
+from ctcd_jax.models.huggingface import read_pretrained
 from ctcd_jax.ranges import COUNT
 from ctcd_jax.training.checkpoint import saved_step
 from ctcd_jax.training.history import settings_at
@@ -89,36 +92,42 @@ def record_starts(workdir: Path, starts: Mapping[str, MemberStart]) -> None:
     write_json(workdir / PROVENANCE, read_provenance(workdir) | {"starts": dict(starts)})
 
 
-def start_facts(sources: Mapping[str, Init], name: str) -> MemberStart:
+def start_facts(sources: Mapping[str, Init], name: str, warn: Callable[[str], None] = warn) -> MemberStart:
     """Returns what is known of the weights that a member starts from. Asked while their source is still there.
 
     {"from_scratch": whether all that trained them were runs of this project, with rows of single sentences,
     "rows": ids of the longest rows that they were trained on, 0 for none;
     and of a member that a run trained: "step": the saved step they are of, "steps": how many the run was to do}
+
+    Args:
+      sources: where each member starts.
+      name: of the member.
+      warn: called with a line about an export of ours whose `ctcd.json` cannot be read.
     """
     source = sources[name]
     if source.kind == "scratch":
         return {"from_scratch": True, "rows": 0}
     if source.kind == "layers":
-        base = start_facts(sources, source.location)
+        base = start_facts(sources, source.location, warn)
         return {"from_scratch": base["from_scratch"], "rows": base["rows"]}
-    return _of_export(find_pretrained(source.location)) if source.kind == "hf" else _of_run(source)
+    return _of_export(find_pretrained(source.location), warn) if source.kind == "hf" else _of_run(source)
 
 
-def recorded_start(run: RunConfig, workdir: Path, member: str) -> MemberStart:
+def recorded_start(run: RunConfig, workdir: Path, member: str, warn: Callable[[str], None] = warn) -> MemberStart:
     """Returns `start_facts` as the run recorded them, or as its sources still tell them.
 
     Args:
       run: its config.json.
       workdir: of the run.
       member: its name in the cohort.
+      warn: as of `start_facts`.
     """
     recorded = read_provenance(workdir).get("starts", {})
     if member in recorded:
         return recorded[member]
     sources = {name: parse_init(name, run["members"][name]["init"], run["members"]) for name in run["members"]}
     try:
-        return start_facts(sources, member)
+        return start_facts(sources, member, warn)
     except UserError:  # a run of an earlier version, whose source has gone
         return {"from_scratch": False, "rows": 0}
 
@@ -133,7 +142,7 @@ def card_facts(
       workdir: of the run.
       member: its name in the cohort.
       step: updates done; None for a frozen member, which this run did not train.
-      warn: called with a line about each line of metrics.jsonl that is damaged.
+      warn: called with a line about what is damaged, of metrics.jsonl or of what the member started from.
 
     Raises:
       UserError: config.json or provenance.json is damaged.
@@ -147,7 +156,7 @@ def _card_facts(
     run: RunConfig, known: Provenance, workdir: Path, member: str, step: int | None, warn: Callable[[str], None]
 ) -> RunFacts:
     base_models = known.get("base_models", {})
-    start = recorded_start(run, workdir, member)
+    start = recorded_start(run, workdir, member, warn)
     facts: RunFacts = {
         "version": __version__,
         "run": _last(workdir),
@@ -199,15 +208,16 @@ def _of_run(source: Init) -> MemberStart:
     }
 
 
-def _of_export(directory: Path) -> MemberStart:
+def _of_export(directory: Path, warn: Callable[[str], None]) -> MemberStart:
     """Of a Hugging Face directory: an export of ours says in `ctcd.json` what it is, if it still is that."""
-    try:
-        facts = read_facts(directory)
-        if facts["from_scratch"] and facts["weights"] == file_sha256(directory / WEIGHTS):
-            rows = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
-            return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
-    except (OverflowError, UserError, KeyError, TypeError, AttributeError, OSError):
-        pass  # anybody's model
+    if (directory / FACTS).is_file() and (directory / WEIGHTS).is_file():
+        try:
+            facts = read_facts(directory)
+            if facts["from_scratch"] and facts["weights"] == file_sha256(directory / WEIGHTS):
+                rows = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
+                return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
+        except (UserError, OSError) as error:
+            warn(f"{directory}: taken for a model that is not of this project: {error}")
     start: MemberStart = {"from_scratch": False, "rows": 0}
     if read_pretrained(directory).fresh_head:
         start["fresh_head"] = True
@@ -261,8 +271,7 @@ def _start(source: Init, base_model: str | None, recorded: Mapping[str, Any]) ->
 
 
 def _training(run: RunConfig, member: str, step: int) -> FactsTraining:
-    own = run["members"][member]["optimizer"]
-    optimizer = run["optimizer"] | {key: value for key, value in own.items() if value is not None}
+    optimizer = member_optimizer(run["optimizer"], run["members"][member]["optimizer"])
     return {
         "step": step,
         "steps": run["resolved"]["steps"],

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def samples_of_run(run: RunConfig, directory: Path, warn: Callable[[str], None] 
     """
     place = run["data"]["corpus"]
     try:
-        corpus = Corpus(place or "")
+        corpus = Corpus(cast("str", place))  # no run is without
         if corpus.hash != run["resolved"]["corpus_hash"]:
             raise UserError(f"corpus {place}: not the one that the run was trained on")
         return sample_predictions(corpus, directory)

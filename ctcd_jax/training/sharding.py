@@ -93,6 +93,11 @@ def gather(tree, whole, sharded, kernels=None):
     return gathered(tree)
 
 
+def placed(leaf, sharding) -> jax.ShapeDtypeStruct:
+    """Returns the shape and dtype of an array, at a place."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
 def place(tree, shardings):
     """Puts host arrays where they belong; with several processes, each holds the whole array and keeps its shards."""
 

@@ -17,7 +17,7 @@ from ctcd_jax.distill.objective import Mean, Terms
 from ctcd_jax.models.registry import abstract_params, init_params
 from ctcd_jax.training.keys import named_key, root_key
 from ctcd_jax.training.optimizer import make_optimizer
-from ctcd_jax.training.sharding import place, tree_shardings
+from ctcd_jax.training.sharding import place, placed, replicated, tree_shardings
 
 # Updates without overflow after which a loss scale is doubled (Micikevicius et al. 2018).
 GROWTH_INTERVAL = 2000
@@ -100,10 +100,16 @@ def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
     params = {name: abstract_params(experiment.models[name]) for name in experiment.cohort.trainable}
     shapes = jax.eval_shape(partial(_new_state, experiment), params)
 
-    def with_sharding(leaf, sharding):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return jax.tree.map(placed, shapes, tree_shardings(shapes, mesh))
 
-    return jax.tree.map(with_sharding, shapes, tree_shardings(shapes, mesh))
+
+def abstract_frozen(experiment: Experiment, mesh: Mesh) -> Params:
+    """Returns the shapes, dtypes and shardings of the frozen members' parameters: every device has them whole."""
+    whole = replicated(mesh)
+    return {
+        name: jax.tree.map(lambda leaf: placed(leaf, whole), abstract_params(experiment.models[name]))
+        for name in experiment.cohort.frozen
+    }
 
 
 def scratch_params(experiment: Experiment, name: str) -> dict:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from ctcd_jax.artifacts.hub import fetched, find_pretrained
+from ctcd_jax.artifacts.hub import find_pretrained, model_directories
 from ctcd_jax.errors import UserError
 
 REST = {"config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "merges.txt", "spiece.model"}
@@ -64,14 +64,14 @@ def test_a_directory_is_itself_and_only_an_id_is_asked_for(hub, tmp_path, monkey
     Path("org/name@v1").mkdir(parents=True)
     assert find_pretrained("org/name@v1") == Path("org/name@v1")
     others = [Path("org/name@v1"), Path("/org/name"), Path("runs/export/name"), Path("name")]
-    assert fetched(others) == others
+    assert model_directories(others) == others
     assert hub.asked == set()
-    assert fetched([*others, Path("org/name@v2")]) == [*others, hub.directory]
+    assert model_directories([*others, Path("org/name@v2")]) == [*others, hub.directory]
     assert hub.asked == {("org/name", "v2")}
 
 
 def test_an_id_that_the_hub_does_not_give_is_one_line():
     with pytest.raises(UserError, match=r"^--model org/none: no such directory, and the hub gave nothing \(.*\); name"):
-        fetched([Path("org/none")])
+        model_directories([Path("org/none")])
     with pytest.raises(UserError, match=r"^hf:no such: no such directory, and the hub gave nothing"):
         find_pretrained("no such")

@@ -442,6 +442,8 @@ def test_an_optimizer_built_from_python_is_checked_alike(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=rf"^optimizer: {name} is .*; it must be a number"):
         OptimizerSettings(**settings)
+    with pytest.raises(ValueError, match=r"^optimizer: no schedule 'liner'; there are linear, cosine, constant$"):
+        OptimizerSettings(schedule="liner")
 
 
 def test_no_clipping_is_none(config_file, corpus, opened):

@@ -215,10 +215,9 @@ def test_duplicates_are_all_but_the_first_whatever_the_partition(tmp_path, monke
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2**64, 200, dtype=np.uint64)
     parts = [rng.choice(values, size) for size in (300, 0, 100)]
-    found = mark_duplicates(parts, tmp_path / "duplicates.npy")
+    mark_duplicates(parts, tmp_path / "duplicates.npy")
     seen, expected = set(), []
     for value in np.concatenate(parts).tolist():
         expected.append(value in seen)
         seen.add(value)
     assert np.load(tmp_path / "duplicates.npy").tolist() == expected
-    assert found == sum(expected)

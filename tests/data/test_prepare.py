@@ -187,6 +187,7 @@ def test_preparing_again_does_nothing(make, library, vocabulary):
         ({"max_unknown": 2.0}, "--max-unknown 2.0"),
         ({"cased": True}, "--cased: it is for training"),
         ({"keep_accents": True}, "--keep-accents: it is for training"),
+        ({"keep_accents": "no"}, "--keep-accents 'no': it is True or False"),
         ({"validation": 1e-9}, "--validation 1e-09: none of the 36 documents was held out"),
         ({"validation": 1 - 1e-9}, "nothing is left to train on"),
         ({"vocab_size": 300}, "--vocab-size: it is for training"),

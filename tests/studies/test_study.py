@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from ctcd_jax.config.file import SHIPPED
 from ctcd_jax.errors import UserError
 from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus
 from ctcd_jax.studies.loading import FOLDER, load_study
+from ctcd_jax.studies.page import study_page
 from tests.small import write_text
 
 FILE = """
@@ -133,6 +135,13 @@ def test_the_page_leads_with_the_answer(finished):
     assert page.index("Does a teacher help?") < page.index("8 of 8 runs are finished") < page.index("a teacher helps")
     for text in ("oneway#student", "equal tokens", "not tuned", "best of 2", "+1"):
         assert text in page
+
+
+def test_the_page_of_a_study_that_has_just_begun_links_to_what_is_there(finished):
+    facts = json.loads((finished / "study.json").read_text())
+    html = study_page(facts | {"claims": []}, [], [], {})
+    assert re.findall('href="#([^"]+)"', html) == re.findall('<section id="([^"]+)"', html) == ["answer", "arms"]
+    assert "Of the comparisons" not in html
 
 
 def test_nothing_is_run_twice_and_what_is_lost_is_run_again(arguments, finished, capsys):

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from jax._src.array import ArrayImpl
 
+from ctcd_jax import stores
 from ctcd_jax.data import Corpus, ValidationBatches
 from ctcd_jax.errors import NonFinite, Stopped, UserError
 from ctcd_jax.training import loop, train
@@ -42,6 +43,14 @@ def finished(corpus, tmp_path_factory):
     workdir, said = tmp_path_factory.mktemp("run") / "run", []
     last = train(config(corpus), workdir, log=said.append)
     return workdir, said, last
+
+
+def test_who_trains_into_a_store_hears_of_each_saved_step(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "copies", lambda: tmp_path)
+    saved = threading.Event()
+    settings = config(corpus, steps=2, eval_every=2, checkpoint_every=2)
+    train(settings, "memory://loop/run", log=lambda line: None, on_saved=saved.set)
+    assert saved.is_set()
 
 
 def test_a_checkpoint_has_the_names_that_every_version_has_given(finished):

@@ -9,14 +9,14 @@ import pytest
 
 from ctcd_jax.artifacts.runs import PROVENANCE
 from ctcd_jax.config import edge, member
-from ctcd_jax.config.init_spec import read_run
+from ctcd_jax.config.init_spec import Init, read_run
 from ctcd_jax.errors import UserError
 from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member
 from ctcd_jax.training.export import export
 from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.members import weights_sha256
-from ctcd_jax.training.provenance import card_facts, read_provenance
+from ctcd_jax.training.provenance import card_facts, read_provenance, start_facts
 from tests.small import config
 
 
@@ -144,3 +144,13 @@ def test_a_run_of_an_earlier_version_asks_its_source_while_that_is_there(taught,
     assert card_facts(run, copy, "student", None)["from_scratch"]
     run["members"]["teacher"]["init"] = "run:/gone#teacher"
     assert not card_facts(run, copy, "student", None)["from_scratch"]
+
+
+def test_an_export_whose_facts_are_damaged_is_taken_for_a_stranger_and_that_is_said(taught, tmp_path):
+    export(taught, "student", tmp_path / "student", log=lambda _: None)
+    sources, said = {"teacher": Init("hf", str(tmp_path / "student"))}, []
+    assert start_facts(sources, "teacher", said.append) == {"from_scratch": True, "rows": 32}
+    assert said == []
+    (tmp_path / "student/ctcd.json").write_text('{"format": 1}')
+    assert not start_facts(sources, "teacher", said.append)["from_scratch"]
+    assert said[0].startswith(f"{tmp_path}/student: taken for a model that is not of this project: {tmp_path}/student/")

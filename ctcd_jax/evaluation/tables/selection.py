@@ -98,7 +98,7 @@ def applied_note(rows: Sequence[Result]) -> list[str]:
 
 def was_cut(row: Result) -> bool:
     """Whether a line says that examples were longer than the model takes, or than the settings allow."""
-    return bool(row.get("cut_train") or row.get("cut_dev"))
+    return bool(row.get("cut_train") or row.get("cut_dev") or row.get("cut_dev_mismatched"))
 
 
 def cut_text(row: Result) -> str:
@@ -108,6 +108,8 @@ def cut_text(row: Result) -> str:
         for count, total, name in (("cut_train", "train_rows", "training"), ("cut_dev", "dev_rows", "development"))
         if row.get(count) and row.get(total)
     ]
+    if count := row.get("cut_dev_mismatched"):
+        parts.append(f"{count:,} of the mismatched development examples")
     used = row.get("max_length_used")
     asked = row["hyperparameters"].get("max_length", used)
     more = "" if asked == used else f", all that the model takes of {asked}"

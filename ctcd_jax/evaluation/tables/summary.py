@@ -11,7 +11,7 @@ from ctcd_jax.evaluation.tables import paper
 from ctcd_jax.evaluation.tables.paper import MetricColumn
 from ctcd_jax.evaluation.tables.selection import selected
 from ctcd_jax.evaluation.tasks.tasks import TASKS
-from ctcd_jax.text_tables import number_text
+from ctcd_jax.text_tables import counted, number_text
 
 MAJORITY_NOTE = "Majority class: what one answer for everything, the most frequent, scores, where that is recorded."
 BAG_OF_WORDS_NOTE = (
@@ -120,10 +120,10 @@ def task_title(task: str) -> str:
 def average_titles(columns: Sequence[MetricColumn]) -> tuple[str, str]:
     """What the two averages over `columns` are called: of the columns, over the tasks."""
     tasks = len({task for task, _ in columns})
-    by_column = f"mean of the {len(columns)} metric column{'s' * (len(columns) != 1)}"
+    by_column = f"mean of the {counted(len(columns), 'metric column')}"
     if list(columns) == list(paper.COLUMNS):
         by_column += " (the paper's average)"
-    return by_column, f"mean over {tasks} task{'s' * (tasks != 1)}"
+    return by_column, f"mean over {counted(tasks, 'task')}"
 
 
 def cell_text(cell: SeedMean | None, seeds: int = 0) -> str:

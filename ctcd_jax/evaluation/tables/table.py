@@ -40,6 +40,7 @@ from ctcd_jax.evaluation.tables.summary import (
     task_title,
 )
 from ctcd_jax.files import write_whole
+from ctcd_jax.text_tables import counted
 
 
 def write_tables(out: Path, models: Sequence[str] = ()) -> str:
@@ -168,7 +169,7 @@ def reading_notes(rows: Sequence[Result], baselines: Mapping[str, TaskBaselines]
       rows, baselines: as for `markdown`.
     """
     chosen, summary = selected(rows), summarise(rows, baselines)
-    seeds = f"{summary.seeds} seed{'s' * (summary.seeds != 1)}"
+    seeds = counted(summary.seeds, "seed")
     spread = f", mean ± sample standard deviation over {seeds}" if summary.seeds > 1 else f"; {seeds}"
     notes = [f"Development sets, in per cent{spread}."]
     if any(cell.seeds < summary.seeds for cells in summary.models.values() for cell in cells.values()):

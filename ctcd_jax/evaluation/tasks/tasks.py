@@ -150,7 +150,7 @@ def own_task(name: str, columns: str, metrics: str, positive: str | None = None)
     """Returns the task of --task NAME --columns TEXT[,TEXT],LABEL --metric M[,M] [--positive CLASS].
 
     A column that is a number is a zero-based position in a file without a header. Its classes are the training file's:
-    `task_files.OwnFiles.find`.
+    `files.OwnFiles.find`.
 
     Args:
       name: of letters, digits, hyphens and underscores, and of no task of GLUE.

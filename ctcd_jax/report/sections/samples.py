@@ -8,6 +8,7 @@ from ctcd_jax.artifacts.samples import Guess, HiddenToken, SampleRow, sentence
 from ctcd_jax.page import Html, element, join
 from ctcd_jax.page.tables import MISSING, download
 from ctcd_jax.report.held_out import find_corpora
+from ctcd_jax.text_tables import counted
 
 OPEN_ROWS = 3  # sentences of a corpus that are shown at once
 MOST_MODELS = 6  # side by side; the CSV has all
@@ -27,7 +28,7 @@ def sample_predictions(artifacts: Artifacts) -> list[Html]:
         sentences = list(_sentences(models))
         parts += sentences[:OPEN_ROWS]
         if more := sentences[OPEN_ROWS:]:
-            parts.append(page.folded(f"{len(more)} more sentence{'s' * (len(more) > 1)}", join(more, "\n")))
+            parts.append(page.folded(counted(len(more), "more sentence"), join(more, "\n")))
         parts.append(page.downloads([download(f"samples-{title}", _HEADS, _values(models))]))
         if len(models) > MOST_MODELS:
             parts.append(page.paragraph(f"{MOST_MODELS} of {len(models)} exports; the CSV has all.", "note"))

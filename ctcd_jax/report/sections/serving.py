@@ -4,13 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts, Results
-from ctcd_jax.artifacts.latency import SETTING, Latency, Measurement, fine_tuned_as, plain_settings, setting_of
+from ctcd_jax.artifacts.latency import (
+    RUNTIMES,
+    SETTING,
+    Latency,
+    Measurement,
+    fine_tuned_as,
+    plain_settings,
+    setting_of,
+)
 from ctcd_jax.evaluation.tables.summary import average_titles, column_title, summarise
 from ctcd_jax.latency.table import UNSTEADY
 from ctcd_jax.page import Html
 from ctcd_jax.page.plots import Point, scatter
 from ctcd_jax.page.tables import Column, data_table, download, fixed, millions
 from ctcd_jax.report.speed import is_steady
+from ctcd_jax.text_tables import counted
 
 _MEGABYTES = fixed(1, scale=1e-6)
 
@@ -86,7 +95,7 @@ def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence
     one_place = settings == SETTING and not {"device", "threads"} & {*varied}
     facts = [
         _place(shared["device"], shared["threads"]) if one_place else "",
-        "" if "runtime" in varied else _RUNTIMES.get(shared["runtime"], shared["runtime"]),
+        "" if "runtime" in varied else RUNTIMES.get(shared["runtime"], shared["runtime"]),
         "" if "dtype" in varied else shared["dtype"],
         "" if "batch_size" in varied else f"batch {shared['batch_size']}",
         "" if "length" in varied else f"length {shared['length']}",
@@ -96,11 +105,7 @@ def _figures(file: str, title: str, lines: list[Measurement], settings: Sequence
 
 def _place(device: str, threads: int | None) -> str:
     name = "CPU" if device == "cpu" else device
-    return name if threads is None else f"{name}, {_count(threads, 'thread')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return name if threads is None else f"{name}, {counted(threads, 'thread')}"
 
 
 def _note(content: Latency) -> str:
@@ -122,7 +127,7 @@ def _left_out(name: str, content: Latency) -> Html:
     rows = [(entry["model"], entry.get("runtime"), entry["reason"]) for entry in content.get("left_out", [])]
     columns = [
         Column("model", "model"),
-        Column("runtime", "runtime", lambda runtime: _RUNTIMES.get(runtime) or runtime),
+        Column("runtime", "runtime", lambda runtime: RUNTIMES.get(runtime) or runtime),
         Column("why", "reason"),
     ]
     caption = "Not measured: models that cannot be run here (a dash: in no runtime)"
@@ -158,7 +163,7 @@ def _quality_figure(scores: str, results: Results, times: str, content: Latency,
     svg = scatter(title, points, f"p50 ms per batch of {batch} × {length}", quality.split(" (")[0])
     rows = [(point.name, point.x, point.y) for point in points]
     link = download(f"quality-{scores}-{times}-{device}", ("model", "p50_ms", "quality"), rows)
-    sources = f"{scores}/results.jsonl, {times}/latency.json; {_RUNTIMES.get(runtime, runtime)}"
+    sources = f"{scores}/results.jsonl, {times}/latency.json; {RUNTIMES.get(runtime, runtime)}"
     return page.figure(title, svg, f"{sources}. Up and to the left is better.", [link])
 
 
@@ -187,4 +192,3 @@ _HEADINGS = {
     "batch_size": "batch",
     "length": "length",
 }
-_RUNTIMES = {"eager": "eager PyTorch", "compile": "torch.compile", "onnx": "ONNX Runtime"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.pairs import Pairs, summarised
-from ctcd_jax.artifacts.scoring import PairScore, perplexity
+from ctcd_jax.artifacts.scoring import PairScore, knows_nothing, perplexity
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import MISSING, Column, data_table, download, fixed, percent
 from ctcd_jax.report.held_out import is_finite
@@ -33,7 +33,7 @@ def held_out_text(artifacts: Artifacts) -> list[Html]:
                 line["corpus"],
                 *(line["loss"], line["loss_low"], line["loss_high"], perplexity(line["loss"])),
                 *(line["accuracy"], line["unigram_loss"], line["backend"]),
-                "no better than word frequencies" if line["loss_high"] >= line["unigram_loss"] else None,
+                _in_words(line["loss_high"], line["unigram_loss"]),
             )
             for line in sorted(lines, key=lambda line: line["corpus"])
         ]
@@ -61,8 +61,12 @@ def _further(artifacts: Artifacts) -> Iterator[tuple]:
             for member, own in figures["members"].items():
                 loss = own.get("hard")
                 if is_finite(loss):
-                    words = "no better than word frequencies" if unigram is not None and loss >= unigram else None
+                    words = _in_words(loss, unigram)
                     yield f"{name}#{member}", corpus, loss, perplexity(loss), own.get("accuracy"), unigram, words
+
+
+def _in_words(loss: float, unigram: float | None) -> str | None:
+    return "no better than word frequencies" if knows_nothing(loss, unigram) else None
 
 
 def minimal_pairs(artifacts: Artifacts) -> list[Html]:
