@@ -9,7 +9,7 @@ import pytest
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.finetune import GlueOptions, glue
 from ctcd_jax.evaluation.matrix import settings_of
-from ctcd_jax.evaluation.tables.selection import applied_note, selected
+from ctcd_jax.evaluation.tables.selection import applied_note, cut_text, selected, was_cut
 from ctcd_jax.evaluation.tasks.data import open_source
 from ctcd_jax.evaluation.tasks.tasks import own_task
 
@@ -169,6 +169,13 @@ def test_unlike_cells_that_are_there_are_kept_apart_and_said():
     ]
     older = line(seed=5) | {"precision": None, "max_length_used": None}  # of a version that did not say
     assert [row["seed"] for row in selected([*rows, older])] == [0, 1, 2, 5]
+
+
+def test_what_was_cut_of_mnlis_second_set_is_said_too():
+    row = line(task="mnli", train_rows=100, dev_rows=10, cut_train=0, cut_dev=0, cut_dev_mismatched=2)
+    assert was_cut(row)
+    assert cut_text(row) == "m on mnli 2 of the mismatched development examples to 64 tokens"
+    assert not was_cut(row | {"cut_dev_mismatched": 0})
 
 
 def test_what_differs_between_cells_is_said():

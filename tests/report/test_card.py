@@ -130,7 +130,7 @@ def test_latency_says_what_was_measured_and_where(export, tmp_path):
         "**19.20 ms** a batch (p95 21.70 ms), **1,667 sequences/s**: 1 sequence of 64 tokens, EPYC, 2 threads" in text
     )
     assert "4,708,608 parameters; MFLOPs a token: 1.70 (length 64)" in text
-    assert "| EPYC, 2 threads | PyTorch eager | float32 | 2 | 64 | 19.20 | 21.70 | 1,667 | 1.46 |" in text
+    assert "| EPYC, 2 threads | eager PyTorch | float32 | 2 | 64 | 19.20 | 21.70 | 1,667 | 1.46 |" in text
     assert "speed-up over `t`" in text
     assert "ONNX Runtime's outputs differ from PyTorch's by 1.2e-06 at most." in text
     assert "/home" not in text
@@ -149,7 +149,7 @@ def test_the_timing_that_stands_for_all_is_the_first_eager_one(export, tmp_path)
     content["measurements"] *= 2
     path.write_text(json.dumps(content))
     text = text_of(export, path)
-    assert "**: 2 sequences of 64 tokens, EPYC, 2 threads, PyTorch eager, float32." in text
+    assert "**: 2 sequences of 64 tokens, EPYC, 2 threads, eager PyTorch, float32." in text
     assert "<details><summary>All 10 measurements</summary>\n\n| on |" in text
 
 
