@@ -90,14 +90,7 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
 
     tokens = rows * corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")
     operations = tokens * flops_per_token(experiment, experiment.masking_rate) / count
-    peak = peak_flops(experiment.train.dtype, absent.devices)
-    bounds = {
-        "arithmetic": count * operations / peak if peak else None,
-        "memory": program.accessed / absent.target.bandwidth if program.accessed else None,
-        "links": sum(each.sent - each.sent_far for each in program.collectives) / absent.target.link,
-    }
-    if absent.target.network and count > absent.machine:
-        bounds["network"] = sum(each.sent_far for each in program.collectives) / absent.target.network
+    bounds = step_bounds(program, operations, experiment.train.dtype, absent)
     known = {name: seconds for name, seconds in bounds.items() if seconds is not None}
     unknown = "".join(f"; what {name} takes is not known" for name in bounds if name not in known)
     log(f"a step: {', '.join(f'{1e3 * s:,.2f} ms of {name}' for name, s in known.items())} at the least{unknown}")
@@ -161,6 +154,27 @@ def compile_step(experiment: Experiment, corpus: Corpus, absent: Absent, rows: i
         accessed=costs.get("bytes accessed"),
         collectives=found,
     )
+
+
+def step_bounds(program: Program, operations: float, dtype: str, absent: Absent) -> dict[str, float | None]:
+    """Returns the least seconds of a step by what takes them: "arithmetic", "memory", "links" and, between machines,
+    "network"; None where the data sheet or the compiler says nothing.
+
+    Args:
+      program: the step.
+      operations: FLOPs of a device.
+      dtype: of its products.
+      absent: the devices.
+    """
+    peak, target = peak_flops(dtype, absent.devices), absent.target
+    bounds = {
+        "arithmetic": len(absent.devices) * operations / peak if peak else None,
+        "memory": program.accessed / target.bandwidth if program.accessed else None,
+        "links": sum(each.sent - each.sent_far for each in program.collectives) / target.link,
+    }
+    if target.network and len(absent.devices) > absent.machine:
+        bounds["network"] = sum(each.sent_far for each in program.collectives) / target.network
+    return bounds
 
 
 def _largest_batch(program: Program, smaller: Program | None, memory: float, rows: int) -> int | None:

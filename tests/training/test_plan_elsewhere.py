@@ -1,13 +1,16 @@
 """A plan for other devices, here for the tests' own eight: what is said of a step, and whether it fits."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.runtime import absent_devices
 from ctcd_jax.runtime.absent_devices import TARGETS, Absent
+from ctcd_jax.runtime.collectives import Collective
 from ctcd_jax.training import plan_elsewhere as module
-from ctcd_jax.training.plan_elsewhere import plan_elsewhere
+from ctcd_jax.training.plan_elsewhere import Program, plan_elsewhere, step_bounds
 from tests.small import config
 
 
@@ -40,6 +43,20 @@ def test_memory_collectives_and_bounds_are_those_of_the_compiled_step(corpus, ei
     assert "temporary): fits; about" in text
     assert "what arithmetic takes is not known" in text
     assert "for 20 steps, if all that is known were used to its full" in text
+
+
+def test_bounds_are_those_of_the_data_sheet():
+    """By hand: 16 H100 on two machines; a sum of 1 GB over all of them sends 15/16 of it twice, by a ring."""
+    absent = Absent([SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")] * 16, TARGETS["h100"])
+    whole = Collective("all-reduce", 10**9, 16, machines=2)
+    program = Program(seconds=1.0, held=0, temporary=0, accessed=3.35e9, collectives=[whole])
+    bounds = step_bounds(program, 9.89e11, "bfloat16", absent)
+    far = 2 * (1 / 2) * 1e9 / 8  # half of it there and half back, over a machine's eight cards
+    near = 2 * (15 / 16) * 1e9 - far
+    assert bounds == pytest.approx({"arithmetic": 1e-3, "memory": 1e-3, "links": near / 450e9, "network": far / 50e9})
+    alone = step_bounds(program, 9.89e11, "float32", absent._replace(devices=absent.devices[:8]))
+    assert alone["arithmetic"] is None
+    assert "network" not in alone
 
 
 @pytest.mark.parametrize("fsdp", [1, 8])
