@@ -214,6 +214,14 @@ _CORPUS |= {"validation_by?": str}
 _CORPUS |= {"tokenizer": {"name": (str, None), "cased": bool, "keep_accents?": bool, "vocab_size": COUNT}}
 
 
+def trained_positions(facts: RunFacts) -> int:
+    """Returns how many of a model's positions were trained: those of the longest rows that any of its runs had, or all
+    of a model that came from elsewhere."""
+    positions = facts["model"]["max_positions"]
+    longest = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
+    return min(longest or positions, positions) if facts["from_scratch"] else positions
+
+
 def write_facts(directory: Path, facts: Facts) -> None:
     """Writes `ctcd.json`."""
     write_json(directory / FACTS, facts)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start
+from ctcd_jax.artifacts.facts import Facts, FactsTokenizer, FactsTraining, Start, trained_positions
 from ctcd_jax.artifacts.runs import EdgeConfig, schedule_words
 from ctcd_jax.artifacts.samples import SampleRow, Samples, sentence
 from ctcd_jax.artifacts.scoring import perplexity
@@ -91,8 +91,7 @@ def _limits(facts: Facts) -> Iterator[str]:
     yield "Not trained: the pooler. The seed of the fine-tuning initialises it."
     if facts["from_scratch"]:
         yield "Not trained: token type 1, a copy of type 0. There were no sentence pairs."
-        longest = max(corpus.get("length", 0), earlier_rows) or positions
-        if longest < positions:
+        if (longest := trained_positions(facts)) < positions:
             yield f"Not trained: the positions after the first {longest}, the length of the corpus's rows."
 
 

@@ -30,7 +30,7 @@ from ctcd_jax.data.wordpiece import (  # noqa: F401  whoever needs a tokenizer f
     wordpiece,
 )
 from ctcd_jax.errors import UserError, first_line, warn
-from ctcd_jax.files import json_sha256, write_json, write_whole
+from ctcd_jax.files import json_sha256, read_json, write_json, write_whole
 
 _BATCH_SENTENCES = 4096
 _NOTHING_THERE = "tokenizer {}: no such file; give a vocab.txt, a tokenizer directory or a hub id"
@@ -155,6 +155,12 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_length: int) -> No
         **{f"{name}_token": token for name, token in SPECIAL_TOKENS.items()},
     }
     write_json(directory / CONFIG, config)
+
+
+def set_max_length(directory: Path, max_length: int) -> None:
+    """Changes how many tokens a saved tokenizer says that its model takes, specials included."""
+    config = read_json(directory / CONFIG, "prepare the corpus again")
+    write_json(directory / CONFIG, config | {"model_max_length": max_length})
 
 
 def tokenizer_hash(directory: str | Path) -> str:

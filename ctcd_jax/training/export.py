@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, WEIGHTS
-from ctcd_jax.artifacts.facts import FORMAT, Facts, write_facts
+from ctcd_jax.artifacts.facts import FORMAT, Facts, trained_positions, write_facts
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, RunConfig
 from ctcd_jax.artifacts.samples import write_samples
 from ctcd_jax.card import write_card
 from ctcd_jax.config.init_spec import read_run
-from ctcd_jax.data.tokenizer import load_tokenizer, special_ids, tokenizer_hash
+from ctcd_jax.data.tokenizer import load_tokenizer, set_max_length, special_ids, tokenizer_hash
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.files import file_sha256
 from ctcd_jax.models.huggingface import parity, save_pretrained
@@ -28,7 +28,7 @@ from ctcd_jax.models.registry import Shape, parameter_count
 from ctcd_jax.runtime.stopping import handling
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import load_member, saved_step
-from ctcd_jax.training.provenance import card_facts, recorded_start
+from ctcd_jax.training.provenance import card_facts
 from ctcd_jax.training.samples import samples_of_run
 
 # Above this the two frameworks do not compute the same model. Float32 rounding leaves it at about 1e-5.
@@ -71,7 +71,8 @@ def export(
         raise UserError(f"--step {step}: '{member}' is frozen, the same at every step; leave --step out")
     _check_place(out, workdir)
     config, params = load_member(workdir, member, trained)
-    if recorded_start(run, workdir, member, warn)["from_scratch"]:
+    known = card_facts(run, workdir, member, trained, warn)
+    if known["from_scratch"]:
         # Rows hold no sentence pairs, so token type 1 was never trained: as row 0 it is at least harmless.
         types = params["embeddings"]["token_type"]
         params["embeddings"]["token_type"] = np.broadcast_to(types[:1], types.shape)
@@ -80,6 +81,7 @@ def export(
     with _written_whole(out) as partial:
         for file in (workdir / TOKENIZER).iterdir():
             shutil.copy(file, partial)
+        set_max_length(partial, trained_positions(known))
         pad = special_ids(load_tokenizer(partial))["pad"]
         save_pretrained(partial, config, params, pad)
         difference = parity(partial, config, params, _rows(config, pad), pad)
@@ -91,7 +93,7 @@ def export(
         facts: Facts = {
             "format": FORMAT,
             "name": out.resolve().name,
-            **card_facts(run, workdir, member, trained, warn),
+            **known,
             "parameters": parameter_count(config),
             "bytes": weights.stat().st_size,
             "weights": file_sha256(weights),

@@ -50,6 +50,17 @@ def exported(run):
     return out
 
 
+def test_the_tokenizer_ends_where_the_trained_positions_do(odd_corpus, tmp_path):
+    longer = config(odd_corpus, members=("student",), steps=1)
+    longer.members.student.max_positions = 48
+    train(longer, tmp_path / "run", log=silent)
+    export(tmp_path / "run", "student", tmp_path / "out", log=silent)
+    out = tmp_path / "out"
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert (tokenizer.model_max_length, model.config.max_position_embeddings) == (32, 48)
+    assert "Not trained: the positions after the first 32," in (tmp_path / "out/README.md").read_text()
+
+
 def test_the_config_says_what_the_tokenizer_pads_with(exported):
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
     assert model.config.pad_token_id == tokenizer.pad_token_id == 3

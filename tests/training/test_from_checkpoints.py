@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.config import resolve
 from ctcd_jax.config.file import load_config
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.data import Corpus
+from ctcd_jax.data.tokenizer import tokenizer_hash
 from ctcd_jax.errors import UserError
 from ctcd_jax.training import train
 from ctcd_jax.training.checkpoint import load_member
@@ -98,6 +99,14 @@ def test_students_from_an_adapted_teachers_layers_descend_from_the_hubs_model(ad
     assert "| `teacher` | member `teacher` of run `adapted` | frozen |" in card
     assert "| `student1` (this model) | layers 0 of `teacher` | trained |" in card
     assert json.loads((out / "config.json").read_text())["vocab_size"] == Corpus.open(corpus).vocab_size
+
+
+def test_an_adapted_encoder_still_takes_texts_as_long_as_before(adapted, corpus, tmp_path):
+    """Its positions came trained, whatever the rows that it was adapted on."""
+    export(adapted[0], "teacher", tmp_path / "out", log=lambda line: None)
+    assert Corpus.open(corpus).max_length < AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 40
+    assert "Not trained: the positions" not in (tmp_path / "out/README.md").read_text()
+    assert tokenizer_hash(tmp_path / "out") == Corpus.open(corpus).tokenizer_hash
 
 
 def test_one_way_students_take_the_teachers_layers_and_a_size_that_is_named_must_be_theirs(adapted, corpus, tmp_path):
