@@ -3,6 +3,7 @@
 Orbax restores an array of which a bit has flipped without a word.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.files import file_sha256, read_json, write_json
 
 DIGESTS, DIGESTS_FORMAT = "sha256.json", 1
+_MOST_NAMES = 5
 ASIDE = ".unreadable"  # what the directory of a step ends in that could not be read
 
 
@@ -51,6 +53,12 @@ def damage(step: Path) -> list[str]:
         for name, digest in files.items()
         if here.get(name) != digest
     ]
+
+
+def damage_text(found: Sequence[str]) -> str:
+    """Returns what `damage` has found as one text; of many files the first few, and how many more there are."""
+    more = [f"and {len(found) - _MOST_NAMES:,} more files"] if len(found) > _MOST_NAMES else []
+    return "; ".join([*found[:_MOST_NAMES], *more])
 
 
 def _digests(step: Path) -> dict[str, str]:

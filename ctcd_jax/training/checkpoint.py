@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed, seal
+from ctcd_jax.artifacts.checkpoints import ASIDE, damage, damage_text, is_sealed, seal
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
@@ -191,7 +191,7 @@ class _Damaged(Exception):
 def _check_files(step: Path) -> None:
     """Raises _Damaged on every process unless the files of a step are as they were sealed. All must call it."""
     found = damage(step) if jax.process_index() == 0 else []  # read once, not by every process
-    if said := gather("; ".join(found))[0]:
+    if said := gather(damage_text(found))[0]:
         raise _Damaged(said)
 
 
@@ -259,7 +259,7 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     with ocp.CheckpointManager(LiteralPath(directory)) as manager:
         try:
             if found := damage(directory / str(step)):
-                raise _Damaged("; ".join(found))
+                raise _Damaged(damage_text(found))
             restored = manager.restore(step, args=ocp.args.Composite(state=args, meta=ocp.args.JsonRestore()))
             if changed := _changed(restored):
                 raise _Damaged(changed)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from ctcd_jax.artifacts.checkpoints import ASIDE, damage, is_sealed
+from ctcd_jax.artifacts.checkpoints import ASIDE, damage, damage_text, is_sealed
 from ctcd_jax.artifacts.runs import CHECKPOINTS
 from ctcd_jax.config.init_spec import read_run
 from ctcd_jax.errors import UserError
@@ -45,7 +45,7 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
             continue
         if found and step not in saved_steps(workdir):  # it is just being removed
             continue
-        state = f"DAMAGED: {'; '.join(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
+        state = f"DAMAGED: {damage_text(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
         if best and best["step"] == step:
             state += f"; the best of '{best['member']}', {best['loss']:.4f} nats"
         whole = whole and not found

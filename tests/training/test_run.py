@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -168,6 +169,7 @@ def test_the_reason_of_a_damaged_checkpoint_is_a_line_and_nothing_else_is_said(c
     (warning,) = [line for line in said if line.startswith("step 4 cannot be read")]
     assert "tensorstore_spec" not in warning
     assert len(warning) < 1000
+    assert re.search(r" has changed; and \d+ more files\)", warning)
     assert "Event loop is closed" not in capfd.readouterr().err
     assert saved_steps(copy)[-1] == 4
 
