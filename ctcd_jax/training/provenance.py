@@ -27,6 +27,7 @@ from ctcd_jax.artifacts.facts import (
     RunFacts,
     Start,
     read_facts,
+    trained_positions,
 )
 from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import (
@@ -214,8 +215,7 @@ def _of_export(directory: Path, warn: Callable[[str], None]) -> MemberStart:
         try:
             facts = read_facts(directory)
             if facts["from_scratch"] and facts["weights"] == file_sha256(directory / WEIGHTS):
-                rows = max(facts["corpus"].get("length", 0), facts.get("earlier_rows", 0))
-                return {"from_scratch": True, "rows": rows or facts["model"]["max_positions"]}
+                return {"from_scratch": True, "rows": trained_positions(facts)}
         except (UserError, OSError) as error:
             warn(f"{directory}: taken for a model that is not of this project: {error}")
     start: MemberStart = {"from_scratch": False, "rows": 0}
