@@ -3,8 +3,8 @@
 import functools
 import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ctcd_jax.evaluation.matrix import Cell
 from ctcd_jax.evaluation.scores import majority_share
 from ctcd_jax.evaluation.tasks.data import TaskData, TaskSource, load
 from ctcd_jax.evaluation.tasks.tasks import Task
+
+if TYPE_CHECKING:  # it imports PyTorch
+    from ctcd_jax.evaluation.classifier import AppliedSettings, Computation
 
 CUT_SPLITS = ("train", "dev", "dev_mismatched")
 
@@ -36,9 +39,6 @@ def run_cell(cell: Cell, progress: Callable[[Progress], None]) -> tuple[Result, 
     Returns:
       The cell's line of `results.jsonl`, but for the path of its predictions; the lines of all epochs.
     """
-    import torch
-    import transformers
-
     from ctcd_jax.evaluation.classifier import Computation, Epoch, fine_tune
 
     started = time.perf_counter()
@@ -71,11 +71,27 @@ def run_cell(cell: Cell, progress: Callable[[Progress], None]) -> tuple[Result, 
         keep=None if cell.intermediate else cell.kept,
         keep_classifier=cell.classifier,
     )
-    metrics = score_splits(data, answers)
-    dev = data.dev[0]
     labels = [np.asarray(split.labels) for split in data.dev]
     write_predictions(cell.folder / PREDICTIONS, list(zip(labels, answers, strict=False)))
-    classes, cuda = cell.task.classes, torch.cuda.is_available()
+    seconds = round(time.perf_counter() - started, 1)
+    return _line(cell, data, answers, applied[0], computation, seconds), tuple(epochs)
+
+
+def _line(
+    cell: Cell,
+    data: TaskData,
+    answers: Sequence[np.ndarray],
+    applied: "AppliedSettings",
+    computation: "Computation",
+    seconds: float,
+) -> Result:
+    """Returns what `results.jsonl` says of the cell, but for the path of its predictions."""
+    import torch
+    import transformers
+
+    metrics = score_splits(data, answers)
+    dev, classes = data.dev[0], cell.task.classes
+    cuda = torch.cuda.is_available()
     line = {
         "format": FORMAT,
         "model": cell.model,
@@ -89,21 +105,21 @@ def run_cell(cell: Cell, progress: Callable[[Progress], None]) -> tuple[Result, 
         "majority_share": majority_share(dev.labels) if classes else None,
         "majority": majority_scores(data),
         "positive": classes[1] if classes and "f1" in cell.task.metrics else None,
-        "hyperparameters": settings,
-        "max_length_used": applied[0].max_length,
-        **{f"cut_{name}": count for name, count in zip(CUT_SPLITS, applied[0].cut, strict=False)},
+        "hyperparameters": dict(cell.settings),
+        "max_length_used": applied.max_length,
+        **{f"cut_{name}": count for name, count in zip(CUT_SPLITS, applied.cut, strict=False)},
         "intermediate": cell.intermediate,
         "train_rows": len(data.train),
         "dev_rows": len(dev),
         "data": data.digest,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": seconds,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "precision": computation.precision,
         "threads": None if cuda else torch.get_num_threads(),
         "compiled": computation.compiled,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    return cast("Result", line), tuple(epochs)
+    return cast("Result", line)
 
 
 @functools.lru_cache(maxsize=1)  # the seeds of a task follow one another

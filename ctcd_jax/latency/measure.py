@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctcd_jax.artifacts.exports import named_exports, require_torch
 from ctcd_jax.artifacts.hub import model_directories
-from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency
+from ctcd_jax.artifacts.latency import FORMAT, LATENCY, Latency, LatencyModel
 from ctcd_jax.errors import UserError, warn
 from ctcd_jax.files import write_json
 from ctcd_jax.latency import settings, table
@@ -76,23 +76,13 @@ def latency(
     elif keep_onnx is not None:
         raise UserError(f"--keep-onnx {keep_onnx}: needs --runtime onnx, which makes the files and checks them")
     directories = named_exports(model_directories(models))
-    if out is not None and out.is_dir():
-        raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
-    for directory in filter(None, (keep_onnx, out and out.parent)):
-        directory.mkdir(parents=True, exist_ok=True)  # that it cannot be made is better known before the measuring
+    _make_places(out, keep_onnx)
 
     left_out = LeftOutModels(warn)
     encoders = _load(directories, left_out)
-    if not encoders:
-        raise left_out.error(directories)
     lengths = checked_lengths(encoders, directories, lengths, log)
-    described = {}
-    for name, encoder in encoders.items():
-        with left_out.unless_it_runs(name):
-            described[name] = facts(name, directories[name], encoder, lengths)
+    described = _describe(encoders, directories, lengths, left_out)
     encoders = {name: encoders[name] for name in described}
-    if not encoders:
-        raise left_out.error(directories)
     reference = next(iter(encoders))
     if reference != next(iter(directories)):
         warn(f"the speed-ups are over {reference}, for {next(iter(directories))} is left out")
@@ -138,8 +128,19 @@ def latency(
     return result
 
 
+def _make_places(out: Path | None, keep_onnx: Path | None) -> None:
+    """Makes the directories of what is kept; raises UserError where `out` is one.
+
+    That one cannot be made is better known before the measuring.
+    """
+    if out is not None and out.is_dir():
+        raise UserError(f"--out {out}: a directory; give a file, such as {out / LATENCY}")
+    for directory in filter(None, (keep_onnx, out and out.parent)):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
 def _load(directories: dict[str, Path], left_out: LeftOutModels) -> dict:
-    """Returns the encoders that can be loaded and run on a short batch."""
+    """Returns the encoders that can be loaded and run on a short batch; raises UserError if there is none."""
     import torch
 
     encoders = {}
@@ -150,4 +151,19 @@ def _load(directories: dict[str, Path], left_out: LeftOutModels) -> dict:
             with torch.inference_mode():
                 encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
             encoders[name] = encoder
+    if not encoders:
+        raise left_out.error(directories)
     return encoders
+
+
+def _describe(
+    encoders: dict, directories: dict[str, Path], lengths: Sequence[int], left_out: LeftOutModels
+) -> dict[str, LatencyModel]:
+    """Returns what is the same in every setting, of those that can be counted; raises UserError if there is none."""
+    described = {}
+    for name, encoder in encoders.items():
+        with left_out.unless_it_runs(name):
+            described[name] = facts(name, directories[name], encoder, lengths)
+    if not described:
+        raise left_out.error(directories)
+    return described
