@@ -2,7 +2,8 @@
 
 Held against what else keeps a model from learning little text by heart: stopping at the best moment (every claim is
 told of the best step, too), more dropout and weight decay, and one or three teachers that were stopped early. On the
-smallest corpus the weight decay and the dropout of the main arms are tuned, over as many settings each.
+smallest corpus the weight decay and the dropout of the main arms are tuned, over as many settings each; what is tuned
+is compared with what is tuned, the rest with the rest. At equal compute `figure4` has the smallest corpus.
 """
 
 from ctcd_jax.studies import Claim, Study
@@ -44,15 +45,17 @@ def get_study(name="tiny"):
         claims.append(Claim(says, f"ctcd-{scarce}#student", (f"student-{scarce}#student",),
                             ("ctcd-1#student", "student-1#student"), at=at))  # fmt: skip
         says = "with little text CTCD beats the strongest plain remedies"
-        claims.append(Claim(says, "tuned-ctcd#student",
-                            ("tuned-student#student", "oneway#student", "ensemble#student"), at=at))  # fmt: skip
+        claims.append(Claim(says, f"ctcd-{scarce}#student", ("oneway#student", "ensemble#student"), at=at))
+        claims.append(Claim(says, "tuned-ctcd#student", ("tuned-student#student",), at=at))
         claims.append(Claim(says, "tuned-ctcd#teacher", ("tuned-teacher#teacher",), at=at))
     title = "Does mutual teaching pay where text is scarce?"
-    return Study(title, TEXTS, corpora, EVALUATIONS, arms, tuple(claims), of.seeds)
+    note = "CTCD was tuned for its student, whose setting its teacher has, too."
+    return Study(title, TEXTS, corpora, EVALUATIONS, arms, tuple(claims), of.seeds, note)
 
 
 def _stopped(member):
-    return {"train.keep_best": member, "train.early_stopping": 1}
+    # Three evaluations: on the plateau of word frequencies the loss rises now and then, which is no overfitting.
+    return {"train.keep_best": member, "train.early_stopping": 3}
 
 
 def _tuned(*members):

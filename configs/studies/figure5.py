@@ -10,6 +10,8 @@ RATIOS = ((1.0, 2.0), (1.0, 4.0), (4.0, 4.0))
 def get_study(name="tiny"):
     of = size(name)
     arms = {"teacher": of.alone("teacher"), "student": of.alone("student"), "ctcd": of.method("ctcd", edges=2)}
+    for member in ("teacher", "student"):  # alone for as long as CTCD computes
+        arms[f"long-{member}"] = of.alone(member, compute_of="ctcd")
     for hard, soft in RATIOS:
         for side, member, edge in (("beta", "teacher", 1), ("alpha", "student", 0)):
             fields = {f"members.{member}.hard_weight": hard, f"edges[{edge}].weight": soft}
@@ -20,10 +22,11 @@ def get_study(name="tiny"):
         for claim in (
             Claim("more of the student's opinion helps the teacher", "beta-1-4#teacher", ("ctcd#teacher",), at=at,
                   paper="78.42 -> 79.86 GLUE"),
-            Claim("and makes it better than alone", "beta-1-4#teacher", ("teacher#teacher",), at=at,
-                  paper="+1.80 GLUE"),
+            Claim("and makes it better than alone", "beta-1-4#teacher",
+                  ("teacher#teacher", "long-teacher#teacher"), at=at, paper="+1.80 GLUE"),
             Claim("more of the teacher's opinion helps the student", "alpha-1-4#student", ("ctcd#student",), at=at),
-            Claim("and makes it better than alone", "alpha-1-4#student", ("student#student",), at=at),
+            Claim("and makes it better than alone", "alpha-1-4#student",
+                  ("student#student", "long-student#student"), at=at),
         )
     ]  # fmt: skip
     title = "How much should each listen to the other?"

@@ -10,7 +10,7 @@ from ctcd_jax.files import json_sha256, read_json, read_json_lines
 from ctcd_jax.kinds import AMOUNT, WHOLE, Each, mismatch
 
 CELLS, CORPORA, RUN, LOG, CELL, LOCK = "cells", "corpora", "run", "log.txt", "cell.json", "lock"
-EXPORTS = "export"
+EXPORTS, FAILED = "export", "failed.json"
 STUDY, FINISHED, MODELS_CSV, SCORES_CSV, CURVES_CSV, PAGE = (
     "study.json", "finished.jsonl", "models.csv", "scores.csv", "curves.csv", "index.html"
 )  # fmt: skip
@@ -31,6 +31,13 @@ class CellFacts(TypedDict):
     dtype: str  # of the computation
     version: str  # of this package
     validation: list[dict[str, Any]]  # of metrics.jsonl, see `validation_lines`; corpora are known by `content_hash`
+
+
+class Failure(TypedDict):
+    """failed.json, in the folder of a run that failed when it was last tried."""
+
+    reason: str
+    diverged: bool  # its loss was no longer finite, which it will not be again
 
 
 class ModelRow(TypedDict):
@@ -65,12 +72,12 @@ class ArmFacts(TypedDict):
     fields: dict[str, Any]
     chosen: dict[str, Any] | None  # of what was tuned; None: nothing was
     tried: int  # settings that were tuned over
-    steps: int
-    tokens: int  # real ones that each member is trained on
-    flops: float  # of all that had to be trained for it, its teachers too
+    steps: int  # as planned
+    tokens: int  # real ones that each member is trained on: mean over the seeds, fewer where runs stopped early
+    flops: float  # of all that had to be trained for it, its teachers too: mean over the seeds, as for `tokens`
     seconds: float | None  # mean over the finished runs; None: none is
     finished: int  # seeds
-    failed: list[str]  # "seed N: reason"
+    failed: list[str]  # "seed N: reason", of when it was last tried
     method: dict[str, Any]  # `studies.cells.method` of its runs
     corpus_hash: str  # `Corpus.content_hash` of what it is trained on
 
@@ -92,8 +99,9 @@ class Difference(TypedDict):
     low: float | None  # ends of the 95 % interval
     high: float | None
     p: float | None  # two-sided, of a paired t-test
-    p_adjusted: float | None  # Holm's, over all differences that verdicts are about
-    detectable: float | None  # the smallest true difference that 8 of 10 such studies would see
+    p_adjusted: float | None  # Holm's, over all differences of the study, those without results too
+    detectable: float | None  # the smallest true difference that 8 of 10 such studies would see if it were the only one
+    detectable_among_all: float | None  # the same for Holm's strictest step
 
 
 class ClaimFacts(TypedDict):
@@ -117,6 +125,7 @@ class StudyFacts(TypedDict):
     corpora: dict[str, dict[str, Any]]  # {name: {"hash" (`Corpus.content_hash`), "train_tokens", "validation_tokens"}}
     evaluations: list[str]
     arms: dict[str, ArmFacts]
+    waiting: dict[str, str]  # {arm that is not in `arms`: why none of its runs can begin}
     claims: list[ClaimFacts]
     cells: dict[str, str]  # {"ARM/seed-N": key}
     devices: list[str]
@@ -176,6 +185,18 @@ def _fault(facts: dict[str, Any]) -> str:
     if (form := facts.get("format")) != CELL_FORMAT:
         return f"format {form!r:.60}, this version reads {CELL_FORMAT}"
     return mismatch(facts, _KIND)
+
+
+def read_failure(directory: Path) -> Failure | None:
+    """Returns why a run failed when it was last tried, None if it did not. Raises UserError for a damaged file."""
+    path = directory / FAILED
+    if not path.is_file():
+        return None
+    otherwise = "remove it, and the run is tried again"
+    facts = read_json(path, otherwise)
+    if fault := mismatch(facts, {"reason": str, "diverged": bool}):
+        raise UserError(f"{path}: {fault}; {otherwise}")
+    return cast("Failure", facts)
 
 
 def read_finished(studies: Iterable[Path]) -> dict[str, CellFacts]:

@@ -6,11 +6,11 @@ from statistics import fmean
 from ctcd_jax.artifacts.studies import ArmFacts, CellFacts, ClaimFacts, Difference, ModelRow
 from ctcd_jax.data import Corpus
 from ctcd_jax.evaluation.tables.intervals import LEVEL
-from ctcd_jax.studies.cells import Cell, finished, method, trials
+from ctcd_jax.studies.cells import Cell, failure, finished, is_settled, method, spent, trained_share, trials
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
 from ctcd_jax.studies.downstream import Scores
 from ctcd_jax.studies.running import State
-from ctcd_jax.studies.statistics import Paired, holm, paired
+from ctcd_jax.studies.statistics import Paired, holm, paired, stricter
 
 NATS, POINTS = "nats", "points"
 HOLDS, OPPOSITE, UNKNOWN = "holds here", "does not hold here", "cannot be told at this size"
@@ -53,7 +53,7 @@ def _rows(study: Study, cell: Cell, facts: CellFacts, corpora: Mapping[str, Corp
 
 
 def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
-    """Returns what every arm is, costs, and how far it is; those whose tuning is not finished are left out."""
+    """Returns what every arm is, costs, and how far it is; those of `waiting` are left out."""
     facts: dict[str, ArmFacts] = {}
     for name, arm in study.arms.items():
         cells = [cell for cell in state.cells if cell.arm == name and cell.trial is None and cell.seed > 0]
@@ -66,21 +66,37 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
             "chosen": state.chosen.get(name),
             "tried": len(trials(arm)),
             "steps": cells[0].steps,
-            "tokens": cells[0].tokens,
-            "flops": cells[0].chain_flops,
+            "tokens": round(fmean(trained_share(cell) * cell.tokens for cell in cells)),
+            "flops": fmean(map(spent, cells)),
             "seconds": fmean(found["seconds"] for found in done) if done else None,
             "finished": len(done),
             "method": method(cells[0].content),
             "corpus_hash": cells[0].content["resolved"]["corpus_hash"],
-            "failed": [f"seed {cell.seed}: {state.failed[cell.key]}" for cell in cells if cell.key in state.failed],
+            "failed": [f"seed {cell.seed}: {why['reason']}" for cell in cells if (why := failure(cell))],
         }
     return facts
+
+
+def waiting(study: Study, state: State) -> dict[str, str]:
+    """Returns {arm: why none of its runs can begin}: it, or what it needs, is still tuned."""
+    begun = {cell.arm for cell in state.cells if cell.trial is None}
+    reasons = {}
+    for name in (name for name in study.arms if name not in begun):
+        tuning = [cell for cell in state.cells if cell.arm == name]
+        tried = f"{sum(map(is_settled, tuning))} of {len(tuning)} settings are tried"
+        failed = [f"{cell.title} failed: {why['reason']}" for cell in tuning if (why := failure(cell))]
+        others = [other for other in study.arms[name].needs if other not in begun]
+        reasons[name] = "; ".join([tried, *failed]) if tuning else f"waits for {', '.join(others)}"
+    return reasons
 
 
 def claim_facts(
     study: Study, rows: Sequence[ModelRow], scores: Scores, arms: Mapping[str, ArmFacts]
 ) -> list[ClaimFacts]:
-    """Returns the claims with their differences and verdicts; p values are adjusted over all differences together.
+    """Returns the claims with their differences and verdicts.
+
+    p values are adjusted over all differences of the study, with results or not yet. Those that turn out to be the same
+    (a run whose last step is its best) count all the same: which they are is known only afterwards.
 
     Args:
       study: whose claims they are.
@@ -88,24 +104,25 @@ def claim_facts(
       scores: of `downstream.scored`.
       arms: of `arm_facts`.
     """
-    losses: dict[tuple, dict[int, float]] = {}
+    means: dict[tuple, dict[int, float]] = {}
     for row in rows:
-        losses.setdefault((f"{row['arm']}#{row['member']}", row["on"], row["at"]), {})[row["seed"]] = row["loss"]
-    means = losses | {(model, on, LAST): of for (model, on), of in scores.means().items()}
+        means.setdefault((f"{row['arm']}#{row['member']}", row["on"], row["at"]), {})[row["seed"]] = row["loss"]
 
     def compare(claim: Claim, than: str) -> Difference:
         models = [(claim.better, 1), (than, -1), *zip(claim.beyond or (), (-1, 1), strict=False)]
         terms = [(means.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
-        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
         if claim.on in study.scores:
-            return _difference(claim, than, POINTS, seeds, scores.difference(claim.on, models), arms)
+            return _difference(claim, than, POINTS, *scores.difference(claim.on, models), arms)
+        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
         found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
         return _difference(claim, than, NATS, seeds, found, arms)
 
     claims = [[compare(claim, than) for than in claim.than] for claim in study.claims]
-    tested = [difference for differences in claims for difference in differences if difference["p"] is not None]
-    for difference, adjusted in zip(tested, holm([each["p"] or 0.0 for each in tested]), strict=True):
+    family = [difference for differences in claims for difference in differences]
+    for difference, adjusted in zip(family, holm([each["p"] for each in family]), strict=True):
         difference["p_adjusted"] = adjusted
+        if (alone := difference["detectable"]) is not None:
+            difference["detectable_among_all"] = alone * stricter(len(difference["seeds"]), len(family))
     return [
         {"says": claim.says, "paper": claim.paper, "differences": found, "verdicts": [verdict(each) for each in found]}
         for claim, found in zip(study.claims, claims, strict=True)
@@ -143,4 +160,5 @@ def _difference(
         "p": found and found.p,
         "p_adjusted": None,
         "detectable": found and found.detectable,
+        "detectable_among_all": None,
     }

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.hub import find_pretrained
-from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, cell_key, read_cell
+from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, Failure, cell_key, read_cell, read_failure
 from ctcd_jax.config import Experiment, resolve
 from ctcd_jax.config.fields import without_defaults
 from ctcd_jax.config.file import load_config
@@ -49,7 +49,7 @@ class Cell:
       evaluated: {name of its folder: `content_hash`}, of the further corpora that it is evaluated on.
       elsewhere: what is known of it where another machine has run it; None: nothing.
       dtype: of its computation on this machine.
-      steps: updates; `tokens` real ones; `flops` of itself; `chain_flops` with all that had to be trained for it.
+      steps: updates; `tokens` real ones; `flops` of itself: as planned, see `trained_share`.
     """
 
     arm: str
@@ -68,7 +68,16 @@ class Cell:
     steps: int
     tokens: int
     flops: float
-    chain_flops: float
+
+    @property
+    def chain(self) -> dict[str, "Cell"]:
+        """Itself and all that had to be trained for it, each once, by their keys."""
+        return {self.key: self} | {key: cell for needed in self.needs for key, cell in needed.chain.items()}
+
+    @property
+    def chain_flops(self) -> float:
+        """Of the chain, as planned."""
+        return sum(cell.flops for cell in self.chain.values())
 
     @property
     def title(self) -> str:
@@ -80,6 +89,27 @@ class Cell:
 def finished(cell: Cell) -> CellFacts | None:
     """Returns what is known of a run that has been trained to its end, here or elsewhere; None: it has not."""
     return read_cell(cell.directory) or cell.elsewhere
+
+
+def failure(cell: Cell) -> Failure | None:
+    """Returns why a run that is not finished failed when it was last tried here."""
+    return None if finished(cell) else read_failure(cell.directory)
+
+
+def is_settled(cell: Cell) -> bool:
+    """Whether nothing is left to run: it is finished, here or elsewhere, or tries a setting that does not do."""
+    return finished(cell) is not None or (cell.trial is not None and bool((why := failure(cell)) and why["diverged"]))
+
+
+def trained_share(cell: Cell) -> float:
+    """Returns how much of its steps a run was trained for: below 1 where it stopped early, 1 if it is not finished."""
+    facts = finished(cell)
+    return facts["validation"][-1]["step"] / cell.steps if facts else 1.0
+
+
+def spent(cell: Cell) -> float:
+    """Returns the floating-point operations of a run and of all that had to be trained for it, as it was trained."""
+    return sum(trained_share(each) * each.flops for each in cell.chain.values())
 
 
 def trials(arm: Arm) -> list[dict[str, Any]]:
@@ -175,10 +205,10 @@ class Matrix:
         overrides = [*(f"--config.{field}={value}" for field, value in fields.items()), *self._changes]
         config = load_config(arm.config, overrides, warn=lambda line: None)
         experiment = resolve(config, corpus, None, shapes)
-        before = sum(cell.chain_flops for cell in {cell.key: cell for cell in needs.values()}.values())
         if arm.compute_of is not None:
             other = self.cell(arm.compute_of, seed)
-            left = max(0.0, other.chain_flops - before)
+            before = {key: cell for needed in needs.values() for key, cell in needed.chain.items()}
+            left = max(0.0, other.chain_flops - sum(cell.flops for cell in before.values()))
             steps = max(1, round(left / _flops(experiment, corpus) * experiment.train.steps))
             overrides += [f"--config.train.steps={steps}", "--config.train.epochs=None"]
             config = load_config(arm.config, overrides, warn=lambda line: None)
@@ -186,7 +216,6 @@ class Matrix:
         known = {m: (cell.key, fields) for m, cell in needs.items()}
         content = _content(config, experiment, corpus, known, weights, evaluated)
         key = cell_key(content)
-        flops = _flops(experiment, corpus)
         cell = Cell(
             arm=name,
             seed=seed,
@@ -203,8 +232,7 @@ class Matrix:
             elsewhere=None if self._study.scores else self._elsewhere.get(key),  # what is scored has to be here
             steps=experiment.train.steps,
             tokens=round(experiment.train.steps * experiment.batch_size * _tokens_a_row(corpus)),
-            flops=flops,
-            chain_flops=flops + before,
+            flops=_flops(experiment, corpus),
         )
         return cell, experiment
 

@@ -40,7 +40,7 @@ class Arm:
       tune: {dotted name, or several with commas: values}: all combinations are tried on `TUNING_SEED`, and the one with
         the lowest held-out loss of `judged` at its best step is taken for all other seeds.
       judged: the member that tuning looks at; None where the arm trains one.
-      compute_of: name of an arm: this one is given as many steps as make both cost the same in all.
+      compute_of: name of an arm: this one is given as many steps as make both cost the same in all, as planned.
     """
 
     config: str
@@ -170,7 +170,13 @@ class Study:
                 _known(f"arms.{name}", other, self.arms)
             self._require_order(name, ())
         for number, claim in enumerate(self.claims):
+            if not claim.than:
+                raise UserError(f"claims[{number}].than: names nothing that '{claim.better}' is compared with")
+            if claim.beyond is not None and len(claim.beyond) != 2:
+                raise UserError(f"claims[{number}].beyond: {len(claim.beyond)} models; it is the difference of two")
             for model in (claim.better, *claim.than, *(claim.beyond or ())):
+                if "#" not in model:
+                    raise UserError(f"claims[{number}]: '{model}' names no member; write ARM#MEMBER")
                 _known(f"claims[{number}]", model.partition("#")[0], self.arms)
             _known(f"claims[{number}].on", claim.on, (HELD_OUT, *self.evaluations, *self.scores))
             _known(f"claims[{number}].at", claim.at, (LAST,) if claim.on in self.scores else (LAST, BEST))

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.pairs import summarised
-from ctcd_jax.artifacts.results import Result
+from ctcd_jax.artifacts.results import RESULTS, Result, read_results
 from ctcd_jax.artifacts.studies import EXPORTS, RUN, ScoreRow
 from ctcd_jax.errors import UserError
 from ctcd_jax.studies.cells import Cell
@@ -40,11 +40,13 @@ class Scores:
       rows: of scores.csv.
       weights: {ARM#MEMBER: {seed: SHA-256 of its weights}}.
       tuned: {name of the tasks: (lines of results.jsonl, its folder)}.
+      failed: what kept models from being scored, a line each.
     """
 
     rows: list[ScoreRow] = field(default_factory=list)
     weights: dict[str, dict[int, str]] = field(default_factory=dict)
     tuned: dict[str, tuple[list[Result], Path]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     def means(self) -> dict[tuple[str, str], dict[int, float]]:
         """Returns {(ARM#MEMBER, name of the data set): {seed: mean over fine-tuning seeds}}."""
@@ -54,8 +56,8 @@ class Scores:
             of.setdefault(row["seed"], []).append(row["score"])
         return {key: {seed: fmean(values) for seed, values in of.items()} for key, of in found.items()}
 
-    def difference(self, on: str, models: Sequence[tuple[str, int]]) -> Paired | None:
-        """Returns the signed sum of models' scores on a data set; None where they have fewer than two seeds.
+    def difference(self, on: str, models: Sequence[tuple[str, int]]) -> tuple[list[int], Paired | None]:
+        """Returns (the seeds that all have, the signed sum of models' scores on a data set, None for fewer than two).
 
         Args:
           on: name of the data set.
@@ -66,13 +68,13 @@ class Scores:
         means = self.means()
         terms = [(means.get((name, on), {}), sign) for name, sign in models]
         seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
-        return paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
+        return seeds, paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
 
 
 def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: Path, log: Log, warn: Log) -> Scores:
     """Returns what every member that has learnt scores on every data set, at its last step.
 
-    What has been exported, scored or fine-tuned before is not done again.
+    What has been exported, scored or fine-tuned before is not done again. What cannot be scored does not stop the rest.
 
     Args:
       study: whose data sets they are.
@@ -82,7 +84,7 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
       log, warn: take a line.
 
     Raises:
-      UserError: a place does not hold what it should; or as `export`, `probe` and `glue`.
+      UserError: as `export`.
     """
     found = Scores()
     if not study.scores or not cells:
@@ -97,12 +99,19 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
             models[weights] = cell, member, directory
             found.weights.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = weights
     for name, asked in study.scores.items():
-        if isinstance(asked, Pairs):
-            figures = _pairs(asked, models, data[name], place / name, log, warn)
-        else:
-            results = _fine_tuned(asked, models, data[name], place / name, log, warn)
+        figures: list[tuple[str, int | None, float]] = []
+        try:
+            if isinstance(asked, Pairs):
+                figures = list(_pairs(asked, models, data[name], place / name, log, warn))
+            else:
+                _fine_tune(asked, models, data[name], place / name, log, warn)
+        except UserError as error:  # of fine-tuning there may be all cells but one
+            found.failed.append(f"{name}: {error}")
+        if isinstance(asked, Tasks):
+            rows = read_results(place / name / RESULTS, warn)
+            results = [row for row in rows if row["weights"] in models and row["seed"] < asked.seeds]
             found.tuned[name] = results, place / name
-            figures = _means(asked, models, results)
+            figures = list(_means(asked, models, results))
         for weights, finetuning, score in figures:
             cell, member, _ = models[weights]
             found.rows.append({"arm": cell.arm, "seed": cell.seed, "member": member, "on": name,
@@ -122,13 +131,13 @@ def _pairs(
             yield weights, None, 100 * found.accuracy
 
 
-def _fine_tuned(asked: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log) -> list[Result]:
+def _fine_tune(asked: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log) -> None:
     from ctcd_jax.evaluation.finetune import GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
 
     directories = [directory for _, _, directory in models.values()]
     options = GlueOptions(**asked.options)
-    return glue(directories, open_source(data, None), asked.tasks, asked.seeds, place, options, log=log, warn=warn)
+    glue(directories, open_source(data, None), asked.tasks, asked.seeds, place, options, log=log, warn=warn)
 
 
 def _means(asked: Tasks, models: Models, results: Sequence[Result]) -> Iterator[tuple[str, int | None, float]]:

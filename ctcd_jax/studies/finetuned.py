@@ -1,6 +1,6 @@
 """Differences of models that were pre-trained and then fine-tuned from several seeds each, on the same examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ _DRAWS = 0  # seed of the bootstrap over examples
 
 def finetuned_difference(
     results: Sequence[Result], folder: Path, terms: Sequence[tuple[Mapping[int, str], int]]
-) -> Paired | None:
+) -> tuple[list[int], Paired | None]:
     """Returns the signed sum of models' mean scores in points of per cent, paired by both kinds of seeds.
 
     The interval covers other pre-training seeds, fine-tuning seeds and examples (`evaluation.tables.intervals`); its p
@@ -28,18 +28,14 @@ def finetuned_difference(
       terms: ({pre-training seed: SHA-256 of the weights}, sign) of each model.
 
     Returns:
-      None for fewer than two pre-training seeds that all models have.
+      The pre-training seeds that are compared, see `_common`; None for fewer than two.
     """
-    seeds = sorted(set.intersection(*(set(models) for models, _ in terms)))
-    if len(seeds) < 2:
-        return None
-    names = [weights for models, _ in terms for weights in (models[seed] for seed in seeds)]
     rows = {(row["weights"], row["task"], row["seed"]): row for row in results}
     tasks = list(dict.fromkeys(row["task"] for row in results))
-    each = [{seed for own, of, seed in rows if (own, of) == (name, task)} for name in names for task in tasks]
-    tunings = sorted(set.intersection(*each))
-    if not tunings:
-        return None
+    seeds, tunings = _common(rows, tasks, [models for models, _ in terms])
+    if len(seeds) < 2:
+        return seeds, None
+    names = [weights for models, _ in terms for weights in (models[seed] for seed in seeds)]
     values, drawn, examples = [], [], []
     for task in tasks:
         used = {name: {seed: rows[name, task, seed] for seed in tunings} for name in names}
@@ -56,12 +52,35 @@ def finetuned_difference(
     fewest = min(examples) if resampled is not None else 0
     ends = interval(differences, resampled, fewest)
     if ends is None:
-        return None
+        return seeds, None
     mean, half = float(differences.mean()), (ends.high - ends.low) / 2
     # In standard errors of the seeds, as if all of the width came from them: a little too large where examples are few.
     error = half / t_quantile(len(seeds) - 1, LEVEL)
     p = p_value(differences, resampled, fewest)
-    return Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
+    return seeds, Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
+
+
+def _common(
+    rows: Collection[tuple[str, str, int]], tasks: Sequence[str], models: Sequence[Mapping[int, str]]
+) -> tuple[list[int], list[int]]:
+    """Returns the pre-training and the fine-tuning seeds of which all models have all tasks.
+
+    Where cells have failed there is more than one choice, fewer of the ones or of the others: the one that keeps most.
+
+    Args:
+      rows: (weights, task, fine-tuning seed) of what there is.
+      tasks: their names.
+      models: {pre-training seed: weights} of each.
+    """
+    whole: dict[int, frozenset[int]] = {}
+    for seed in sorted(set.intersection(*map(set, models))):
+        each = [{tuning for own, of, tuning in rows if (own, of) == (m[seed], task)} for m in models for task in tasks]
+        whole[seed] = frozenset(set.intersection(*each)) if each else frozenset()
+    choices = {
+        frozenset.intersection(*some) for some in (list(whole.values()), *([one] for one in whole.values())) if some
+    }
+    kept = [([seed for seed, has in whole.items() if has >= choice], sorted(choice)) for choice in choices if choice]
+    return max(kept, key=lambda both: (len(both[0]) * len(both[1]), both), default=([], []))
 
 
 def _signed(scores: Mapping, terms: Sequence[tuple[Mapping[int, str], int]], seeds, tunings) -> np.ndarray:

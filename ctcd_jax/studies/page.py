@@ -38,7 +38,8 @@ def study_page(facts: StudyFacts, rows: Sequence[ModelRow], scores: Sequence[Sco
 
 def lead(facts: StudyFacts) -> str:
     """Returns how far the study is and what can be said, in two sentences."""
-    asked = facts["seeds"] * len(facts["arms"])
+    arms = len(facts["arms"]) + len(facts["waiting"])
+    asked = facts["seeds"] * arms
     finished = sum(arm["finished"] for arm in facts["arms"].values())
     counts: dict[str, int] = {}
     for claim in facts["claims"]:
@@ -47,9 +48,7 @@ def lead(facts: StudyFacts) -> str:
     verdicts = ", ".join(f"{count}: {verdict}" for verdict, count in counts.items())
     said = f" Of the comparisons: {verdicts}." if counts else ""
     missing = "" if finished == asked else " What is missing is under Arms, and verdicts are without it."
-    return (
-        f"{finished} of {asked} runs are finished ({len(facts['arms'])} arms, {facts['seeds']} seeds).{missing}{said}"
-    )
+    return f"{finished} of {asked} runs are finished ({arms} arms, {facts['seeds']} seeds).{missing}{said}"
 
 
 def difference_words(difference: Difference) -> str:
@@ -85,7 +84,8 @@ def _answer(facts: StudyFacts) -> Iterator[Html]:
         Column("", "low"),
         Column("", "high"),
         Column("p, adjusted", "p_adjusted", lambda p: f"{p:.3f}" if p >= 0.001 else "< 0.001"),
-        Column("would be seen", "detectable"),
+        Column("would be seen alone", "detectable"),
+        Column("among all", "detectable_among_all"),
         Column("seeds", "seeds"),
         Column("paper", "paper"),
     )
@@ -105,10 +105,12 @@ def _answer(facts: StudyFacts) -> Iterator[Html]:
     yield page.grid(figures)
     yield page.paragraph(
         "Of losses (nats) a negative difference says that the claimed model is the better one, of scores (points of "
-        "per cent) a positive one. Intervals and p values are of paired t statistics over pre-training seeds, p "
-        "adjusted over all these comparisons (Holm); intervals are not widened for being many. Beside them stands the "
-        f"true difference that a study of as many seeds sees with probability {POWER:g}, before the adjustment. "
-        "Compute counts every model that had to be trained, teachers too.",
+        "per cent) a positive one. Intervals and p values are of paired t statistics over pre-training seeds, for "
+        "fine-tuned scores over fine-tuning seeds and examples, too. p is adjusted over all these comparisons (Holm), "
+        "those without results and those that turn out to be the same included; intervals are not widened for being "
+        f"many. Beside them stands the true difference that a study of as many seeds sees with probability {POWER:g}: "
+        "if it were the only comparison, and among all, whatever the others say. Compute counts every model that had "
+        "to be trained, teachers too.",
         "note",
     )
     if facts["note"]:
@@ -126,7 +128,9 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
                 claim["says"], verdict, f"{name} ({'; '.join(filter(None, (alike, on)))})", name, alike, on,
                 None if low is None else f"{mean} ({figure_text(difference, low)} to {figure_text(difference, high)})",
                 mean, difference["unit"], low, high, difference["p_adjusted"],
-                figure_text(difference, difference["detectable"]), len(difference["seeds"]), claim["paper"] or None,
+                figure_text(difference, difference["detectable"]),
+                figure_text(difference, difference["detectable_among_all"]), len(difference["seeds"]),
+                claim["paper"] or None,
             ]  # fmt: skip
 
 
@@ -208,6 +212,8 @@ def _arms(facts: StudyFacts) -> Iterator[Html]:
         Column("failed", "failed"),
     )
     yield data_table("arms", columns, [_arm_row(name, arm, facts["seeds"]) for name, arm in facts["arms"].items()])
+    for name, why in facts["waiting"].items():
+        yield page.paragraph(f"No run of {name} has begun: {why}.", "note")
     trained = ", ".join(f"{name} ({each['train_tokens']:,} tokens, {each['validation_tokens']:,} held out)"
                         for name, each in facts["corpora"].items())  # fmt: skip
     texts = ", ".join(f"{name} = {spec}" for name, spec in facts["texts"].items())

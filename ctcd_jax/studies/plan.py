@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from ctcd_jax.artifacts.studies import read_cell
 from ctcd_jax.config.file import load_config
 from ctcd_jax.jobs.duration import duration
-from ctcd_jax.studies.cells import Cell, trials
+from ctcd_jax.studies.cells import Cell, is_settled, trials
 from ctcd_jax.studies.definition import Study
-from ctcd_jax.studies.running import State, is_finished
-from ctcd_jax.text_tables import aligned
+from ctcd_jax.studies.running import State
+from ctcd_jax.text_tables import aligned, counted
 
 
 def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
@@ -24,20 +24,28 @@ def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
     rows: list[tuple[str, ...]] = [
         ("arm", "runs", "finished", "steps", "tokens a run", "TFLOP a run", "with its teachers")
     ]
+    waiting: list[Cell] = []  # for tuning to end; they cost about as much as a run that tunes them
+    unknown = 0
     for name, arm in study.arms.items():
         own = [cell for cell in state.cells if cell.arm == name]
         if not own:
             rows.append((name, f"{study.seeds}", "0", "?", "?", "?", "after tuning"))
+            unknown += study.seeds
             continue
-        runs = f"{len(own)}" + (f", {len(trials(arm))} of them to tune" if arm.tune else "")
+        later = [own[0]] * study.seeds if own[-1].trial else []
+        waiting += later
+        runs = f"{len(own) + len(later)}" + (f", {len(trials(arm))} of them to tune" if arm.tune else "")
         cell = own[-1]
         figures = f"{cell.steps:,}", f"{cell.tokens:,}", f"{cell.flops / 1e12:,.3g}", f"{cell.chain_flops / 1e12:,.3g}"
-        rows.append((name, runs, f"{sum(map(is_finished, own))}", *figures))
+        rows.append((name, runs, f"{sum(map(is_settled, own))}", *figures))
     log(aligned(rows))
-    missing = state.missing()
+    missing = [*state.missing(), *waiting]
     flops = sum(cell.flops for cell in missing)
-    line = f"{len(missing)} of {len(state.cells)} runs are missing: {flops / 1e12:,.3g} TFLOP, "
+    total = len(state.cells) + len(waiting) + unknown
+    line = f"{len(missing) + unknown} of {total} runs are missing: {flops / 1e12:,.3g} TFLOP, "
     line += f"{sum(cell.tokens for cell in missing):,} tokens"
+    if unknown:
+        line += f" and {counted(unknown, 'run')} whose cost is known after tuning"
     if missing:
         speed = _finished_speed(state.cells)
         source = "the finished ones" if speed else "a few steps here"

@@ -1,21 +1,32 @@
 """Runs what is missing of a study, each run in a process of its own that leaves a log."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from ctcd_jax import __version__
 from ctcd_jax.artifacts.runs import TIMING
-from ctcd_jax.artifacts.studies import CELL, CELL_FORMAT, CORPORA, LOG, RUN, CellFacts, read_cell, validation_lines
+from ctcd_jax.artifacts.studies import (
+    CELL,
+    CELL_FORMAT,
+    CORPORA,
+    FAILED,
+    LOG,
+    RUN,
+    CellFacts,
+    read_cell,
+    validation_lines,
+)
 from ctcd_jax.data import Corpus
-from ctcd_jax.errors import NonFinite, UserError
+from ctcd_jax.errors import NonFinite, UserError, did_you_mean
 from ctcd_jax.files import write_json
 from ctcd_jax.jobs.pool import run_jobs
 from ctcd_jax.jobs.progress import Display
 from ctcd_jax.runtime.allocator import keep_freed_memory
-from ctcd_jax.studies.cells import Cell, Matrix, finished, trials
+from ctcd_jax.studies.cells import Cell, Matrix, finished, is_settled, trials
 from ctcd_jax.studies.definition import Study
 from ctcd_jax.training.metrics import read_lines
 
@@ -29,7 +40,7 @@ class State:
     Attributes:
       cells: all that can be named yet, tuning first.
       chosen: {arm: setting}, of the arms that are tuned and have been.
-      failed: {key: reason}, of this session.
+      failed: {key: reason}, of this session, in which they are not tried again.
     """
 
     cells: list[Cell]
@@ -37,9 +48,9 @@ class State:
     failed: dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> list[Cell]:
-        """Returns the runs that are neither finished nor have failed, and those that one of them starts from, which
+        """Returns the runs that are neither settled nor have failed, and those that one of them starts from, which
         have to be here."""
-        left = {cell.key for cell in self.cells if not is_finished(cell)}
+        left = {cell.key for cell in self.cells if not is_settled(cell)}
         for cell in reversed(self.cells):  # from ends to beginnings
             if cell.key in left:
                 left |= {needed.key for needed in cell.needs if not is_here(needed)}
@@ -49,11 +60,6 @@ class State:
 def is_here(cell: Cell) -> bool:
     """Whether a run has been trained to its end on this machine, so that others can start from it."""
     return read_cell(cell.directory) is not None
-
-
-def is_finished(cell: Cell) -> bool:
-    """Whether a run has been trained to its end, here or elsewhere."""
-    return finished(cell) is not None
 
 
 def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, str] | None = None) -> State:
@@ -77,6 +83,7 @@ def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, s
             tuning = matrix.tuning(name)
             _add(cells, tuning)
             if tuning:
+                _check_judged(name, arm.judged, tuning[0].trained)
                 setting = choose(arm.judged, tuning, trials(arm))
                 if setting is None:
                     continue
@@ -87,7 +94,26 @@ def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, s
         if not settled:
             break
         waiting = [name for name in waiting if name not in settled]
+    check_claims(study, cells.values())
     return State(list(cells.values()), chosen, dict(failed or {}))
+
+
+def check_claims(study: Study, cells: Iterable[Cell]) -> None:
+    """Raises UserError where a claim is about a member that its arm, one of those that have cells, does not train."""
+    trained = {cell.arm: cell.trained for cell in cells}  # of arms that wait for tuning not known yet
+    for number, claim in enumerate(study.claims):
+        for model in (claim.better, *claim.than, *(claim.beyond or ())):
+            arm, _, member = model.partition("#")
+            if arm in trained and member not in trained[arm]:
+                hint = did_you_mean(member, trained[arm])
+                raise UserError(f"claims[{number}]: '{model}': arm '{arm}' trains no member '{member}'{hint}")
+
+
+def _check_judged(arm: str, judged: str | None, trained: Sequence[str]) -> None:
+    if judged is None and len(trained) > 1:
+        raise UserError(f"arms.{arm}.judged: name the member that tuning looks at: {' or '.join(trained)}")
+    if judged is not None and judged not in trained:
+        raise UserError(f"arms.{arm}.judged: it trains no member '{judged}'{did_you_mean(judged, trained)}")
 
 
 def _add(cells: dict[str, Cell], more: Sequence[Cell]) -> None:
@@ -97,18 +123,19 @@ def _add(cells: dict[str, Cell], more: Sequence[Cell]) -> None:
 
 
 def choose(judged: str | None, tuning: Sequence[Cell], settings: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the setting with the lowest held-out loss at its best step; None while one has not been tried.
+    """Returns the setting with the lowest held-out loss at its best step.
+
+    A setting whose training diverged has lost; None while another one has not been tried, or where all diverged.
 
     Args:
       judged: the member that counts; None for the only one that learns.
       tuning: the runs, in the order of `settings`.
       settings: that are tried.
     """
-    tried = [(cell, facts) for cell in tuning if (facts := finished(cell))]
-    if len(tried) < len(tuning):
+    if not all(map(is_settled, tuning)):
         return None
-    losses = [best_loss(facts, judged or cell.trained[0]) for cell, facts in tried]
-    return settings[losses.index(min(losses))]
+    losses = [best_loss(facts, judged or cell.trained[0]) if (facts := finished(cell)) else math.inf for cell in tuning]
+    return settings[losses.index(min(losses))] if min(losses) < math.inf else None
 
 
 def best_loss(facts: CellFacts, member: str) -> float:
@@ -160,6 +187,8 @@ def run_missing(
             for cell, _, error in outcomes:
                 if error is not None:
                     state.failed[cell.key] = error
+                    if not (known := cell.directory / FAILED).is_file():
+                        write_json(known, {"reason": error, "diverged": False})
                     display.ended(costs[cell.key], f"{cell.title}  FAILED: {error}; see {_log_of(cell)}")
                 else:
                     display.ended(costs[cell.key], f"{cell.title}  {_said(cell)}")
@@ -181,6 +210,7 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
 
     config = load_config(cell.spec, cell.overrides)
     workdir = cell.directory / RUN
+    (cell.directory / FAILED).unlink(missing_ok=True)
     # Begun on a machine that multiplies in another precision, it goes on in that one.
     before, dtype, settings = existing_run(workdir), cell.dtype, cast("Any", config.train)
     if before and settings.dtype == "auto":
@@ -193,6 +223,7 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
             on_line=lambda line: report(cell.flops * line["step"] / cell.steps),
         )
     except NonFinite as error:  # to the pool an error that says all there is to say
+        write_json(cell.directory / FAILED, {"reason": str(error), "diverged": True})
         raise UserError(str(error)) from error
     write_json(
         cell.directory / CELL,

@@ -6,6 +6,7 @@ seeds would give. The held-out rows and their masks are the same for all models 
 text, which is why there are several corpora.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class Paired:
       low, high: ends of the t interval of it, at `LEVEL`.
       p: two-sided, of the paired t-test against 0.
       detectable: the smallest true difference that a study of as many seeds finds significant with probability `POWER`,
-        if differences scatter as these do.
+        if differences scatter as these do and it is the only comparison.
     """
 
     mean: float
@@ -49,7 +50,20 @@ def paired(differences: Sequence[float]) -> Paired | None:
     return Paired(mean, mean - half, mean + half, p, error * detectable_errors(count))
 
 
-def detectable_errors(count: int) -> float:
+def stricter(count: int, comparisons: int) -> float:
+    """Returns how much larger than `detectable` a difference has to be to be seen whatever other comparisons say.
+
+    Holm's procedure asks of the smallest p value of all that it is below the significance level by their number.
+
+    Args:
+      count: number of seeds.
+      comparisons: their number, this one included.
+    """
+    return detectable_errors(count, 1 - (1 - LEVEL) / comparisons) / detectable_errors(count)
+
+
+@functools.cache
+def detectable_errors(count: int, level: float = LEVEL) -> float:
     """Returns, in standard errors, the true difference that a two-sided paired t-test sees with probability `POWER`.
 
     The estimated deviation scatters, too: the mean is over its quantiles. (With few seeds the sum of two quantiles of t
@@ -57,11 +71,12 @@ def detectable_errors(count: int) -> float:
 
     Args:
       count: number of seeds.
+      level: 1 less the significance level of the test.
     """
     from scipy import optimize, stats
 
     degrees = count - 1
-    critical = t_quantile(degrees, LEVEL)
+    critical = t_quantile(degrees, level)
     deviations = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, degrees) / degrees)
 
     def lacking(shift: float) -> float:
@@ -72,10 +87,19 @@ def detectable_errors(count: int) -> float:
     return float(root)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for being many (Holm 1979): with these, the chance of any false one stays bounded."""
-    adjusted, highest, count = [0.0] * len(p_values), 0.0, len(p_values)
-    for rank, index in enumerate(sorted(range(count), key=lambda index: p_values[index])):
-        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p values adjusted for being many (Holm 1979): with these, the chance of any false one stays bounded.
+
+    All that is going to be compared counts, with results or without: else what is finished first would be judged more
+    mildly than the whole, and a verdict could be taken back.
+
+    Args:
+      p_values: of all comparisons, None where there is no result yet, and in what is returned.
+    """
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest, count = 0.0, len(p_values)
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    for rank, (p, index) in enumerate(known):
+        highest = max(highest, min(1.0, (count - rank) * p))
         adjusted[index] = highest
     return adjusted

@@ -30,15 +30,15 @@ from ctcd_jax.data import Corpus
 from ctcd_jax.errors import Stopped, UserError, warn
 from ctcd_jax.files import locked, write_json, write_whole
 from ctcd_jax.runtime.stopping import stops_between
-from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows
-from ctcd_jax.studies.cells import Matrix, finished
+from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_rows, waiting
+from ctcd_jax.studies.cells import Matrix, finished, is_settled
 from ctcd_jax.studies.corpora import prepare_corpora
 from ctcd_jax.studies.definition import Study
 from ctcd_jax.studies.downstream import Scores, check_data, scored
 from ctcd_jax.studies.loading import load_study
 from ctcd_jax.studies.page import Curves, study_page
 from ctcd_jax.studies.plan import plan_study
-from ctcd_jax.studies.running import State, is_finished, look, run_missing
+from ctcd_jax.studies.running import State, look, run_missing
 from ctcd_jax.studies.tables import claims_text
 
 Log = Callable[[str], None]
@@ -118,14 +118,19 @@ def study(
         scores = scored(described, [cell for cell, _ in compared(state)], data, place, log, warn)
         facts = _write(place, name, described, texts, corpora, state, scores, changes)
         log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {FINISHED}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
-    missing = [cell for cell in state.cells if not is_finished(cell)]
-    if state.failed:
+        if scores.failed:
+            raise UserError(scores.failed[0])
+    missing = [cell for cell in state.cells if not is_settled(cell)]
+    if failed := [state.failed[cell.key] for cell in missing if cell.key in state.failed]:
         raise UserError(
-            f"{len(state.failed)} of {len(state.cells)} runs failed, the first: {next(iter(state.failed.values()))}; "
-            f"see the logs below {out}, then run the same command again"
+            f"{len(failed)} of {len(state.cells)} runs failed, the first: {failed[0]}; see the logs below {out}, then "
+            "run the same command again"
         )
     if missing:
         log(f"{len(missing)} runs are left to other shares, or wait for them: when they are done, run it again")
+    elif blocked := waiting(described, state):
+        name, why = next(iter(blocked.items()))
+        raise UserError(f"arms.{name}: {why}; no setting can be chosen, give it others")
     return facts
 
 
@@ -163,6 +168,7 @@ def _write(
         },
         "evaluations": list(described.evaluations),
         "arms": arms,
+        "waiting": waiting(described, state),
         "claims": claim_facts(described, rows, scores, arms),
         "cells": {f"{cell.arm}/seed-{cell.seed}": cell.key for cell in state.cells if cell.trial is None},
         "devices": sorted({f"{found['devices']} x {found['device']}, {found['dtype']}" for found in known}),

@@ -7,12 +7,13 @@ from ctcd_jax.text_tables import aligned
 
 def claims_text(facts: StudyFacts) -> str:
     """Returns a table of the claims: what was compared, the difference with its interval, and the verdict."""
-    rows: list[tuple[str, ...]] = [("claim", "against", "with", "on", "difference", "verdict")]
+    rows: list[tuple[str, ...]] = [("claim", "against", "with", "on", "difference", "would be seen", "verdict")]
     for claim in facts["claims"]:
         for difference, verdict in zip(claim["differences"], claim["verdicts"], strict=True):
             on = f"{difference['on']}, {difference['at']}"
             rows.append((f"{claim['says']}: {difference['better']}", difference["than"], difference_words(difference),
-                         on, _interval(difference), verdict))  # fmt: skip
+                         on, _interval(difference), figure_text(difference, difference["detectable_among_all"]),
+                         verdict))  # fmt: skip
     return aligned(rows)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctcd_jax.studies.statistics import detectable_errors, holm, paired
+from ctcd_jax.studies.finetuned import _common
+from ctcd_jax.studies.statistics import detectable_errors, holm, paired, stricter
 
 
 def test_the_interval_and_p_are_those_of_a_paired_t_test():
@@ -35,3 +36,37 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_comparisons_without_a_result_count_in_the_family():
+    """What is finished first is not judged more mildly than the whole: its p values only fall when others come in."""
+    assert holm([0.01, None, None, 0.02]) == [pytest.approx(0.04), None, None, pytest.approx(0.06)]
+    whole = holm([0.01, 0.5, 0.9, 0.02])
+    assert [whole[0], whole[3]] == pytest.approx([0.04, 0.06])
+
+
+def test_what_would_be_seen_among_all_is_seen_whatever_the_others_say():
+    count, comparisons = 5, 16
+    shift = detectable_errors(count) * stricter(count, comparisons) / count**0.5
+    samples = np.random.default_rng(0).normal(shift, 1, size=(20_000, count))
+    p = stats.ttest_1samp(samples, 0, axis=1).pvalue
+    others = [1.0] * (comparisons - 1)
+    assert np.mean([holm([each, *others])[0] < 0.05 for each in p]) == pytest.approx(0.8, abs=0.012)
+    assert stricter(count, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"),
+    [
+        ([], ([1, 2, 3], [0, 1])),
+        ([("a2", "rte", 0), ("a2", "rte", 1)], ([1, 3], [0, 1])),  # a model without any cell of a task
+        ([("a2", "rte", 0), ("b1", "cola", 0)], ([1, 2, 3], [1])),  # cells of one fine-tuning seed
+        ([("a2", "rte", 0)], ([1, 3], [0, 1])),
+        ([(f"{m}{s}", "rte", 0) for m in "ab" for s in (1, 2, 3)], ([1, 2, 3], [1])),
+        ([(f"{m}{s}", "rte", t) for m in "ab" for s in (1, 2, 3) for t in (0, 1)], ([], [])),
+    ],
+)
+def test_a_failed_cell_takes_no_more_away_than_it_must(lost, kept):
+    models = [{seed: f"{name}{seed}" for seed in (1, 2, 3)} for name in "ab"]
+    rows = {(of[seed], task, tuning) for of in models for seed in of for task in ("cola", "rte") for tuning in (0, 1)}
+    assert _common(rows - set(lost), ["cola", "rte"], models) == kept

@@ -12,14 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
+import transformers
 
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.cli import main
 from ctcd_jax.config.file import SHIPPED
+from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.studies import Arm, Claim, Study, StudyCorpus
+from ctcd_jax.studies.cells import Cell, Matrix, spent, trained_share
 from ctcd_jax.studies.loading import FOLDER, load_study
 from ctcd_jax.studies.page import study_page
+from ctcd_jax.studies.running import check_claims
 from tests.small import write_text
 
 FILE = """
@@ -210,6 +214,71 @@ def test_the_plan_runs_nothing(arguments, finished, capsys):
     assert cells == set((finished.parent / "cells").iterdir())
 
 
+def test_the_plan_counts_what_waits_for_tuning(arguments, finished, capsys):
+    file = finished.parent.parent / "waits.py"
+    file.write_text(FILE.replace("(1e-3, 3e-3)", "(1e-3, 2e-3)"))
+    assert main(["study", str(file), *arguments[2:], "--config.optimizer.clip_norm=1", "--plan"]) == 0
+    said = capsys.readouterr().out
+    rows = {row[0]: row for line in said.splitlines() if (row := line.split())}
+    assert rows["teacher"][1:6] == ["4,", "2", "of", "them", "to"]
+    assert rows["oneway"][1:6] == ["2", "0", "?", "?", "?"]
+    assert "7 of 10 runs are missing" in said  # and one that was tried, and two alone, are another study's
+    assert "and 4 runs whose cost is known after tuning" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"oneway#student"',
+            '"oneway#studnet"',
+            "claims[0]: 'oneway#studnet': arm 'oneway' trains no member 'studnet'",
+        ),
+        (
+            '"oneway#student"',
+            '"oneway#teacher"',
+            "claims[0]: 'oneway#teacher': arm 'oneway' trains no member 'teacher'",
+        ),
+        ("3e-3)}", '3e-3)}, judged="student"', "arms.teacher.judged: it trains no member 'student'"),
+        (
+            "standalone:smoke-teacher",
+            "ctcd:smoke",
+            "arms.teacher.judged: name the member that tuning looks at: student or teacher",
+        ),
+    ],
+)
+def test_members_that_are_not_trained_are_refused_before_anything_runs(arguments, finished, capsys, old, new, message):
+    file = finished.parent.parent / "members.py"
+    file.write_text(FILE.replace(old, new))
+    cells = set((finished.parent / "cells").iterdir())
+    assert main(["study", str(file), *arguments[2:], *HERE, "--config.optimizer.clip_norm=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert cells == set((finished.parent / "cells").iterdir())
+
+
+def test_a_setting_that_diverges_has_lost_and_is_not_tried_again(arguments, finished, capsys):
+    place = finished.parent.parent
+    (place / "wild.py").write_text(FILE.replace("(1e-3, 3e-3)", "(1e36, 3e-3)"))
+    command = ["study", str(place / "wild.py"), *arguments[2:], *HERE, "--config.optimizer.clip_norm=1"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("FAILED") == 1
+    facts = json.loads((finished.parent / "wild/study.json").read_text())
+    assert facts["arms"]["teacher"]["chosen"] == {"optimizer.learning_rate": 3e-3}
+    assert (facts["arms"]["teacher"]["tried"], facts["waiting"]) == (2, {})
+    assert main(command) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    (place / "wilder.py").write_text(FILE.replace("(1e-3, 3e-3)", "(1e36, 2e36)"))
+    assert main(["study", str(place / "wilder.py"), *command[2:]]) == 2
+    assert "arms.teacher: 2 of 2 settings are tried; teacher  seed 0" in capsys.readouterr().err.splitlines()[-1]
+    facts = json.loads((finished.parent / "wilder/study.json").read_text())
+    assert set(facts["waiting"]) == {"teacher", "oneway", "long"}
+    assert facts["waiting"]["oneway"] == "waits for teacher"
+    page = (finished.parent / "wilder/index.html").read_text()
+    assert "2 of 8 runs are finished (4 arms, 2 seeds). What is missing is under Arms" in page
+    assert "No run of teacher has begun: 2 of 2 settings are tried" in page
+
+
 def test_an_arm_is_as_long_as_another_computes_where_length_is_counted_in_epochs(arguments, tmp_path, capsys):
     (tmp_path / "epochs.py").write_text(
         FILE.replace('"train.steps": 4', '"train.epochs": 2').replace('compute_of="oneway"', 'compute_of="alone"')
@@ -234,6 +303,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(arguments, finished, cap
     assert "not finite" in facts["arms"]["alone"]["failed"][0]
     assert facts["claims"][0]["verdicts"][0] == "cannot be told at this size"
     assert facts["claims"][0]["differences"][0]["mean"] is None
+    # What failed in another session is still said: here seed 2 is tried again, and seed 1 not.
+    again = ["study", str(file), *arguments[2:], *HERE, "--config.optimizer.clip_norm=1", "--shard", "0/2"]
+    assert main(again) == 2
+    assert "1 of 10 runs failed" in capsys.readouterr().err.splitlines()[-1]
+    facts = json.loads((finished.parent / "fails/study.json").read_text())
+    assert [line.split(":")[0] for line in facts["arms"]["alone"]["failed"]] == ["seed 1", "seed 2"]
 
 
 @pytest.mark.slow
@@ -318,8 +393,13 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
     assert main(command) == 2
     assert "--data encoder=PLACE: not given; it is to be a model" in capsys.readouterr().err
     command += ["--data", f"encoder={smoke.root}/teacher"]
-    assert main(command) == 0
     place = tmp_path / "out/scored"
+    nowhere = [f"glue={tmp_path}/nothing" if part.startswith("glue=") else part for part in command]
+    assert main(nowhere) == 2  # what can be scored is, and is shown
+    assert "glue: " in capsys.readouterr().err.splitlines()[-1]
+    (order,), (glue,) = (claim["differences"] for claim in json.loads((place / "study.json").read_text())["claims"])
+    assert (order["seeds"], glue["seeds"], glue["mean"]) == ([1, 2], [], None)
+    assert main(command) == 0
     rows = list(csv.DictReader((place / "scores.csv").open()))
     assert len(rows) == 2 * 2 + 2 * 2 * 2  # arms x seeds of pairs, and of fine-tuning from two seeds
     config = json.loads((place.parent / "cells" / _key(place, "teacher/seed-2") / "cell.json").read_text())["content"]
@@ -354,6 +434,15 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
         ({"arms": {"a": Arm("ctcd", "train", {"members.teacher.init": "arm:c#teacher"})}}, r"arms.a: there is no 'c'"),
         ({"arms": {"a": Arm("ctcd", "train", compute_of="a")}}, r"arms.a: a -> a leads in a circle"),
         ({"corpora": {"train": StudyCorpus("text", {"lenght": 3})}}, r"corpora.train.recipe: there is no 'lenght'"),
+        (
+            {"claims": (Claim("", "a#student", ()),)},
+            r"claims\[0\].than: names nothing that 'a#student' is compared with",
+        ),
+        (
+            {"claims": (Claim("", "a#student", ("a#teacher",), ("a#teacher",)),)},
+            r"claims\[0\].beyond: 1 models; it is the difference of two",
+        ),
+        ({"claims": (Claim("", "a", ("a#student",)),)}, r"claims\[0\]: 'a' names no member; write ARM#MEMBER"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(changes, message):
@@ -383,6 +472,19 @@ def test_mistakes_of_the_command_line_are_one_line(arguments, capsys, more, mess
     assert message in capsys.readouterr().err
 
 
+def _cell(key, needs=(), steps=10, stopped=None):
+    facts = {"validation": [{"step": 5}, {"step": stopped}]} if stopped else None
+    return Cell(key, 1, None, key, {}, "", (), Path("nowhere"), tuple(needs), (), {}, facts, "float32", steps, 100, 8.0)
+
+
+def test_what_a_run_has_cost_counts_each_teacher_once_and_as_long_as_it_was_trained():
+    teacher = _cell("teacher", stopped=5)
+    both = [_cell(name, [teacher]) for name in ("one", "other")]
+    last = _cell("last", both)
+    assert last.chain_flops == 4 * 8
+    assert (trained_share(teacher), spent(last)) == (0.5, 3.5 * 8)
+
+
 NAMES = sorted(path.stem for path in (SHIPPED / FOLDER).glob("*.py") if path.stem != "quickstart")
 
 
@@ -391,11 +493,35 @@ def test_the_quickstarts_study_is_whole():
     assert (label, set(study.arms)) == ("quickstart", {"teacher", "student", "longer", "oneway", "ctcd"})
 
 
+@pytest.fixture(scope="module")
+def small(finished, tmp_path_factory):
+    """A corpus, and an encoder of twelve layers with its tokenizer."""
+    corpus = next((finished.parent / "corpora").glob("train-*"))
+    encoder = tmp_path_factory.mktemp("encoder")
+    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 512}
+    config = transformers.BertConfig(vocab_size=Corpus(corpus).vocab_size, num_hidden_layers=12, **shape)
+    transformers.BertForMaskedLM(config).save_pretrained(encoder)
+    for file in (corpus / "tokenizer").iterdir():
+        shutil.copy(file, encoder)
+    return Corpus(corpus), encoder
+
+
+def _plan_whole(study, small, out):
+    """Makes every run of a seed, and of tuning, on a corpus that stands for all of them."""
+    corpus, encoder = small
+    data = dict.fromkeys(study.data, str(encoder))
+    changes, chosen = ["--config.data.batch_size=8"], dict.fromkeys(study.arms)
+    matrix = Matrix(study, out, dict.fromkeys(study.corpora, corpus), data, changes, chosen)
+    cells = [cell for arm in study.arms for cell in (matrix.cell(arm, 1), *matrix.tuning(arm))]
+    check_claims(study, cells)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_studies_are_whole(name):
+def test_the_shipped_studies_are_whole(name, small, tmp_path):
     for size in ("smoke", "tiny", "small", "paper"):
         label, study = load_study(f"{name}:{size}")
         assert label == f"{name}-{size}"
         assert study.claims
+        _plan_whole(study, small, tmp_path)
     with pytest.raises(UserError, match=r"no size 'tinny' \(did you mean 'tiny'"):
         load_study(f"{name}:tinny")

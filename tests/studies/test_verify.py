@@ -77,10 +77,29 @@ def test_one_loss_outside_is_shown_and_the_code_is_1(study, copy, capsys):
     assert main(["verify", str(copy), "--study", str(study[1])]) == 1
     said = capsys.readouterr().out
     assert "does not train as" in said
-    assert "1 of 4 losses lie outside" in said
+    assert "outside lies student's loss at step" in said
+    lines[-1]["members"]["student"]["hard"] -= 0.2
+    first = next(line for line in lines if line["kind"] == "validation")
+    first["members"]["student"]["hard"] += 0.2
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 0  # the newest decides; an earlier one is shown
+    assert sum(line.endswith("outside") for line in capsys.readouterr().out.splitlines()) == 1
+    first["members"]["student"]["hard"] -= 0.2
+    lines[-1]["members"]["student"]["hard"] += 0.2
     lines[-1]["members"]["student"]["hard"] -= 0.11
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["verify", str(copy), "--study", str(study[1])]) == 0
+
+
+def test_a_band_that_word_frequencies_lie_in_is_said(study, copy, capsys):
+    path = study[1] / "curves.csv"
+    rows = [row.split(",") for row in path.read_text().splitlines()]
+    wide = [[*row[:4], str(float(row[4]) + 2 * (int(row[2]) - 2.5))] for row in rows[1:]]
+    path.write_text("\n".join(",".join(row) for row in [rows[0], *wide]) + "\n")
+    assert main(["verify", str(copy), "--study", str(study[1])]) == 0
+    said = capsys.readouterr().err
+    assert said.count("even word frequencies") == 2
+    assert "that the run does says little" in said
 
 
 def test_another_method_is_refused_and_what_differs_is_named(study, copy, capsys):
