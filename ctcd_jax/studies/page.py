@@ -13,7 +13,7 @@ from ctcd_jax.page.tables import MISSING, Column, data_table, fixed
 from ctcd_jax.studies.analysis import NATS, POINTS
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST
 from ctcd_jax.studies.statistics import POWER, paired
-from ctcd_jax.text_tables import number_text
+from ctcd_jax.text_tables import counted, number_text
 
 Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
 """{ARM#MEMBER: {seed: (step, held-out loss), ...}}"""
@@ -84,10 +84,11 @@ def _answer(facts: StudyFacts) -> Iterator[Html]:
         Column("", "low"),
         Column("", "high"),
         Column("p, adjusted", "p_adjusted", lambda p: f"{p:.3f}" if p >= 0.001 else "< 0.001"),
-        Column("would be seen alone", "detectable"),
-        Column("among all", "detectable_among_all"),
-        Column("seeds", "seeds"),
-        Column("paper", "paper"),
+        Column("would be seen, alone / among all", "would_be_seen"),
+        Column("", "detectable"),
+        Column("", "detectable_among_all"),
+        Column("", "seeds"),
+        Column("", "paper"),
     )
     yield data_table("claims", columns, list(_claim_rows(facts["claims"])), names=1)
     drawn = [difference for claim in facts["claims"] for difference in claim["differences"]]
@@ -124,13 +125,16 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
             mean = figure_text(difference, difference["mean"])
             name, alike = _name(difference), difference_words(difference)
             on = f"{difference['on']}, {difference['at']} step"
+            seeds = counted(len(difference["seeds"]), "seed")
+            paper = claim["paper"] and f"the paper's: {claim['paper']}"
+            seen = [figure_text(difference, difference[which]) for which in ("detectable", "detectable_among_all")]
             yield [
-                claim["says"], verdict, f"{name} ({'; '.join(filter(None, (alike, on)))})", name, alike, on,
+                claim["says"], verdict, f"{name} ({'; '.join(filter(None, (alike, on, seeds, paper)))})",
+                name, alike, on,
                 None if low is None else f"{mean} ({figure_text(difference, low)} to {figure_text(difference, high)})",
                 mean, difference["unit"], low, high, difference["p_adjusted"],
-                figure_text(difference, difference["detectable"]),
-                figure_text(difference, difference["detectable_among_all"]), len(difference["seeds"]),
-                claim["paper"] or None,
+                None if low is None else " / ".join(seen), difference["detectable"], difference["detectable_among_all"],
+                len(difference["seeds"]), claim["paper"] or None,
             ]  # fmt: skip
 
 
