@@ -321,9 +321,8 @@ def test_community_runs_and_one_student_is_exported(capsys, exported, config_fil
     assert main(arguments) == 0
     said, warned = capsys.readouterr()
     assert "frozen member 'teacher': MLM loss" in said
-    assert (
-        "WARNING: frozen member 'teacher' predicts hardly better than word frequencies" in warned
-    )  # 20 steps taught it little
+    # 20 steps taught it little.
+    assert re.search("WARNING: frozen member 'teacher' predicts (hardly better|worse) than word frequencies", warned)
     assert "start equal" not in warned  # they do, but they have dropout
     last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
     assert set(last["edges"]) == {

@@ -3,14 +3,18 @@
 Orbax restores an array of which a bit has flipped without a word.
 """
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import file_sha256, read_json, write_json
 
 DIGESTS, DIGESTS_FORMAT = "sha256.json", 1
+LISTED = "_CHECKPOINT_METADATA"  # Orbax takes a directory for a saved step that has this in it
+_TIMES = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
 _MOST_NAMES = 5
 ASIDE = ".unreadable"  # what the directory of a step ends in that could not be read
 
@@ -32,14 +36,32 @@ def is_sealed(step: Path) -> bool:
     return (step / DIGESTS).is_file()
 
 
+def is_listed(step: Path) -> bool:
+    """Whether Orbax can read what it looks at of every step when it opens a directory of them."""
+    try:
+        content = json.loads((step / LISTED).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    times = [content.get(name) for name in _TIMES] if isinstance(content, dict) else [""]
+    return all(isinstance(time, int | None) for time in times)
+
+
+def set_aside(step: Path) -> Path:
+    """Renames the directory of a step, out of Orbax's sight, and returns where it is now."""
+    places = (step.with_name(f"{step.name}{f'.{n}' if n > 1 else ''}{ASIDE}") for n in count(1))
+    return step.rename(next(place for place in places if not place.exists()))
+
+
 def damage(step: Path) -> list[str]:
-    """Returns what is not as it was when a saved step was sealed, a few words each; nothing where it never was.
+    """Returns what is not as it was when a saved step was sealed, a few words each.
+
+    Of one that never was sealed it is whether it is a whole step.
 
     Args:
       step: its directory.
     """
     if not is_sealed(step):
-        return []
+        return [] if (step / LISTED).is_file() else ["it is empty, or a kill cut it short"]
     try:
         sealed = read_json(step / DIGESTS, "")
     except UserError:

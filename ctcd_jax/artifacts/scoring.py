@@ -25,6 +25,19 @@ def knows_nothing(loss: float, unigram: float | None) -> bool:
     return unigram is not None and loss >= unigram
 
 
+def frequencies_words(unigram: float | None, loss: float, low: float | None = None, high: float | None = None) -> str:
+    """Returns "no better than word frequencies", "worse than word frequencies", or "" for a model that is better.
+
+    Args:
+      unigram: what word frequencies score on the same tokens, nats; None where that is unknown.
+      loss: the model's, nats.
+      low, high: its interval, where it has one; without, a model is at most no better.
+    """
+    if unigram is None or not knows_nothing(loss if high is None else high, unigram):
+        return ""
+    return f"{'worse' if low is not None and low > unigram else 'no better'} than word frequencies"
+
+
 class Evaluation(TypedDict):
     """A line of evaluation.jsonl: a model on the validation rows of a corpus, each row under masks of its own."""
 

@@ -147,10 +147,16 @@ def _parse(define: Define, place: str, overrides: Sequence[str]) -> ConfigDict:
                 _parse(define, place, [override])
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         if isinstance(error, flags.Error) and overrides:
-            reason = reason.removeprefix(f"flag {overrides[0]}: ")
+            reason = _plainly(reason.removeprefix(f"flag {overrides[0]}: "))
         else:
             reason += f" ({type(error).__name__})"
         raise UserError(f"{' '.join(overrides) or place}: {reason}") from error
+
+
+def _plainly(reason: str) -> str:
+    """Returns what is wrong with a value, in words where Python's own are about its functions."""
+    value = re.search(r"(?:invalid literal for (int)\(\)|could not convert string to float).*?: ('.*')$", reason)
+    return f"{value[2]} is no {'whole ' if value[1] else ''}number" if value else reason
 
 
 @contextlib.contextmanager

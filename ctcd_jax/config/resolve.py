@@ -131,6 +131,11 @@ def _model(name: str, fields: dict, source: Init, models: dict, corpus: Corpus, 
         for key, value in sizes.items():
             if value != getattr(base, key):
                 raise UserError(f"members.{name}.{key} is {value}, but {source} has {getattr(base, key)}; leave it out")
+        if base is known and base.vocab_size != corpus.vocab_size:
+            raise UserError(
+                f"data.corpus: {corpus.directory} has {corpus.vocab_size} tokens in its vocabulary, but the run was "
+                f"begun with {base.vocab_size}; name the corpus it was begun with, or take another --workdir"
+            )
         if base.vocab_size != corpus.vocab_size:
             raise UserError(
                 f"members.{name}.init: {source} has {base.vocab_size} rows for tokens, but its own tokenizer, that of "

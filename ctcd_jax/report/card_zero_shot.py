@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ctcd_jax.artifacts.pairs import Pairs, summarised
-from ctcd_jax.artifacts.scoring import Evaluation, PairScore, knows_nothing, perplexity
+from ctcd_jax.artifacts.scoring import Evaluation, PairScore, frequencies_words, perplexity
 from ctcd_jax.text_tables import markdown, number_text
 
 
@@ -28,8 +28,9 @@ def held_out_section(lines: Sequence[Evaluation]) -> str:
         "Masked tokens of validation rows, nats a token. Word frequencies: what those of the corpus's own training "
         "rows score on the same tokens."
     ]
-    if level := [f"`{line['corpus']}`" for line in lines if knows_nothing(line["loss_high"], line["unigram_loss"])]:
-        notes.append(f"No better than word frequencies on {', '.join(level)}.")
+    for line in lines:
+        if words := frequencies_words(line["unigram_loss"], line["loss"], line["loss_low"], line["loss_high"]):
+            notes.append(f"On `{line['corpus']}` it is {words}.")
     return "\n\n".join(["### Held-out text", " ".join(notes), markdown(shown)])
 
 

@@ -64,15 +64,17 @@ def find_models(artifacts: Artifacts) -> list[Model]:
         for member in run.config["members"]
         if (name, member) not in exported
     ]
+    others: list[Model] = []  # members at a step that no export is of
     for folder, lines in artifacts.evaluations.items():
         for line in lines:
             own = found.model(line["model"], line["weights"], folder) if line["weights"] else None
-            model = own or _evaluated(line, artifacts.runs, [*found.models, *members])
+            again = (model for model in others if line["parameters"] in model.parameters)
+            model = own or next(again, None) or _evaluated(line, artifacts.runs, [*found.models, *members])
             if model is None:
-                model = Model(line["model"])
-                members.append(model)
+                model = Model(line["model"], run=_run_of(line, artifacts.runs), member=line["path"].rpartition("#")[2])
+                others.append(model)
             model.parameters.add(line["parameters"])
-    return found.named() + members
+    return found.named() + members + others
 
 
 class _Found:
@@ -126,11 +128,27 @@ def _fits(facts: Facts, run: Run) -> bool:
 
 def _evaluated(line: Evaluation, runs: Mapping[str, Run], models: Sequence[Model]) -> Model | None:
     """The model that a line of evaluation.jsonl calls WORKDIR#MEMBER; None where there is not exactly one."""
-    workdir, _, member = line["path"].rpartition("#")
-    names = [name for name, run in runs.items() if workdir and run.folder == PurePath(workdir).name]
+    member = line["path"].rpartition("#")[2]
+    names = _runs_of(line, runs)
     fitting = [model for model in models if model.member == member and model.run in names]
     fitting = [model for model in fitting if model.is_member or _step(model) == line.get("step")]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _runs_of(line: Evaluation, runs: Mapping[str, Run]) -> list[str]:
+    """The runs whose folder and member a line of evaluation.jsonl names."""
+    workdir, _, member = line["path"].rpartition("#")
+    return [
+        name
+        for name, run in runs.items()
+        if workdir and run.folder == PurePath(workdir).name and member in run.config["members"]
+    ]
+
+
+def _run_of(line: Evaluation, runs: Mapping[str, Run]) -> str | None:
+    """The one run that a line names; None where there is not exactly one."""
+    names = _runs_of(line, runs)
+    return names[0] if len(names) == 1 else None
 
 
 def _step(model: Model) -> int | None:

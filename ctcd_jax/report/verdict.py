@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ctcd_jax.artifacts.scoring import knows_nothing, perplexity
+from ctcd_jax.artifacts.scoring import frequencies_words, knows_nothing, perplexity
 from ctcd_jax.evaluation.tables.comparison import Difference, difference_text
 from ctcd_jax.page.tables import millions
 from ctcd_jax.report.entries import Entry, Findings
@@ -140,8 +140,8 @@ def in_words(found: Findings, entry: Entry) -> str:
     """Returns what the figures of a model do not say by themselves, by "; "."""
     said = []
     text, tuned = entry.held_out, found.tuned(entry)
-    if text and _knows_nothing(text, found.corpora.unigrams.get(text.corpus)):
-        said.append("no better than word frequencies")
+    if text:
+        said.append(frequencies_words(found.corpora.unigrams.get(text.corpus), text.loss, text.low, text.high))
     if text and text.best:
         said.append(f"its run was better at step {text.best[0]:,} ({number_text(text.best[1], 3)})")
     if entry.pairs and entry.pairs.against_chance:
@@ -152,7 +152,7 @@ def in_words(found: Findings, entry: Entry) -> str:
         said.append(f"cannot be told apart from {found.scores[tuned[0]].reference}")
     if entry.speed and not entry.speed.steady:
         said.append("speed-up unsteady")
-    return "; ".join(said)
+    return "; ".join(filter(None, said))
 
 
 def against_text(found: Findings, entry: Entry) -> str:

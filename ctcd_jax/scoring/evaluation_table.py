@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ctcd_jax.artifacts.scoring import Evaluation, knows_nothing, perplexity
+from ctcd_jax.artifacts.scoring import Evaluation, frequencies_words, perplexity
 from ctcd_jax.text_tables import aligned, markdown, number_text
 
 NOTE = (
@@ -46,10 +46,8 @@ def _rows(lines: Sequence[Evaluation]) -> list[tuple[str, ...]]:
 
 
 def _findings(lines: Sequence[Evaluation]) -> list[str]:
-    found = dict.fromkeys(
-        f"{line['model']} on {line['corpus']}"
-        for line in lines
-        if knows_nothing(line["loss_high"], line["unigram_loss"])
-    )
-    said = f"No better than word frequencies (the interval reaches the unigram loss): {', '.join(found)}."
-    return [said] if found else []
+    found: dict[str, dict[str, None]] = {}
+    for line in lines:
+        words = frequencies_words(line["unigram_loss"], line["loss"], line["loss_low"], line["loss_high"])
+        found.setdefault(words, {})[f"{line['model']} on {line['corpus']}"] = None
+    return [f"{words.capitalize()} (unigram): {', '.join(of)}." for words, of in found.items() if words]

@@ -86,6 +86,6 @@ def recorded_best(workdir: Path, step: int) -> Best | None:
     """Returns the best evaluation as of a saved step; None where the step, maybe of an earlier version, has none."""
     try:
         meta = json.loads((workdir / CHECKPOINTS / str(step) / _META).read_bytes())
-    except (OSError, ValueError):  # a damaged step is dealt with where its state is read
+    except (OSError, ValueError, RecursionError):  # a damaged step is dealt with where its state is read
         return None
     return cast("CheckpointMeta", meta).get("best") if isinstance(meta, dict) and not mismatch(meta, _KIND) else None

@@ -8,21 +8,20 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
-from ctcd_jax.artifacts.checkpoints import ASIDE, damage, damage_text, is_sealed, seal
+from ctcd_jax.artifacts.checkpoints import DIGESTS, LISTED, damage, damage_text, is_listed, is_sealed, seal, set_aside
 from ctcd_jax.artifacts.runs import CHECKPOINTS, FROZEN, Best, CheckpointMeta
 from ctcd_jax.config.init_spec import run_member_config
 from ctcd_jax.distill.objective import Mean, Terms
-from ctcd_jax.errors import UserError, is_out_of_memory
+from ctcd_jax.errors import UserError, is_out_of_memory, warn
 from ctcd_jax.files import json_sha256
 from ctcd_jax.models.registry import Shape, abstract_params
-from ctcd_jax.runtime.distributed import gather
+from ctcd_jax.runtime.distributed import gather, on_leader
 from ctcd_jax.training.best import Kept, recorded_best
 from ctcd_jax.training.frozen import load_frozen
 from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
@@ -46,14 +45,25 @@ class Checkpoints:
     Every method raises UserError where the disk gives out; the steps saved before stay readable.
     """
 
-    def __init__(self, workdir: Path, keep: int, every: int | None = None, on_saved: Callable[[], None] = lambda: None):
-        """Opens the directory; what a kill has left half-done there is cleared away.
+    def __init__(
+        self,
+        workdir: Path,
+        keep: int,
+        every: int | None = None,
+        on_saved: Callable[[], None] = lambda: None,
+        warn: Callable[[str], None] = warn,
+    ):
+        """Opens the directory; what a kill has left half-done there is cleared away. All processes of a run call it.
 
         Args:
           workdir: of the run.
           keep: how many of the newest steps are kept; with each the best that it knows of.
           every: multiples of it are kept, too; None: none for that.
           on_saved: called in the background after each step that is whole.
+          warn: called with a line about each step that is set aside, for Orbax would open no other beside it.
+
+        Raises:
+          UserError: there are steps, and no such file of any can be read.
         """
         # What fails is raised here; Orbax and asyncio would log it once more, with pages of traceback.
         for name in ("absl", "asyncio"):
@@ -66,6 +76,7 @@ class Checkpoints:
             preservation_policy=self._kept, cleanup_tmp_directories=True, create=True
         )
         self.directory = (workdir / CHECKPOINTS).resolve()
+        on_leader(lambda: _set_unlisted_aside(workdir, warn))
         self._manager = ocp.CheckpointManager(LiteralPath(self.directory), options=options)
         self._sealer = Sealer(self._manager.is_saving_in_progress, on_saved)
 
@@ -105,7 +116,8 @@ class Checkpoints:
         """Returns the newest readable step, or None if nothing was saved.
 
         A step that cannot be read (Orbax raises bare Exceptions), or is not what was saved, is set aside as
-        STEP.unreadable if an older one is. A run of several processes does not fall back: they might not agree.
+        STEP.unreadable if an older one is. So does a run of several processes, but where Orbax fails on one of them:
+        the others may wait for it.
 
         Args:
           abstract: what the state of a step is made of.
@@ -126,13 +138,12 @@ class Checkpoints:
                 if is_out_of_memory(error):  # nothing is wrong with what is saved
                     raise
                 unreadable[step] = error
-                if jax.process_count() > 1:
+                if jax.process_count() > 1 and not isinstance(error, _Damaged):  # which all raise together
                     break
                 continue
             for bad, error in unreadable.items():
                 # Out of Orbax's sight: while a later step exists, it silently saves no earlier one.
-                places = (self.directory / f"{bad}{f'.{n}' if n > 1 else ''}{ASIDE}" for n in count(1))
-                (self.directory / str(bad)).rename(next(place for place in places if not place.exists()))
+                on_leader(lambda bad=bad: set_aside(self.directory / str(bad)))
                 warn(f"step {bad} cannot be read ({reason(error)}); going on from step {step}")
             self._manager.reload()
             if not is_sealed(self.directory / str(step)):
@@ -145,10 +156,15 @@ class Checkpoints:
                 best = None
             return Saved(step, _from_saved(restored.state), restored.meta["tokens"], best)
         if unreadable:
-            newest = max(unreadable)
-            why = reason(unreadable[newest])
+            newest, worst = max(unreadable), min(unreadable)
+            older = [step for step in self._manager.all_steps() if step < worst]
+            what = (
+                f"{self.directory / str(worst)} to go on from step {max(older)}"
+                if older
+                else f"{self.directory} to begin again"
+            )
             raise UserError(
-                f"{self.directory / str(newest)}: cannot be read ({why}); remove {self.directory} to begin again"
+                f"{self.directory / str(newest)}: cannot be read ({reason(unreadable[newest])}); remove {what}"
             )
         return None
 
@@ -256,6 +272,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
     )
+    if unlisted := _unlisted(workdir):
+        raise UserError(f"{directory / str(unlisted[0])}: {LISTED} is damaged; move {unlisted[0]} to another place")
     with ocp.CheckpointManager(LiteralPath(directory)) as manager:
         try:
             if found := damage(directory / str(step)):
@@ -273,10 +291,27 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
 def saved_steps(workdir: Path) -> list[int]:
     """Returns the steps of which a run has saved its state, ascending.
 
-    Orbax takes every directory that ends in _NUMBER for one; here it is a number, with what Orbax writes last in it.
+    Orbax takes every directory that ends in _NUMBER for one; here it is a number, with what Orbax writes last in it, or
+    what was written when it was whole: it may be damaged.
     """
-    places = (workdir / CHECKPOINTS).glob("*/_CHECKPOINT_METADATA")
-    return sorted(int(path.parent.name) for path in places if path.parent.name.isdecimal())
+    places = (path.parent for name in (LISTED, DIGESTS) for path in (workdir / CHECKPOINTS).glob(f"*/{name}"))
+    return sorted({int(place.name) for place in places if place.name.isdecimal()})
+
+
+def _unlisted(workdir: Path) -> list[int]:
+    """Returns the steps that keep Orbax from opening any, latest first."""
+    steps, directory = reversed(saved_steps(workdir)), workdir / CHECKPOINTS
+    return [
+        step for step in steps if (directory / str(step) / LISTED).is_file() and not is_listed(directory / str(step))
+    ]
+
+
+def _set_unlisted_aside(workdir: Path, warn: Callable[[str], None]) -> None:
+    directory, unlisted = workdir / CHECKPOINTS, _unlisted(workdir)
+    if unlisted and len(unlisted) == len(saved_steps(workdir)):
+        raise UserError(f"{directory / str(unlisted[0])}: {LISTED} is damaged; remove {directory} to begin again")
+    for step in unlisted:
+        warn(f"step {step} cannot be read ({LISTED} is damaged); it is now {set_aside(directory / str(step))}")
 
 
 def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ctcd_jax.artifacts.overfitting import Overfitting
 from ctcd_jax.artifacts.runs import LOCK, METRICS, MetricLine
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, prefetch
@@ -33,7 +34,6 @@ from ctcd_jax.training.held_out import Evaluation, open_others
 from ctcd_jax.training.masking import make_masker
 from ctcd_jax.training.metrics import Writers, last_seconds, read_lines, record, with_optimizers
 from ctcd_jax.training.optimizer import learning_rate
-from ctcd_jax.training.overfitting import Overfitting
 from ctcd_jax.training.profiling import Profiler
 from ctcd_jax.training.resume import begin_or_resume
 from ctcd_jax.training.run import (
@@ -162,7 +162,7 @@ class _Run:
 
         self.profiler = Profiler(experiment.train.profile_steps, workdir, self.log)
         kept = experiment.train.keep_checkpoints, experiment.train.keep_every
-        self.checkpoints = Checkpoints(workdir, *kept, on_saved)
+        self.checkpoints = Checkpoints(workdir, *kept, on_saved, warn)
         meanwhile = compiling(self.train_step, experiment, self.mesh, lambda: self.batches[0])
         self.step, self.state, self.tokens, self.frozen, self.best = begin_or_resume(
             experiment, workdir, opened, self.checkpoints, self.mesh, self.evaluation, meanwhile, log, warn
@@ -170,7 +170,8 @@ class _Run:
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
-        self.overfitting = Overfitting(read_lines(workdir / METRICS, warn) if self.writers else ())
+        taught = any(edge.source in experiment.cohort.trainable for edge in experiment.cohort.edges)
+        self.overfitting = Overfitting(read_lines(workdir / METRICS, warn) if self.writers else (), taught)
         self.seconds = last_seconds(workdir, warn) if primary else 0.0  # of the sessions before
         for line in describe_run(experiment, corpus, self.batches, self.mesh):
             self.log(line)

@@ -261,7 +261,8 @@ def report_probe(
         f"knowing nothing: {uniform:.3f})"
     )
     if loss > 0.95 * known:
+        how = "worse" if loss > known else "hardly better"
         warn(
-            f"frozen member '{name}' predicts hardly better than word frequencies do ({loss:.3f} of {known:.3f}): "
+            f"frozen member '{name}' predicts {how} than word frequencies do ({loss:.3f} of {known:.3f}): "
             "wrong weights, or trained too little to teach"
         )

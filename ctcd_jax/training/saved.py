@@ -1,5 +1,6 @@
 """`ctcd checkpoints`: the saved steps of a run, how large they are, and whether each is what was saved."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import saved_steps
 
+_REMOVAL = 1.0  # seconds that the removal of a step takes at most
 NOT_SEALED = "its files are not written down: it is being saved, a kill came then, or an earlier version saved it"
 
 
@@ -29,7 +31,7 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
     """
     workdir = Path(workdir)
     read_run(workdir)
-    directory, steps = workdir / CHECKPOINTS, saved_steps(workdir)
+    directory, steps = workdir / CHECKPOINTS, _all_steps(workdir)
     aside = sorted(directory.glob(f"*{ASIDE}"))
     if not steps and not aside:
         raise UserError(f"{directory}: no step is saved there; train first")
@@ -43,8 +45,10 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
             size, saved = _size(place), datetime.fromtimestamp(place.stat().st_mtime)
         except FileNotFoundError:
             continue
-        if found and step not in saved_steps(workdir):  # it is just being removed
-            continue
+        if found:
+            time.sleep(_REMOVAL)
+            if not place.is_dir():  # it was just being removed
+                continue
         state = f"DAMAGED: {damage_text(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
         if best and best["step"] == step:
             state += f"; the best of '{best['member']}', {best['loss']:.4f} nats"
@@ -55,6 +59,12 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
         rows.append((name, f"{_size(place):,}", "", f"set aside, for it could not be read: remove {place}"))
     log(aligned(rows))
     return whole
+
+
+def _all_steps(workdir: Path) -> list[int]:
+    """The saved steps, and directories of which nothing is left that would make them one."""
+    places = (workdir / CHECKPOINTS).glob("*/")
+    return sorted({*saved_steps(workdir), *(int(place.name) for place in places if place.name.isdecimal())})
 
 
 def _size(place: Path) -> int:

@@ -253,7 +253,7 @@ def test_a_broken_config_file_is_one_line(text, message, tmp_path):
 def test_the_wrong_one_of_several_overrides_is_named_alone(config_file):
     with pytest.raises(UserError) as caught:
         load_config(str(config_file), ["--config.seed=1", "--config.edges[0].weight=abc", "--config.train.steps=3"])
-    assert str(caught.value) == "--config.edges[0].weight=abc: could not convert string to float: 'abc'"
+    assert str(caught.value) == "--config.edges[0].weight=abc: 'abc' is no number"
 
 
 def test_of_a_field_given_twice_the_last_counts_and_it_is_said(config_file):

@@ -263,7 +263,7 @@ def test_what_the_model_knows_without_fine_tuning_is_shown(export, tmp_path):
     text = (export / "README.md").read_text()
     assert "| `novels` | 5.0000 [4.9000, 5.1000] | 148.4 | 25.0% | 6.5000 |" in text
     assert "| `wiki` | 6.9500 [6.8500, 7.0500] | 1,043.1 | 25.0% | 7.0000 |" in text
-    assert "No better than word frequencies on `wiki`." in text
+    assert "On `wiki` it is no better than word frequencies." in text
     assert "| `y` | 52.00 [42.32, 61.54], at chance | 1 | 100 |" in text
     assert "| **mean over paradigms** | 66.00 [" in text
     assert "1.0000 [" not in text

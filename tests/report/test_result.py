@@ -308,3 +308,27 @@ def test_seeds_that_scatter_widen_what_counts_as_chance(tmp_path):
     own = fine_tuned(next(iter(collect([tmp_path]).results.values())))
     assert own is not None
     assert {model: tuned.above for model, tuned in own.models.items()} == {"steady": 1, "wild": 0}
+
+
+def test_a_member_at_a_step_without_an_export_is_one_row_for_all_corpora(tmp_path):
+    own = {"path": "elsewhere/ctcd#teacher", "parameters": "5a", "weights": None, "step": 550}
+    lines = [
+        evaluation("teacher@550", 5.0, **own),
+        evaluation("teacher@550", 6.0, corpus="news", corpus_hash="d", **own),
+    ]
+    (tmp_path / "text").mkdir()
+    write_lines(tmp_path / "text/evaluation.jsonl", lines)
+    assert [model.name for model in find_models(collect([tmp_path / "text"]))] == ["teacher@550"]
+    write_run(tmp_path / "ctcd", ("teacher", "student"))
+    write_run(tmp_path / "more/ctcd", ("teacher", "student"))  # which of both it is cannot be told
+    assert len(find_models(collect([tmp_path]))) == 5
+
+
+def test_a_loss_above_that_of_word_frequencies_is_worse_where_its_interval_says_so(tmp_path):
+    (tmp_path / "text").mkdir()
+    lines = [evaluation(name, loss, unigram_loss=6.5) for name, loss in (("a", 6.0), ("b", 6.45), ("c", 6.7))]
+    write_lines(tmp_path / "text/evaluation.jsonl", lines)
+    words = {name: row["in words"] for name, row in rows(make([tmp_path / "text"], tmp_path)).items()}
+    assert (words["a"], words["b"], words["c"]) == (
+        "", "no better than word frequencies", "worse than word frequencies"
+    )  # fmt: skip

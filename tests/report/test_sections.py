@@ -196,3 +196,30 @@ def test_of_many_runs_equal_cohorts_are_drawn_once_and_the_page_stays_small(tmp_
 
 def lead_of(html):
     return next(word for word in Page(html).words if word.startswith("This page reports"))
+
+
+def test_both_backends_of_an_evaluation_are_told_apart(tmp_path):
+    (tmp_path / "text").mkdir()
+    lines = [evaluation("a", 5.0), evaluation("a", 5.0, backend="torch")]
+    write_lines(tmp_path / "text/evaluation.jsonl", lines)
+    head, *body = table(make([tmp_path / "text"], tmp_path), "text-evaluation")
+    assert [row[head.index("backend")] for row in body] == ["jax", "torch"]
+    write_lines(tmp_path / "text/evaluation.jsonl", lines[:1])
+    assert "backend" not in table(make([tmp_path / "text"], tmp_path), "text-evaluation")[0]
+
+
+def test_a_run_that_ended_early_and_one_that_overfits_are_said(tmp_path):
+    lines = [
+        metric_line(kind, step, ("student",), ()) for step in range(10, 70, 10) for kind in ("train", "validation")
+    ]
+    for line in lines:  # the training loss falls as it does, and the validation loss rises
+        line["members"]["student"]["hard"] += (line["kind"] == "validation") * line["step"] / 5
+    write_run(tmp_path / "alone", ("student",), lines=lines)
+    path = tmp_path / "alone/config.json"
+    config = json.loads(path.read_text())
+    config["train"]["early_stopping"], config["resolved"]["steps"] = 5, 1500
+    path.write_text(json.dumps(config))
+    html = make([tmp_path / "alone"], tmp_path)
+    assert "60 of 1,500 steps (ended early)" in html
+    assert "alone: &#x27;student&#x27; overfits: from step 10 to 40 its validation loss rose" in html
+    assert "members that teach each other" in html

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ctcd_jax.artifacts.checkpoints import DIGESTS, damage, is_sealed
+from ctcd_jax.artifacts.checkpoints import DIGESTS, LISTED, damage, is_sealed
 from ctcd_jax.cli import main
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import json_sha256
@@ -182,3 +182,43 @@ def test_checkpoints_are_listed_with_their_state(run, newest, corpus, capsys):
     assert main(["checkpoints", str(run)]) == 2
     assert "checkpoints: no step is saved there; train first" in capsys.readouterr().err
     assert main(["checkpoints", str(run.parent)]) == 2
+
+
+@pytest.mark.parametrize("gone", [LISTED, None], ids=["its listing", "all of it"])
+def test_a_step_that_is_no_longer_listed_is_not_passed_over_in_silence(run, newest, corpus, capsys, gone):
+    for path in [newest / gone] if gone else list(newest.iterdir()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert main(["checkpoints", str(run)]) == 1
+    assert "DAMAGED" in capsys.readouterr().out
+    if gone:  # a directory with nothing in it is no step that could be meant
+        with pytest.raises(UserError, match=r"4: cannot be read \(_CHECKPOINT_METADATA is missing\); use another step"):
+            load_member(run, "student")
+    assert "resumed at step 2 of 4" in go_on(run, corpus)
+    assert load_member(run, "student")
+
+
+@pytest.mark.parametrize("content", ["NaN", "[]", "", "[" * 100_000, '{"init_timestamp_nsecs": 1.5}'])
+def test_a_listing_that_orbax_cannot_read_costs_that_step_alone(run, newest, corpus, capsys, content):
+    (newest / LISTED).write_text(content)
+    assert main(["checkpoints", str(run)]) == 1
+    assert f"DAMAGED: {LISTED} has changed" in capsys.readouterr().out
+    for step in (None, 2):
+        with pytest.raises(UserError, match="checkpoints/4: _CHECKPOINT_METADATA is damaged; move 4 to another place"):
+            load_member(run, "student", step)
+    said = go_on(run, corpus)
+    (line,) = (line for line in said if "cannot be read" in line)
+    assert line == f"step 4 cannot be read ({LISTED} is damaged); it is now {run}/checkpoints/4.unreadable"
+    assert "resumed at step 2 of 4" in said
+
+
+def test_where_every_listing_is_damaged_it_is_one_line(run, corpus):
+    for step in (2, 4):
+        (run / f"checkpoints/{step}" / LISTED).write_text("NaN")
+    with pytest.raises(UserError, match=rf"checkpoints/4: {LISTED} is damaged; remove .*checkpoints to begin again"):
+        go_on(run, corpus)
+
+
+def test_a_best_that_is_nested_too_deeply_is_a_damaged_step(run, newest, corpus):
+    (newest / META).write_text("[" * 100_000)
+    assert main(["checkpoints", str(run)]) == 1
+    assert "resumed at step 2 of 4" in go_on(run, corpus)

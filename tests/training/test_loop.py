@@ -343,6 +343,17 @@ def test_two_processes_train_what_one_does(finished, config_file, corpus, tmp_pa
         assert ours["tokens"] == theirs["tokens"]
         for name in ("teacher", "student"):
             assert ours["members"][name]["hard"] == pytest.approx(theirs["members"][name]["hard"], rel=1e-5)
+    # They agree on what is damaged, and go on from the step before.
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    data = max(newest.rglob("d/*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    before = lines(workdir)
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count(f"step {newest.name} cannot be read") == 1
+    assert "resumed at step 14 of 20" in done.stdout
+    assert (workdir / "checkpoints/20.unreadable").is_dir()
+    assert lines(workdir) == before
 
 
 @pytest.mark.slow

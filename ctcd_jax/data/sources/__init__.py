@@ -52,7 +52,12 @@ def _parse(text_: str) -> Spec:
     if not rest:
         kind, keys = _split_keys(kind)
     if kind not in _KINDS:
-        raise UserError(f"source '{text_}': unknown kind '{kind}'{did_you_mean(kind, _KINDS)}")
+        hint = did_you_mean(kind, _KINDS)
+        if os.path.lexists(expanded(text_)):
+            hint = f"; text in files is text:{text_}"
+        elif kind in ("csv", "tsv"):
+            hint = "; give a table as JSON Lines (jsonl:) or Parquet (parquet:)"
+        raise UserError(f"source '{text_}': unknown kind '{kind}'{hint}")
     spec = Spec(text_, kind, location, keys)
     allowed = (*_KINDS[kind][0], *_COMMON_KEYS)
     for key in spec.keys:

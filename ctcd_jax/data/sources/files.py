@@ -36,8 +36,8 @@ def matching(spec: Spec, example: str) -> list[tuple[str, Path]]:
     found = (Path(root, path) for path in glob.glob(pattern, root_dir=root or None, recursive=True))
     paths = [path for path in found if path.is_file()]
     if not paths:
-        what = "is a directory" if os.path.isdir(location) else "matches no file"
-        raise spec.error(f"no file matches '{location}', which {what}; give a file or a glob such as '{example}'")
+        what = ", which is a directory" if os.path.isdir(location) else ""
+        raise spec.error(f"no file matches '{location}'{what}; give a file or a glob such as '{example}'")
     return sorted((portable(path.relative_to(root).as_posix()), path) for path in paths)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.corpora import source_name
+from ctcd_jax.artifacts.overfitting import Overfitting
 from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.runs import MetricLine
 from ctcd_jax.page import Html
@@ -98,10 +99,17 @@ def _setting(run: Run) -> list[str]:
     steps = resolved.get("steps") or train.get("steps")
     facts = [
         corpus,
-        f"{steps:,} steps of {data.get('batch_size')} rows" if steps else "",
+        f"{_steps_text(run, steps)} of {data.get('batch_size')} rows" if steps else "",
         f"seed {run.config['seed']}" if "seed" in run.config else "",
     ]
     return [fact for fact in facts if fact]
+
+
+def _steps_text(run: Run, planned: int) -> str:
+    """The steps of a run; where it was stopped by `train.early_stopping`, of how many."""
+    best, patience = run.lines("validation"), run.config.get("train", {}).get("early_stopping")
+    last = best[-1]["step"] if best else planned
+    return f"{last:,} of {planned:,} steps (ended early)" if patience and last < planned else f"{planned:,} steps"
 
 
 def curves(artifacts: Artifacts) -> list[Html]:
@@ -134,8 +142,17 @@ def curves(artifacts: Artifacts) -> list[Html]:
             "last, and the highest and the lowest of equal runs of neighbours; every line is in the run's "
             "metrics.jsonl."
         )
+    found = [page.paragraph(f"{name}: {said}.", "note") for name, run in runs.items() if (said := _overfits(run))]
     legend = Html() if several else page.legend([(swatch(index), name) for index, name in enumerate(runs)])
-    return [page.paragraph(note, "note"), legend, page.grid(figures)]
+    return [page.paragraph(note, "note"), *found, legend, page.grid(figures)]
+
+
+def _overfits(run: Run) -> str | None:
+    """What the log said, once, of a member that learns its rows by heart."""
+    trained = [name for name, member in run.config["members"].items() if member.get("trainable", True)]
+    taught = any(edge["weight"] and edge["source"] in trained for edge in run.config.get("edges", []))
+    watch = Overfitting(taught=taught)
+    return next((said for line in run.metrics if (said := watch.take(line))), None)
 
 
 def _point_limit(runs: Mapping[str, Run]) -> int:

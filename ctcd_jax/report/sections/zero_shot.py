@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.pairs import Pairs, summarised
-from ctcd_jax.artifacts.scoring import PairScore, knows_nothing, perplexity
+from ctcd_jax.artifacts.scoring import PairScore, frequencies_words, perplexity
 from ctcd_jax.page import Html
 from ctcd_jax.page.tables import MISSING, Column, data_table, download, fixed, percent
 from ctcd_jax.report.held_out import is_finite
@@ -26,14 +26,17 @@ def held_out_text(artifacts: Artifacts) -> list[Html]:
     """Returns the lines of evaluation.jsonl, and what runs measured of further corpora as they trained."""
     parts = []
     for folder, lines in artifacts.evaluations.items():
-        columns = [Column("model", "model"), Column("corpus", "corpus"), *_FIGURES, _WORDS]
+        figures = _FIGURES
+        if len({line["backend"] for line in lines}) > 1:
+            figures = (*_FIGURES[:-1], Column("backend", "backend"))
+        columns = [Column("model", "model"), Column("corpus", "corpus"), *figures, _WORDS]
         rows = [
             (
                 line["model"],
                 line["corpus"],
                 *(line["loss"], line["loss_low"], line["loss_high"], perplexity(line["loss"])),
                 *(line["accuracy"], line["unigram_loss"], line["backend"]),
-                _in_words(line["loss_high"], line["unigram_loss"]),
+                frequencies_words(line["unigram_loss"], line["loss"], line["loss_low"], line["loss_high"]) or None,
             )
             for line in sorted(lines, key=lambda line: line["corpus"])
         ]
@@ -61,12 +64,8 @@ def _further(artifacts: Artifacts) -> Iterator[tuple]:
             for member, own in figures["members"].items():
                 loss = own.get("hard")
                 if is_finite(loss):
-                    words = _in_words(loss, unigram)
+                    words = frequencies_words(unigram, loss) or None
                     yield f"{name}#{member}", corpus, loss, perplexity(loss), own.get("accuracy"), unigram, words
-
-
-def _in_words(loss: float, unigram: float | None) -> str | None:
-    return "no better than word frequencies" if knows_nothing(loss, unigram) else None
 
 
 def minimal_pairs(artifacts: Artifacts) -> list[Html]:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from ctcd_jax.training.overfitting import Overfitting
+from ctcd_jax.artifacts.overfitting import Overfitting
 
 
 def lines(trained, held_out):
@@ -11,8 +11,8 @@ def lines(trained, held_out):
             yield {"kind": kind, "step": 100 * step, "members": {"student": {"hard": loss}, "teacher": {}}}
 
 
-def said(lines, earlier=()):
-    watch = Overfitting(earlier)
+def said(lines, earlier=(), taught=False):
+    watch = Overfitting(earlier, taught)
     return [text for line in lines if (text := watch.take(line))]
 
 
@@ -23,6 +23,8 @@ def test_it_is_said_at_the_third_evaluation_after_the_best_and_once():
     (text,) = said(WORSE)
     assert "'student' overfits: from step 200 to 500 its validation loss rose from 5.100 to 5.400, while" in text
     assert "training loss fell from 4.500 to 3.300" in text
+    assert text.endswith("more text, or members that teach each other (ctcd)")
+    assert said(WORSE, taught=True)[0].endswith("optimizer.weight_decay=0.1, more text")
 
 
 def test_a_session_that_goes_on_says_it_if_and_only_if_the_one_before_did_not():

@@ -18,8 +18,14 @@ class _Lowest(NamedTuple):
 class Overfitting:
     """Follows the lines of a run and says once what it sees, of the first member that overfits."""
 
-    def __init__(self, earlier: Iterable[Mapping[str, Any]]):
-        """Takes the lines of metrics.jsonl of the sessions before: what they have said is not said again."""
+    def __init__(self, earlier: Iterable[Mapping[str, Any]] = (), taught: bool = False):
+        """Begins to follow a run.
+
+        Args:
+          earlier: lines of metrics.jsonl of the sessions before: what they have said is not said again.
+          taught: whether members teach each other already.
+        """
+        self._advice = ", more text" if taught else ", more text, or members that teach each other (ctcd)"
         self._trained: dict[str, float] = {}  # latest training loss
         self._lowest: dict[str, _Lowest] = {}
         self._said = False
@@ -28,7 +34,7 @@ class Overfitting:
 
     def take(self, line: Mapping[str, Any]) -> str | None:
         """Takes the next line of metrics.jsonl, and returns what there is to say after it."""
-        for member, figures in line["members"].items():
+        for member, figures in line.get("members", {}).items():
             loss = figures.get("hard")
             if loss is None or not math.isfinite(loss):
                 continue
@@ -53,5 +59,5 @@ class Overfitting:
             f"'{member}' overfits: from step {lowest.step:,} to {step:,} its validation loss rose from "
             f"{lowest.loss:.3f} to {loss:.3f}, while its training loss fell from {lowest.trained:.3f} to "
             f"{trained:.3f}. What helps: `ctcd export --step best` (train.keep_best), fewer steps "
-            "(train.early_stopping), optimizer.weight_decay=0.1, more text, or members that teach each other (ctcd)"
+            f"(train.early_stopping), optimizer.weight_decay=0.1{self._advice}"
         )
