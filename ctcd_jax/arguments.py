@@ -1,6 +1,7 @@
 """Kinds of arguments of the command line, each a `type` of argparse, and a parser whose every error is one line."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,12 @@ def saved_step(text: str) -> int | str:
 
 def file_path(text: str) -> Path | str:
     """A file or directory; the shell leaves the ~ of --out=~/x to us. A folder of a store stays text."""
-    return text if is_remote(text) else Path(expand_home(text))
+    place = located(text)
+    return place if is_remote(place) else Path(place)
 
 
-located = expand_home  # text that may be, or hold, a path: FILE:PRESET, KIND:DIR
+def located(text: str) -> str:
+    """Text that may be, or hold, a path or a folder of a store: FILE:PRESET, KIND:DIR."""
+    if scheme := re.match(r"(gs|gcs|s3):(?!//)", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no folder of a store; write {scheme[1]}://BUCKET/PATH")
+    return expand_home(text)

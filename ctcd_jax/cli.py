@@ -45,6 +45,7 @@ def command() -> int:
 
     Not where the tokenizer's threads work: they would wait for one another's allocations, at a third of their speed.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         cast("io.TextIOWrapper", stream).reconfigure(
             errors="backslashreplace"
@@ -54,6 +55,13 @@ def command() -> int:
     if sys.argv[1:2] not in (["prepare"], ["bench"]):
         keep_freed_memory()
     return main()
+
+
+def _open_closed_streams() -> None:
+    """Lets what is said go nowhere where the caller has closed stdout or stderr (`>&-`); Python has None for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +153,7 @@ def _train(options, overrides) -> int:
     start = time.perf_counter()  # before the imports, which are a second or two of the start
     if not options.workdir and not (options.config and (options.show or options.plan)):
         options.parser.error("the following arguments are required: --workdir")
-    if options.on:
+    if options.on is not None:
         return _plan_elsewhere(options, overrides)
     from ctcd_jax.config.file import load_config
     from ctcd_jax.training.run import config_of_run

@@ -25,6 +25,7 @@ EXTRAS = {"gs": "gs", "gcs": "gs", "s3": "s3"}  # scheme: of `pip install 'ctcd-
 _SEALS = ("sha256.json", "corpus.json", "ctcd.json", "study.json")
 _SAVED = "_CHECKPOINT_METADATA"  # by which Orbax, and we, know a finished step
 # Locks, and what is not finished yet, of ours and of Orbax.
+_TRIAL = "trial.partial"
 _OWN_PARTS, _OWN_ENDS = (".orbax-checkpoint-tmp", "orbax-checkpoint-tmp-"), (".partial", ".tmp")
 _WHOLE_AT_ONCE = 2**26  # bytes up to which a file is read at once: it may be appended to meanwhile
 
@@ -84,6 +85,7 @@ def working_copy(place: str, log: Log = print, warn: Log = warn) -> Iterator["Co
         with copy.fetching(warn):
             working.enter_context(locked(copy.work_lock, place, warn=warn))
             copy.fetch(warn)
+            copy.require_writable()
             copy.begin()
         log(f"{place}: worked on in {copy.directory}, and sent from there")
         try:
@@ -155,6 +157,19 @@ class Copy:
         finally:  # what has arrived need not come again
             self._write(files, unsent=keeps, sending=record["sending"] if keeps else {})
         return bool(there)
+
+    def require_writable(self) -> None:
+        """Writes a file there and removes it, for hours of work should not be what finds out that nothing can be sent.
+
+        Raises:
+          UserError: the bucket is not there, or may not be written.
+        """
+        place = self._at(_TRIAL)
+        try:
+            self._call("pipe_file", place, b"written to see whether it can be")
+            self._call("rm_file", place)
+        except FileNotFoundError as error:  # as they say of a bucket that is not there
+            raise UserError(f"{self.place}: cannot be written: {first_line(error)}") from error
 
     def begin(self) -> None:
         """Writes down that there is work here from now on."""
@@ -245,8 +260,8 @@ class Copy:
         except FileNotFoundError:
             return {}
         names = {path[len(start) :]: facts for path, facts in found.items() if path.startswith(start)}
-        # What a console or a mounted bucket leaves for a folder is no file.
-        names = {name: facts for name, facts in names.items() if name and not name.endswith("/")}
+        # What a console or a mounted bucket leaves for a folder is no file, and a trial's was not removed for a kill.
+        names = {name: facts for name, facts in names.items() if name and not name.endswith(("/", _TRIAL))}
         for name in names:
             if not is_inside(name):
                 raise UserError(f"{self.place}: a file there is called {name!r:.100}, and is none of the folder")

@@ -4,6 +4,8 @@ import errno
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,6 +74,18 @@ def test_an_unknown_argument_is_refused(capsys):
         main(["latency", "--model", "x", "--lenght", "3"])
     assert stopped.value.code == 2
     assert "--lenght" in capsys.readouterr().err
+
+
+def test_a_store_that_is_misspelt_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", "--workdir", "run", "--member", "student", "--out", "gs:/b/x"])
+    assert stopped.value.code == 2
+    assert "'gs:/b/x' is no folder of a store; write gs://BUCKET/PATH" in capsys.readouterr().err
+
+
+def test_with_stdout_closed_what_is_said_goes_nowhere():
+    closed = subprocess.run(f"{sys.executable} -m ctcd_jax --help >&-", shell=True, stderr=subprocess.PIPE)
+    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 def test_python_dash_m():

@@ -74,6 +74,18 @@ def test_what_is_written_is_sent_and_what_is_removed_goes(on_machine, bucket):
     assert not (here / "a").exists()
 
 
+def test_a_bucket_that_cannot_be_written_is_found_out_before_the_work(on_machine, bucket, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "pipe_file", refuse)
+        with pytest.raises(UserError, match="memory://b/run: PermissionError: no"):
+            stores.working_copy("memory://b/run", log=lambda line: None).__enter__()
+    with stores.working_copy("memory://b/run", log=lambda line: None):
+        assert not bucket.find("/b/run")  # what was written to try is gone
+
+
 def test_what_says_that_others_are_whole_is_sent_last(on_machine, bucket, monkeypatch):
     sent = []
     put = stores.Copy._put
@@ -221,16 +233,19 @@ def test_a_store_that_gives_out_is_one_line_and_loses_nothing(on_machine, bucket
             then()
         return copy
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(bucket), "pipe_file", refuse)
-        with pytest.raises(UserError, match="memory://b/run: PermissionError: 403: not yours"):
-            work("1")
+    refused = pytest.raises(UserError, match="memory://b/run: PermissionError: 403: not yours")
+    with monkeypatch.context() as patch, refused:
+        work("1", then=lambda: patch.setattr(type(bucket), "pipe_file", refuse))
     with stores.working_copy("memory://b/run", log=lambda line: None) as again:
         assert (again.directory / "a").read_text() == "1"
     assert texts(bucket, "b/run") == {"a": b"1"}
-    monkeypatch.setattr(type(bucket), "pipe_file", refuse)
+
+    def fail():
+        monkeypatch.setattr(type(bucket), "pipe_file", refuse)
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):  # the error that ended the work is what the user is told
-        work("longer", then=lambda: 1 / 0)
+        work("longer", then=fail)
     assert warned == ["not sent: memory://b/run: PermissionError: 403: not yours"]
 
 

@@ -144,12 +144,30 @@ def encoder_layers(directory: Path) -> int:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(directory).num_hidden_layers
+        layers = AutoConfig.from_pretrained(directory).num_hidden_layers
     except (OverflowError, AttributeError, KeyError, OSError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
+    if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:  # transformers would begin to build them
+        raise UserError(
+            f"--model {directory}: its config.json is not that of an encoder (num_hidden_layers is {layers!r:.40})"
+        )
+    return layers
 
 
+def require_finite(directory: Path, model) -> None:
+    """Raises UserError where a parameter of a PyTorch model, loaded from a directory, is NaN or infinite."""
+    import torch
+
+    wrong = [name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all()]
+    if wrong:
+        raise UserError(
+            f"--model {directory}: {len(wrong)} of its arrays hold values that are not finite, the first: {wrong[0]}; "
+            "fetch or export the model again"
+        )
+
+
+_MOST_LAYERS = 1000  # far more than any encoder has
 # Their positions are counted from `pad_token_id` + 1 on: the first rows of the table are never an example's.
 _POSITIONS_AFTER_PADDING = {
     "camembert",

@@ -25,7 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ctcd_jax.artifacts.exports import quiet_loading
+from ctcd_jax.artifacts.exports import quiet_loading, require_finite
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.encoding import Encoded, applied_length, encode_task, load_tokenizer
 from ctcd_jax.evaluation.tasks.data import TaskData
@@ -165,6 +165,7 @@ def load_classifier(directory: Path, outputs: int, seed: int) -> PreTrainedModel
             f"{directory}: its weights are not those that its config.json describes ({len(lacking)} missing or of "
             f"another shape, {lacking[0]} the first); fetch or export the model again"
         )
+    require_finite(directory, model)
     if {name for name, _ in model.named_parameters()} - base <= missing | other:
         return model
     # The checkpoint has a classifier, of whatever task: all of it is drawn anew.

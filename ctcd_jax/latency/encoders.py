@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctcd_jax.artifacts.exports import quiet_loading, stored_parameters, usable_positions, weight_files, weights_digest
+from ctcd_jax.artifacts.exports import (
+    encoder_layers,
+    quiet_loading,
+    require_finite,
+    stored_parameters,
+    usable_positions,
+    weight_files,
+    weights_digest,
+)
 from ctcd_jax.artifacts.latency import LatencyModel
 from ctcd_jax.errors import UserError, first_line
 
@@ -25,6 +33,7 @@ def load_encoder(directory: Path):
     from safetensors import SafetensorError
     from transformers import AutoModel
 
+    encoder_layers(directory)
     try:
         with quiet_loading():
             encoder = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
@@ -33,6 +42,7 @@ def load_encoder(directory: Path):
     config = encoder.config
     if config.is_encoder_decoder or getattr(config, "vocab_size", None) is None:
         raise UserError(f"--model {directory}: a {config.model_type} is no encoder of text, such as bert or distilbert")
+    require_finite(directory, encoder)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = torch.nn.Identity()  # some models call it without asking whether it is there
     return encoder.requires_grad_(False)  # the counter of FLOPs would follow the gradients, and fails at some models

@@ -89,7 +89,10 @@ def absent_devices(spec: str) -> Absent:
     name, _, shape = spec.partition(":")
     if name not in TARGETS:
         known = ", ".join(TARGETS)
-        raise UserError(f"--on {spec}: no target '{name}'{did_you_mean(name, TARGETS)}; known: {known}")
+        longer = [target for target in TARGETS if name and target.startswith(name)]
+        near = did_you_mean(name, TARGETS) if name else ""
+        hint = f"; there are {' and '.join(longer)}" if len(longer) > 1 else near
+        raise UserError(f"--on {spec}: no target '{name}'{hint}; known: {known}")
     target = TARGETS[name]
     return Absent(list((_gpus if target.gpu else _tpus)(spec, name, shape, target)), target)
 

@@ -59,12 +59,15 @@ def find_place(variables: Mapping[str, str]) -> Place | None:
         return _named_place(variables)
     if len(variables.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
         return Place()
-    if any(name in variables for name in _SLURM_STEP) and variables.get("SLURM_NTASKS") != "1":
+    # In a batch script the one process is the first; whoever is another is of a step.
+    later = ["SLURM_PROCID"] if variables.get("SLURM_PROCID", "0") != "0" else []
+    signs = [*(name for name in _SLURM_STEP if name in variables), *later]
+    if signs and variables.get("SLURM_NTASKS") != "1":
         for name in _SLURM:
             if name not in variables:
                 raise UserError(
                     f"{name} is not set, though this is a step of SLURM; start with srun, pass SLURM_* on to "
-                    f"containers, or unset {', '.join(filter(variables.get, _SLURM_STEP))} for a run of one process"
+                    f"containers, or unset {', '.join(signs)} for a run of one process"
                 )
         return Place()
     return None
@@ -78,7 +81,7 @@ def _named_place(variables: Mapping[str, str]) -> Place:
             raise UserError(f"{name} is not set, though another of {', '.join(_OWN)} is; set all three or none")
     coordinator, *numbers = (variables[name] for name in _OWN)
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"CTCD_COORDINATOR is {coordinator!r}; it must be HOST:PORT of process 0, or auto")
     for name, number in zip(_OWN[1:], numbers, strict=True):
         if not number.isdecimal():

@@ -41,6 +41,10 @@ class Program(NamedTuple):
     collectives: list[Collective]
 
 
+# Rows that a device has at a time, at the least, for what is temporary to be that of rows: of one or two it is not.
+_FEWEST_ROWS = 8
+
+
 def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = print) -> dict[str, Any]:
     """Compiles a run's own step for devices that are not there and prints whether it fits, what it computes and sends,
     and how long that takes at the least.
@@ -68,12 +72,9 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
         log(line)
     length, rows = corpus.max_length, experiment.batch_size
     program = compile_step(experiment, corpus, absent, rows)
-    half = rows // 2
-    smaller = (
-        compile_step(experiment, corpus, absent, half)
-        if half and half % (len(absent.devices) * experiment.train.micro_batches) == 0
-        else None
-    )
+    half, shares = rows // 2, len(absent.devices) * experiment.train.micro_batches
+    comparable = half % shares == 0 and half >= _FEWEST_ROWS * shares
+    smaller = compile_step(experiment, corpus, absent, half) if comparable else None
     memory, count = absent.target.memory, len(absent.devices)
     data, fsdp = make_mesh(*experiment.mesh, devices=absent.devices).devices.shape
     log(
@@ -85,7 +86,11 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     verdict = "fits" if needed <= memory else "DOES NOT FIT"
     line = f"memory: {needed / 2**30:.2f} of {memory / 2**30:.0f} GiB a device ({program.held / 2**30:.2f} held, "
     line += f"{program.temporary / 2**30:.2f} temporary): {verdict}"
-    log(line + (f"; about {largest:,} rows would, by the temporaries of {half:,} and {rows:,}" if largest else ""))
+    if largest:
+        line += f"; about {largest:,} rows would, by the temporaries of {half:,} and {rows:,}"
+    elif not comparable:
+        line += f"; how many rows would is told from {2 * _FEWEST_ROWS * shares:,} and more"
+    log(line)
     log(f"collectives: {in_words(program.collectives)}")
 
     tokens = rows * corpus.manifest["splits"]["train"]["tokens"] / corpus.rows("train")

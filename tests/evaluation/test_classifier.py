@@ -1,11 +1,13 @@
 """The classifier on top of whatever checkpoint: always the base model and a new head, and text that is text."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModel
 
 from ctcd_jax.errors import UserError
 from ctcd_jax.evaluation.classifier import (
@@ -127,6 +129,18 @@ def test_weights_that_are_not_those_of_the_config_are_refused(models, tmp_path):
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"\(1 missing or of another shape, bert\.encoder\.layer\.0\.output\.dense"):
         load_classifier(directory, 2, 0)
+
+
+def test_weights_that_are_no_numbers_are_refused(models, tmp_path):
+    wild = shutil.copytree(models[0], tmp_path / "wild")
+    model = AutoModel.from_pretrained(wild)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[7, 3] = torch.inf
+    model.save_pretrained(wild)
+    with pytest.raises(
+        UserError, match=r"1 of its arrays hold values that are not finite, the first: bert\.embeddings"
+    ):
+        load_classifier(wild, 2, 0)
 
 
 def test_what_is_said_of_an_epoch_changes_nothing_and_is_what_was_trained(models):

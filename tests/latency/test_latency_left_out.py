@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -78,6 +79,20 @@ def test_one_whose_weights_do_not_fit_its_config_is_left_out(models, tmp_path):
     result = latency([*models, tmp_path / "odd"], **OPTIONS, log=lambda _: None, warn=warned.append)
     assert len(result["measurements"]) == 2
     assert [line.partition(": ")[0] for line in warned] == ["odd"]
+
+
+def test_weights_that_are_no_numbers_and_layers_without_end_are_left_out(models, tmp_path):
+    wild, endless = (shutil.copytree(models[0], tmp_path / name) for name in ("wild", "endless"))
+    model = AutoModel.from_pretrained(wild)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[7, 3] = torch.nan
+    model.save_pretrained(wild)
+    config = json.loads((endless / "config.json").read_text())
+    (endless / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**7}))
+    left_out = latency([models[0], wild, endless], log=lambda _: None, warn=lambda _: None, **OPTIONS)["left_out"]
+    assert [entry["model"] for entry in left_out] == ["wild", "endless"]
+    assert "1 of its arrays hold values that are not finite, the first: embeddings.word" in left_out[0]["reason"]
+    assert "num_hidden_layers is 10000000" in left_out[1]["reason"]
 
 
 def test_if_none_can_be_run_it_is_one_line(bros, tmp_path, capsys):

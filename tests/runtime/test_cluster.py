@@ -50,6 +50,11 @@ def test_a_part_of_slurms_variables_is_an_error_that_names_the_missing_one(missi
         find_place(left)
 
 
+def test_a_later_process_of_slurm_is_of_a_step_whatever_else_is_not_set():
+    with pytest.raises(UserError, match=r"^SLURM_STEP_NODELIST is not set, .*, or unset SLURM_PROCID for a run of one"):
+        find_place(BATCH | {"SLURM_PROCID": "1", "SLURM_LOCALID": "1"})
+
+
 @pytest.mark.parametrize("missing", OWN)
 def test_a_part_of_our_variables_is_an_error_that_names_the_missing_one(missing):
     left = {name: value for name, value in OWN.items() if name != missing}
@@ -62,6 +67,10 @@ def test_a_part_of_our_variables_is_an_error_that_names_the_missing_one(missing)
     [
         ({"CTCD_COORDINATOR": "node1"}, "CTCD_COORDINATOR is 'node1'; it must be HOST:PORT of process 0, or auto"),
         ({"CTCD_COORDINATOR": ":80"}, "CTCD_COORDINATOR is ':80'; it must be HOST:PORT of process 0, or auto"),
+        (
+            {"CTCD_COORDINATOR": "node1:99999"},
+            "CTCD_COORDINATOR is 'node1:99999'; it must be HOST:PORT of process 0, or auto",
+        ),
         ({"CTCD_PROCESSES": "two"}, "CTCD_PROCESSES is 'two'; it must be a whole number"),
         ({"CTCD_PROCESS": "-1"}, "CTCD_PROCESS is '-1'; it must be a whole number"),
         ({"CTCD_PROCESS": "4"}, "CTCD_PROCESS is 4, but CTCD_PROCESSES is 4; they count from 0"),

@@ -17,6 +17,8 @@ def missing(package, *values):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ("", "no target ''; known: "),
+        ("a100:8", "no target 'a100'; there are a100-40 and a100-80; known: "),
         ("h10:8", r"no target 'h10' \(did you mean 'h100'\?\); known: a100-40, a100-80, h100, h200, v4, v5e, v5p, v6e"),
         ("h100:2x4", "give how many, as in h100:8; above 8 a multiple of 8"),
         ("h100:0", "give how many"),
