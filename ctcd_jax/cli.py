@@ -103,7 +103,8 @@ def _told(verb: str, error: Exception) -> tuple[str, int] | None:
     elif is_out_of_memory(error):
         message = f"out of memory ({first_line(error)}); {LESS_MEMORY.get(verb, 'use a machine with more')}"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = f"{error.strerror}; free some, then run the same command again"
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror}; free some, then run the same command again"
     elif isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
     elif not isinstance(error, UserError):

@@ -148,7 +148,7 @@ def _written_whole(out: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise  # transformers', which means something else by it
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else first_line(error)
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise UserError(f"--out {out}: cannot be written ({reason}); make room or choose another") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
