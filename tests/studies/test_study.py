@@ -395,6 +395,10 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
     command += ["--data", f"encoder={smoke.root}/teacher"]
     place = tmp_path / "out/scored"
     nowhere = [f"glue={tmp_path}/nothing" if part.startswith("glue=") else part for part in command]
+    assert main(nowhere) == 2
+    assert f"--data glue={tmp_path}/nothing: no such folder; it is to be tasks" in capsys.readouterr().err
+    assert not place.exists()
+    (tmp_path / "nothing").mkdir()
     assert main(nowhere) == 2  # what can be scored is, and is shown
     assert "glue: " in capsys.readouterr().err.splitlines()[-1]
     (order,), (glue,) = (claim["differences"] for claim in json.loads((place / "study.json").read_text())["claims"])
