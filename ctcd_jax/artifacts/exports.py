@@ -148,11 +148,16 @@ def encoder_layers(directory: Path) -> int:
     except (OverflowError, AttributeError, KeyError, OSError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
         raise UserError(f"--model {directory}: its config.json is not that of an encoder ({reason})") from error
-    if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:  # transformers would begin to build them
+    require_buildable(directory, layers)
+    return layers
+
+
+def require_buildable(directory: Path, layers: object) -> None:
+    """Raises UserError for a number of layers that no encoder has: transformers would begin to build them."""
+    if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
         raise UserError(
             f"--model {directory}: its config.json is not that of an encoder (num_hidden_layers is {layers!r:.40})"
         )
-    return layers
 
 
 def require_finite(directory: Path, model) -> None:

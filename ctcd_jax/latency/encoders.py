@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctcd_jax.artifacts.exports import (
-    encoder_layers,
     quiet_loading,
+    require_buildable,
     require_finite,
     stored_parameters,
     usable_positions,
@@ -31,11 +31,11 @@ def load_encoder(directory: Path):
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
 
-    encoder_layers(directory)
     try:
         with quiet_loading():
+            require_buildable(directory, getattr(AutoConfig.from_pretrained(directory), "num_hidden_layers", 1))
             encoder = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"--model {directory}: transformers cannot load it ({first_line(error)})") from error

@@ -202,10 +202,16 @@ def test_both_backends_of_an_evaluation_are_told_apart(tmp_path):
     (tmp_path / "text").mkdir()
     lines = [evaluation("a", 5.0), evaluation("a", 5.0, backend="torch")]
     write_lines(tmp_path / "text/evaluation.jsonl", lines)
-    head, *body = table(make([tmp_path / "text"], tmp_path), "text-evaluation")
+
+    def shown():
+        html = make([tmp_path / "text"], tmp_path)
+        found = html[html.index("<h3>text/evaluation.jsonl") :]
+        return table(found, re.findall('<table aria-label="([^"]+)"', found)[0])
+
+    head, *body = shown()
     assert [row[head.index("backend")] for row in body] == ["jax", "torch"]
     write_lines(tmp_path / "text/evaluation.jsonl", lines[:1])
-    assert "backend" not in table(make([tmp_path / "text"], tmp_path), "text-evaluation")[0]
+    assert "backend" not in shown()[0]
 
 
 def test_a_run_that_ended_early_and_one_that_overfits_are_said(tmp_path):
