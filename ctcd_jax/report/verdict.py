@@ -21,7 +21,7 @@ def verdict(found: Findings) -> str:
         sentences = [_by_fine_tuning(found, ranked), *_against_nothing(found, ranked), _served(ranked[0])]
     elif found.main_corpus is not None:
         best_first = sorted(ranked, key=lambda entry: -(found.mean(entry) or 0.0))
-        tuned = list(_against_nothing(found, best_first)) if ranked else []
+        tuned = list(_against_nothing(found, best_first, f" ({_title(found)})")) if ranked else []
         tuned[:1] = [f"Fine-tuned, {line[0].lower()}{line[1:]}" for line in tuned[:1]]
         sentences = [*_by_held_out(found, found.on_text(found.main_corpus)), *tuned]
     else:
@@ -62,8 +62,14 @@ def _points(difference: Difference) -> str:
     return f"{number_text(difference.value, plus='+')} points{ends}"
 
 
-def _against_nothing(found: Findings, ranked: list[Entry]) -> Iterator[str]:
-    """What the fine-tuned models are worth beside the constant answer and a bag of words."""
+def _against_nothing(found: Findings, ranked: list[Entry], title: str = "") -> Iterator[str]:
+    """What the fine-tuned models are worth beside the constant answer and a bag of words.
+
+    Args:
+      found: all that was.
+      ranked: the fine-tuned models, the best first.
+      title: of the means, where it has not been said yet.
+    """
     best = ranked[0]
     folder, own = _tuned(found, best)
     if own.tasks:
@@ -77,7 +83,8 @@ def _against_nothing(found: Findings, ranked: list[Entry]) -> Iterator[str]:
     mean = found.mean(best) or 0.0
     for baseline in found.scores[folder].baselines:
         if mean <= baseline.mean:
-            yield f"The {baseline.name} has {number_text(baseline.mean)} %."
+            yield f"The {baseline.name} has {number_text(baseline.mean)} %{title}."
+            title = ""
 
 
 def _served(best: Entry) -> str:

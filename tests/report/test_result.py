@@ -332,3 +332,10 @@ def test_a_loss_above_that_of_word_frequencies_is_worse_where_its_interval_says_
     assert (words["a"], words["b"], words["c"]) == (
         "", "no better than word frequencies", "worse than word frequencies"
     )  # fmt: skip
+
+
+def test_where_fine_tuning_tells_nothing_the_mean_of_what_knows_nothing_is_named(tmp_path):
+    glue(tmp_path / "glue", {"a": 0.52})
+    write_lines(tmp_path / "evaluation.jsonl", [evaluation("a", 5.0)])
+    said = lead(make([tmp_path], tmp_path))
+    assert said.endswith("Fine-tuned, it is not above chance on the task. The majority class has 53.00 % (RTE acc).")
