@@ -6,6 +6,7 @@ Nothing is restored that is not what was saved: leaves have digests in "meta", a
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +29,9 @@ from ctcd_jax.training.orbax import LiteralPath, quiet, reason, writing_errors
 from ctcd_jax.training.sealing import Sealer, as_numbers, changed_leaves, leaf_digests
 from ctcd_jax.training.sharding import placed
 from ctcd_jax.training.state import TrainState
+
+
+_REWRITING = 0.5  # seconds
 
 
 class Saved(NamedTuple):
@@ -272,6 +276,8 @@ def load_member(workdir: str | Path, member: str, step: int | None = None) -> tu
     args = ocp.args.PyTreeRestore(
         item=item, partial_restore=True, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
     )
+    if _unlisted(workdir):
+        time.sleep(_REWRITING)  # a run that is going on may just be writing it anew
     if unlisted := _unlisted(workdir):
         raise UserError(f"{directory / str(unlisted[0])}: {LISTED} is damaged; move {unlisted[0]} to another place")
     with ocp.CheckpointManager(LiteralPath(directory)) as manager:
