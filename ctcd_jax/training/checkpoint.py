@@ -30,7 +30,6 @@ from ctcd_jax.training.sealing import Sealer, as_numbers, changed_leaves, leaf_d
 from ctcd_jax.training.sharding import placed
 from ctcd_jax.training.state import TrainState
 
-
 _REWRITING = 0.5  # seconds
 
 
