@@ -76,11 +76,14 @@ def _common(
     for seed in sorted(set.intersection(*map(set, models))):
         each = [{tuning for own, of, tuning in rows if (own, of) == (m[seed], task)} for m in models for task in tasks]
         whole[seed] = frozenset(set.intersection(*each)) if each else frozenset()
-    choices = {
-        frozenset.intersection(*some) for some in (list(whole.values()), *([one] for one in whole.values())) if some
-    }
+    choices: set[frozenset[int]] = set()
+    for has in whole.values():  # all intersections of some of them
+        choices |= {has, *(has & other for other in choices)}
     kept = [([seed for seed, has in whole.items() if has >= choice], sorted(choice)) for choice in choices if choice]
-    return max(kept, key=lambda both: (len(both[0]) * len(both[1]), both), default=([], []))
+    # Of one pre-training nothing can be told; of as many cells rather more pre-trainings.
+    return max(
+        kept, key=lambda both: (len(both[0]) > 1, len(both[0]) * len(both[1]), len(both[0]), both), default=([], [])
+    )
 
 
 def _signed(scores: Mapping, terms: Sequence[tuple[Mapping[int, str], int]], seeds, tunings) -> np.ndarray:

@@ -149,7 +149,7 @@ def _points(workdir: Path, arm: str, curves: Path, warn: Callable[[str], None]) 
             losses = known.get((member, line["step"]), [])
             if len(losses) > 1 and figures.get("hard") is not None:
                 mean, half = fmean(losses), _half_width(losses) + _ROUNDING
-                unigram = line.get("unigram", math.inf)  # runs of earlier versions do not say it
+                unigram = line.get("unigram") or math.inf  # runs of earlier versions do not say it
                 points.append(Point(member, line["step"], figures["hard"], unigram, mean - half, mean + half))
     return points
 

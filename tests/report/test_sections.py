@@ -223,7 +223,11 @@ def test_a_run_that_ended_early_and_one_that_overfits_are_said(tmp_path):
     write_run(tmp_path / "alone", ("student",), lines=lines)
     path = tmp_path / "alone/config.json"
     config = json.loads(path.read_text())
-    config["train"]["early_stopping"], config["resolved"]["steps"] = 5, 1500
+    config["train"] |= {"early_stopping": 50, "keep_best": "student"}
+    config["resolved"]["steps"], config["edges"] = 1500, None
+    path.write_text(json.dumps(config))
+    assert "ended early" not in make([tmp_path / "alone"], tmp_path)  # it is going on
+    config["train"]["early_stopping"] = 5
     path.write_text(json.dumps(config))
     html = make([tmp_path / "alone"], tmp_path)
     assert "60 of 1,500 steps (ended early)" in html

@@ -55,6 +55,16 @@ def test_what_would_be_seen_among_all_is_seen_whatever_the_others_say():
     assert stricter(count, 1) == 1
 
 
+def test_pre_training_seeds_are_kept_before_fine_tuning_seeds():
+    def common(whole):
+        return _common(
+            {(f"m{s}", "rte", t) for s, has in whole.items() for t in has}, ["rte"], [{s: f"m{s}" for s in whole}]
+        )
+
+    assert common({1: {0, 1, 2}, 2: {0}}) == ([1, 2], [0])
+    assert common({1: {0, 1, 2}, 2: {0, 1, 3}, 3: {0, 1, 3}, 4: {2}}) == ([1, 2, 3], [0, 1])
+
+
 @pytest.mark.parametrize(
     ("lost", "kept"),
     [

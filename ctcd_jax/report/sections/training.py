@@ -107,9 +107,14 @@ def _setting(run: Run) -> list[str]:
 
 def _steps_text(run: Run, planned: int) -> str:
     """The steps of a run; where it was stopped by `train.early_stopping`, of how many."""
-    best, patience = run.lines("validation"), run.config.get("train", {}).get("early_stopping")
-    last = best[-1]["step"] if best else planned
-    return f"{last:,} of {planned:,} steps (ended early)" if patience and last < planned else f"{planned:,} steps"
+    train, lines = run.config.get("train", {}), run.lines("validation")
+    patience, member = train.get("early_stopping"), train.get("keep_best")
+    losses = [line.get("members", {}).get(member, {}).get("hard") for line in lines]
+    known = [loss for loss in losses if isinstance(loss, int | float)]
+    if not patience or not known or len(known) < len(losses) or lines[-1]["step"] >= planned:
+        return f"{planned:,} steps"
+    since = len(known) - 1 - known.index(min(known))  # else it is still going on, or was killed
+    return f"{lines[-1]['step']:,} of {planned:,} steps (ended early)" if since >= patience else f"{planned:,} steps"
 
 
 def curves(artifacts: Artifacts) -> list[Html]:
@@ -150,7 +155,8 @@ def curves(artifacts: Artifacts) -> list[Html]:
 def _overfits(run: Run) -> str | None:
     """What the log said, once, of a member that learns its rows by heart."""
     trained = [name for name, member in run.config["members"].items() if member.get("trainable", True)]
-    taught = any(edge["weight"] and edge["source"] in trained for edge in run.config.get("edges", []))
+    edges = run.config.get("edges") or []
+    taught = any(edge.get("weight", 1) and edge.get("source") in trained for edge in edges)
     watch = Overfitting(taught=taught)
     return next((said for line in run.metrics if (said := watch.take(line))), None)
 
