@@ -76,6 +76,14 @@ class GlueOptions:
     shard: tuple[int, int] = (0, 1)
 
 
+class FailedCells(UserError):
+    """Some cells have failed; `results` are those of the others, as `glue` returns them."""
+
+    def __init__(self, message: str, results: list[Result]):
+        super().__init__(message)
+        self.results = results
+
+
 def glue(
     models: Sequence[Path],
     source: TaskSource,
@@ -108,7 +116,7 @@ def glue(
 
     Raises:
       UserError: a model, task, file or option is not usable, or `out` holds results of other settings or weights; or,
-        after all other cells have run, that some have failed.
+        after all other cells have run, that some have failed (`FailedCells`).
     """
     require_torch()
     if seeds < 1:
@@ -165,7 +173,10 @@ def glue(
         log(f"the fine-tuned models: {out / CELLS}/MODEL/TASK/seed-N/{MODEL}, to be loaded by transformers.pipeline")
     if failed:
         where = f"see {failed[0].folder / LOG}" if options.jobs != 0 else "what they printed is above"
-        raise UserError(f"{len(failed)} of {len(cells)} cells failed; {where}; then run the same command again")
+        raise FailedCells(
+            f"{len(failed)} of {len(cells)} cells failed; {where}; then run the same command again",
+            [done[cell.key] for cell in cells if cell.key in done],
+        )
     return [done[cell.key] for cell in cells]
 
 

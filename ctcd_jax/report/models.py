@@ -20,6 +20,7 @@ class Model:
       weights: SHA-256 (hex) of its files; None for a run's member, and where no file says.
       export: None where there is none below the directories.
       run, member: which run's member it is, as the page calls the run; None where that is not known.
+      step: at which it was only evaluated, where no export is of it; None: the run's last, or the export's.
       tuned_as: {folder of results: what it is called there}.
       timed_as: {folder of latencies: what it is called there}.
       parameters: SHA-256s (hex) under which evaluation.jsonl knows it.
@@ -30,14 +31,15 @@ class Model:
     export: Export | None = None
     run: str | None = None
     member: str | None = None
+    step: int | None = None
     tuned_as: dict[str, str] = field(default_factory=dict)
     timed_as: dict[str, str] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
 
     @property
     def is_member(self) -> bool:
-        """Whether it is no more than a member of a run: nothing that could be deployed as it lies there."""
-        return self.weights is None and self.run is not None
+        """Whether it is no more than a member of a run, at its last step: nothing to be deployed as it lies there."""
+        return self.weights is None and self.run is not None and self.step is None
 
 
 def find_models(artifacts: Artifacts) -> list[Model]:
@@ -71,7 +73,8 @@ def find_models(artifacts: Artifacts) -> list[Model]:
             again = (model for model in others if line["parameters"] in model.parameters)
             model = own or next(again, None) or _evaluated(line, artifacts.runs, [*found.models, *members])
             if model is None:
-                model = Model(line["model"], run=_run_of(line, artifacts.runs), member=line["path"].rpartition("#")[2])
+                run, member = _run_of(line, artifacts.runs), line["path"].rpartition("#")[2]
+                model = Model(line["model"], run=run, member=member, step=line.get("step"))
                 others.append(model)
             model.parameters.add(line["parameters"])
     return found.named() + members + others

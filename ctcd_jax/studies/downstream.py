@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ctcd_jax.artifacts.exports import weights_digest
 from ctcd_jax.artifacts.pairs import summarised
-from ctcd_jax.artifacts.results import RESULTS, Result, read_results
+from ctcd_jax.artifacts.results import Result
 from ctcd_jax.artifacts.studies import EXPORTS, RUN, ScoreRow
 from ctcd_jax.errors import UserError
 from ctcd_jax.studies.cells import Cell
@@ -42,13 +42,13 @@ class Scores:
     Attributes:
       rows: of scores.csv.
       weights: {ARM#MEMBER: {seed: SHA-256 of its weights}}.
-      tuned: {name of the tasks: (lines of results.jsonl, its folder)}.
+      tuned: {name of the tasks: (lines of results.jsonl, its folder, how many tasks there are)}.
       failed: what kept models from being scored, a line each.
     """
 
     rows: list[ScoreRow] = field(default_factory=list)
     weights: dict[str, dict[int, str]] = field(default_factory=dict)
-    tuned: dict[str, tuple[list[Result], Path]] = field(default_factory=dict)
+    tuned: dict[str, tuple[list[Result], Path, int]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     def means(self) -> dict[tuple[str, str], dict[int, float]]:
@@ -93,6 +93,7 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
     if not study.scores or not cells:
         return found
     models: dict[str, tuple[Cell, str, Path]] = {}
+    owners: dict[str, list[tuple[Cell, str]]] = {}  # arms may have a run in common
     for cell in cells:
         for member in cell.trained:
             directory = cell.directory / EXPORTS / member
@@ -100,6 +101,7 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
                 export(cell.directory / RUN, member, directory, log=lambda line: None, warn=warn)
             weights = weights_digest(directory)
             models[weights] = cell, member, directory
+            owners.setdefault(weights, []).append((cell, member))
             found.weights.setdefault(f"{cell.arm}#{member}", {})[cell.seed] = weights
     for name, asked in study.scores.items():
         figures: list[tuple[str, int | None, float]] = []
@@ -107,18 +109,16 @@ def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: 
             if isinstance(asked, Pairs):
                 figures = list(_pairs(asked, models, data[name], place / name, log, warn))
             else:
-                _fine_tune(asked, models, data[name], place / name, log, warn)
-        except UserError as error:  # of fine-tuning there may be all cells but one
+                results, failed = _fine_tuned(asked, models, data[name], place / name, log, warn)
+                found.failed.extend(f"{name}: {said}" for said in failed)
+                found.tuned[name] = results, place / name, len(asked.tasks)
+                figures = list(_means(asked, models, results))
+        except UserError as error:
             found.failed.append(f"{name}: {error}")
-        if isinstance(asked, Tasks):
-            rows = read_results(place / name / RESULTS, warn)
-            results = [row for row in rows if row["weights"] in models and row["seed"] < asked.seeds]
-            found.tuned[name] = results, place / name
-            figures = list(_means(asked, models, results))
         for weights, finetuning, score in figures:
-            cell, member, _ = models[weights]
-            found.rows.append({"arm": cell.arm, "seed": cell.seed, "member": member, "on": name,
-                               "finetuning": finetuning, "score": score})  # fmt: skip
+            for cell, member in owners[weights]:
+                found.rows.append({"arm": cell.arm, "seed": cell.seed, "member": member, "on": name,
+                                   "finetuning": finetuning, "score": score})  # fmt: skip
     return found
 
 
@@ -134,13 +134,20 @@ def _pairs(
             yield weights, None, 100 * found.accuracy
 
 
-def _fine_tune(asked: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log) -> None:
-    from ctcd_jax.evaluation.finetune import GlueOptions, glue
+def _fine_tuned(
+    asked: Tasks, models: Models, data: str, place: Path, log: Log, warn: Log
+) -> tuple[list[Result], list[str]]:
+    """Returns the lines of the cells that have one, and what is to be said of those that failed."""
+    from ctcd_jax.evaluation.finetune import FailedCells, GlueOptions, glue
     from ctcd_jax.evaluation.tasks.data import open_source
 
     directories = [directory for _, _, directory in models.values()]
     options = GlueOptions(**asked.options)
-    glue(directories, open_source(data, None), asked.tasks, asked.seeds, place, options, log=log, warn=warn)
+    source = open_source(data, None)
+    try:
+        return glue(directories, source, asked.tasks, asked.seeds, place, options, log=log, warn=warn), []
+    except FailedCells as error:
+        return error.results, [str(error)]
 
 
 def _means(asked: Tasks, models: Models, results: Sequence[Result]) -> Iterator[tuple[str, int | None, float]]:

@@ -14,7 +14,7 @@ _DRAWS = 0  # seed of the bootstrap over examples
 
 
 def finetuned_difference(
-    results: Sequence[Result], folder: Path, terms: Sequence[tuple[Mapping[int, str], int]]
+    results: Sequence[Result], folder: Path, count: int, terms: Sequence[tuple[Mapping[int, str], int]]
 ) -> tuple[list[int], Paired | None]:
     """Returns the signed sum of models' mean scores in points of per cent, paired by both kinds of seeds.
 
@@ -25,6 +25,7 @@ def finetuned_difference(
     Args:
       results: lines of the results.jsonl of `folder`.
       folder: where their predictions are.
+      count: of the tasks: where one has no line at all, nothing is compared.
       terms: ({pre-training seed: SHA-256 of the weights}, sign) of each model.
 
     Returns:
@@ -32,6 +33,8 @@ def finetuned_difference(
     """
     rows = {(row["weights"], row["task"], row["seed"]): row for row in results}
     tasks = list(dict.fromkeys(row["task"] for row in results))
+    if len(tasks) < count:
+        return [], None
     seeds, tunings = _common(rows, tasks, [models for models, _ in terms])
     if len(seeds) < 2:
         return seeds, None

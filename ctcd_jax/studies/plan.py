@@ -41,13 +41,13 @@ def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
     log(aligned(rows))
     missing = [*state.missing(), *waiting]
     flops = sum(cell.flops for cell in missing)
-    total = len(state.cells) + len(waiting) + unknown
+    total = len(state.runs) + len(waiting) + unknown
     line = f"{len(missing) + unknown} of {total} runs are missing: {flops / 1e12:,.3g} TFLOP, "
     line += f"{sum(cell.tokens for cell in missing):,} tokens"
     if unknown:
         line += f" and {counted(unknown, 'run')} whose cost is known after tuning"
     if missing:
-        speed = _finished_speed(state.cells)
+        speed = _finished_speed(state.runs)
         source = "the finished ones" if speed else "a few steps here"
         line += f", {duration(flops / (speed or _timed_speed(missing)))} at the speed of {source}"
     log(line)

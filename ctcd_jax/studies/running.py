@@ -38,7 +38,7 @@ class State:
     """What has become of the runs of a study.
 
     Attributes:
-      cells: all that can be named yet, tuning first.
+      cells: all that can be named yet, tuning first; arms may have runs in common (`runs`).
       chosen: {arm: setting}, of the arms that are tuned and have been.
       failed: {key: reason}, of this session, in which they are not tried again.
     """
@@ -47,6 +47,11 @@ class State:
     chosen: dict[str, dict[str, Any]]
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def runs(self) -> list[Cell]:
+        """Of cells with the same content the first: one run is all of them."""
+        return list({cell.key: cell for cell in reversed(self.cells)}.values())[::-1]
+
     def missing(self) -> list[Cell]:
         """Returns the runs that are neither settled nor have failed, and those that one of them starts from, which
         have to be here."""
@@ -54,7 +59,7 @@ class State:
         for cell in reversed(self.cells):  # from ends to beginnings
             if cell.key in left:
                 left |= {needed.key for needed in cell.needs if not is_here(needed)}
-        return [cell for cell in self.cells if cell.key in left and cell.key not in self.failed]
+        return [cell for cell in self.runs if cell.key in left and cell.key not in self.failed]
 
 
 def is_here(cell: Cell) -> bool:
@@ -71,7 +76,7 @@ def look(study: Study, make: Callable[[Mapping], Matrix], failed: Mapping[str, s
       failed: {key: reason}.
     """
     chosen: dict[str, dict[str, Any]] = {}
-    cells: dict[str, Cell] = {}
+    cells: dict[tuple, Cell] = {}
     waiting = list(study.arms)
     while waiting:
         matrix = make(chosen)
@@ -116,10 +121,11 @@ def _check_judged(arm: str, judged: str | None, trained: Sequence[str]) -> None:
         raise UserError(f"arms.{arm}.judged: it trains no member '{judged}'{did_you_mean(judged, trained)}")
 
 
-def _add(cells: dict[str, Cell], more: Sequence[Cell]) -> None:
+def _add(cells: dict[tuple, Cell], more: Sequence[Cell]) -> None:
     for cell in more:
         _add(cells, cell.needs)
-        cells.setdefault(cell.key, cell)
+        # By its arm, too: a tuned arm may choose what another arm is.
+        cells.setdefault((cell.arm, cell.seed, cell.trial is None, cell.key), cell)
 
 
 def choose(judged: str | None, tuning: Sequence[Cell], settings: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -95,7 +95,7 @@ def study(
 
     state = look(described, make)
     if known:
-        taken = sum(cell.elsewhere is not None for cell in state.cells)
+        taken = sum(cell.elsewhere is not None for cell in state.runs)
         log(f"{taken} of {len(known)} runs that are finished elsewhere are this study's, and are taken from there")
     if plan:
         plan_study(described, state, log)
@@ -120,10 +120,10 @@ def study(
         log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {FINISHED}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
         if scores.failed:
             raise UserError(scores.failed[0])
-    missing = [cell for cell in state.cells if not is_settled(cell)]
+    missing = [cell for cell in state.runs if not is_settled(cell)]
     if failed := [state.failed[cell.key] for cell in missing if cell.key in state.failed]:
         raise UserError(
-            f"{len(failed)} of {len(state.cells)} runs failed, the first: {failed[0]}; see the logs below {out}, then "
+            f"{len(failed)} of {len(state.runs)} runs failed, the first: {failed[0]}; see the logs below {out}, then "
             "run the same command again"
         )
     if missing:
@@ -149,7 +149,7 @@ def _write(
 ) -> StudyFacts:
     rows = model_rows(described, state, corpora)
     arms = arm_facts(described, state)
-    known = [found for cell in state.cells if (found := finished(cell))]
+    known = [found for cell in state.runs if (found := finished(cell))]
     splits = {each: corpus.manifest["splits"] for each, corpus in corpora.items()}
     facts: StudyFacts = {
         "format": STUDY_FORMAT,

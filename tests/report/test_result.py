@@ -319,6 +319,8 @@ def test_a_member_at_a_step_without_an_export_is_one_row_for_all_corpora(tmp_pat
     (tmp_path / "text").mkdir()
     write_lines(tmp_path / "text/evaluation.jsonl", lines)
     assert [model.name for model in find_models(collect([tmp_path / "text"]))] == ["teacher@550"]
+    (model,) = find_models(collect([tmp_path / "text"]))
+    assert (model.step, model.is_member) == (550, False)  # the run's last validation is not of this step
     write_run(tmp_path / "ctcd", ("teacher", "student"))
     write_run(tmp_path / "more/ctcd", ("teacher", "student"))  # which of both it is cannot be told
     assert len(find_models(collect([tmp_path]))) == 5

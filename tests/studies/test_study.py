@@ -279,6 +279,23 @@ def test_a_setting_that_diverges_has_lost_and_is_not_tried_again(arguments, fini
     assert "No run of teacher has begun: 2 of 2 settings are tried" in page
 
 
+def test_an_arm_whose_tuning_chooses_what_another_arm_is_has_its_runs(arguments, finished, capsys):
+    file = finished.parent.parent / "same.py"
+    tuned = '''"tuned": Arm("standalone:smoke-student", "train", FIELDS, tune={"members.student.dropout": (0.1,)}),
+            "long"'''
+    file.write_text(FILE.replace('"long"', tuned, 1))
+    command = ["study", str(file), *arguments[2:], *HERE, "--config.optimizer.clip_norm=1"]
+    assert main(command) == 0
+    facts = json.loads((finished.parent / "same/study.json").read_text())
+    assert facts["cells"]["tuned/seed-1"] == facts["cells"]["alone/seed-1"]
+    assert (facts["arms"]["tuned"]["finished"], facts["waiting"]) == (2, {})
+    lines = (finished.parent / "same/finished.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 11  # of 13 cells
+    capsys.readouterr()
+    assert main([*command, "--plan"]) == 0
+    assert "0 of 11 runs are missing" in capsys.readouterr().out
+
+
 def test_an_arm_is_as_long_as_another_computes_where_length_is_counted_in_epochs(arguments, tmp_path, capsys):
     (tmp_path / "epochs.py").write_text(
         FILE.replace('"train.steps": 4', '"train.epochs": 2').replace('compute_of="oneway"', 'compute_of="alone"')

@@ -109,7 +109,7 @@ def _steps_text(run: Run, planned: int) -> str:
     """The steps of a run; where it was stopped by `train.early_stopping`, of how many."""
     train, lines = run.config.get("train", {}), run.lines("validation")
     patience, member = train.get("early_stopping"), train.get("keep_best")
-    losses = [line.get("members", {}).get(member, {}).get("hard") for line in lines]
+    losses = [line.get("members", {}).get(str(member), {}).get("hard") for line in lines]
     known = [loss for loss in losses if isinstance(loss, int | float)]
     if not patience or not known or len(known) < len(losses) or lines[-1]["step"] >= planned:
         return f"{planned:,} steps"
