@@ -15,6 +15,12 @@ class _Lowest(NamedTuple):
     since: int = 0  # evaluations after it
 
 
+def teach_each_other(edges: Iterable[tuple[str, str]]) -> bool:
+    """Whether any two members teach each other, by (source, target) of the edges."""
+    pairs = set(edges)
+    return any((target, source) in pairs for source, target in pairs)
+
+
 class Overfitting:
     """Follows the lines of a run and says once what it sees, of the first member that overfits."""
 

@@ -15,16 +15,6 @@ EVALUATION_FORMAT, PROBE_FORMAT = 1, 1
 LARGEST_LOSS = 700.0  # nats; the exponential of more is no float
 
 
-def knows_nothing(loss: float, unigram: float | None) -> bool:
-    """Whether a model is no better than word frequencies.
-
-    Args:
-      loss: the upper end of its interval where it has one, nats.
-      unigram: what word frequencies score on the same tokens; None where that is unknown.
-    """
-    return unigram is not None and loss >= unigram
-
-
 def frequencies_words(unigram: float | None, loss: float, low: float | None = None, high: float | None = None) -> str:
     """Returns "no better than word frequencies", "worse than word frequencies", or "" for a model that is better.
 
@@ -33,7 +23,7 @@ def frequencies_words(unigram: float | None, loss: float, low: float | None = No
       loss: the model's, nats.
       low, high: its interval, where it has one; without, a model is at most no better.
     """
-    if unigram is None or not knows_nothing(loss if high is None else high, unigram):
+    if unigram is None or (loss if high is None else high) < unigram:
         return ""
     return f"{'worse' if low is not None and low > unigram else 'no better'} than word frequencies"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ctcd_jax.artifacts.scoring import frequencies_words, knows_nothing, perplexity
+from ctcd_jax.artifacts.scoring import frequencies_words, perplexity
 from ctcd_jax.evaluation.tables.comparison import Difference, difference_text
 from ctcd_jax.page.tables import millions
 from ctcd_jax.report.entries import Entry, Findings
@@ -108,7 +108,7 @@ def _by_held_out(found: Findings, ranked: list[Entry]) -> Iterator[str]:
     unigram = found.corpora.unigrams.get(text.corpus)
     frequencies = "" if unigram is None else f" Word frequencies alone score {number_text(unigram, 3)}."
     figure = f"{loss_text(text)} nats (perplexity {number_text(perplexity(text.loss), 1)})"
-    if _knows_nothing(text, unigram):
+    if _beside_frequencies(text, unigram):
         yield (
             f"{where} no model is better than word frequencies: the best, {best.model.name}, has a loss of {figure}."
             f"{frequencies}"
@@ -132,8 +132,8 @@ def _apart(first: HeldOut, second: HeldOut) -> str:
     return "; the intervals overlap: the two cannot be told apart" if overlap else "; the intervals do not overlap"
 
 
-def _knows_nothing(text: HeldOut, unigram: float | None) -> bool:
-    return knows_nothing(text.loss if text.high is None else text.high, unigram)
+def _beside_frequencies(text: HeldOut, unigram: float | None) -> str:
+    return frequencies_words(unigram, text.loss, text.low, text.high)
 
 
 def loss_text(text: HeldOut) -> str:
@@ -148,7 +148,7 @@ def in_words(found: Findings, entry: Entry) -> str:
     said = []
     text, tuned = entry.held_out, found.tuned(entry)
     if text:
-        said.append(frequencies_words(found.corpora.unigrams.get(text.corpus), text.loss, text.low, text.high))
+        said.append(_beside_frequencies(text, found.corpora.unigrams.get(text.corpus)))
     if text and text.best:
         said.append(f"its run was better at step {text.best[0]:,} ({number_text(text.best[1], 3)})")
     if entry.pairs and entry.pairs.against_chance:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctcd_jax.artifacts.overfitting import Overfitting
+from ctcd_jax.artifacts.overfitting import Overfitting, teach_each_other
 from ctcd_jax.artifacts.runs import LOCK, METRICS, MetricLine
 from ctcd_jax.config import Experiment, corpus_directory, resolve
 from ctcd_jax.data import Corpus, TrainBatches, prefetch
@@ -170,7 +170,7 @@ class _Run:
         self.taken = 0  # tokens of the open window that are in self.tokens already
         self.taken_every = max(1, MOST_TOKENS // (experiment.batch_size * corpus.max_length))
         self.writers = on_leader(lambda: Writers(workdir, self.step, experiment.projects, opened.content, warn))
-        taught = any(edge.source in experiment.cohort.trainable for edge in experiment.cohort.edges)
+        taught = teach_each_other((edge.source, edge.target) for edge in experiment.cohort.edges)
         self.overfitting = Overfitting(read_lines(workdir / METRICS, warn) if self.writers else (), taught)
         self.seconds = last_seconds(workdir, warn) if primary else 0.0  # of the sessions before
         for line in describe_run(experiment, corpus, self.batches, self.mesh):

@@ -2,7 +2,7 @@
 
 import itertools
 
-from ctcd_jax.artifacts.overfitting import Overfitting
+from ctcd_jax.artifacts.overfitting import Overfitting, teach_each_other
 
 
 def lines(trained, held_out):
@@ -40,3 +40,9 @@ def test_what_is_not_overfitting_is_not_said():
     assert not said(lines([None] * 6, [5.2, 5.1, 5.3, 5.5, 5.6, 5.8]))
     frozen = itertools.repeat({"kind": "validation", "step": 100, "members": {"teacher": {}}}, 5)
     assert not said(frozen)
+
+
+def test_members_teach_each_other_where_an_edge_has_its_reverse():
+    assert teach_each_other([("teacher", "student"), ("student", "teacher")])
+    assert not teach_each_other([("teacher", "student1"), ("teacher", "student2")])
+    assert not teach_each_other([])

@@ -8,7 +8,7 @@ from pathlib import Path
 from ctcd_jax import page
 from ctcd_jax.artifacts.collect import Artifacts
 from ctcd_jax.artifacts.corpora import source_name
-from ctcd_jax.artifacts.overfitting import Overfitting
+from ctcd_jax.artifacts.overfitting import Overfitting, teach_each_other
 from ctcd_jax.artifacts.reading import Run
 from ctcd_jax.artifacts.runs import MetricLine
 from ctcd_jax.page import Html
@@ -154,10 +154,8 @@ def curves(artifacts: Artifacts) -> list[Html]:
 
 def _overfits(run: Run) -> str | None:
     """What the log said, once, of a member that learns its rows by heart."""
-    trained = [name for name, member in run.config["members"].items() if member.get("trainable", True)]
-    edges = run.config.get("edges") or []
-    taught = any(edge.get("weight", 1) and edge.get("source") in trained for edge in edges)
-    watch = Overfitting(taught=taught)
+    edges = [edge for edge in run.config.get("edges") or [] if edge.get("weight", 1)]
+    watch = Overfitting(taught=teach_each_other((edge.get("source", ""), edge.get("target", "")) for edge in edges))
     return next((said for line in run.metrics if (said := watch.take(line))), None)
 
 
