@@ -84,6 +84,11 @@ def test_a_bucket_that_cannot_be_written_is_found_out_before_the_work(on_machine
             stores.working_copy("memory://b/run", log=lambda line: None).__enter__()
     with stores.working_copy("memory://b/run", log=lambda line: None):
         assert not bucket.find("/b/run")  # what was written to try is gone
+    with monkeypatch.context() as patch:  # a bucket that keeps what it has can be worked in, and the trial is no file
+        patch.setattr(type(bucket), "rm_file", refuse)
+        with stores.working_copy("memory://b/kept", log=lambda line: None) as copy:
+            fill(copy.directory, a="1")
+    assert [path.name for path in stores.fetched("memory://b/kept").iterdir()] == ["a"]
 
 
 def test_what_says_that_others_are_whole_is_sent_last(on_machine, bucket, monkeypatch):

@@ -26,6 +26,7 @@ TOKENIZERS = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+_MOST_LAYERS = 1000  # far more than any encoder has
 
 
 def require_torch() -> None:
@@ -172,7 +173,6 @@ def require_finite(directory: Path, model) -> None:
         )
 
 
-_MOST_LAYERS = 1000  # far more than any encoder has
 # Their positions are counted from `pad_token_id` + 1 on: the first rows of the table are never an example's.
 _POSITIONS_AFTER_PADDING = {
     "camembert",

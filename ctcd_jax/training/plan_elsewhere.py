@@ -89,7 +89,7 @@ def plan_elsewhere(config: ConfigDict, spec: str, log: Callable[[str], None] = p
     if largest:
         line += f"; about {largest:,} rows would, by the temporaries of {half:,} and {rows:,}"
     elif not comparable:
-        line += f"; how many rows would is told from {2 * _FEWEST_ROWS * shares:,} and more"
+        line += f"; how many rows would is told of {2 * _FEWEST_ROWS * shares:,} and more, in steps of {2 * shares:,}"
     log(line)
     log(f"collectives: {in_words(program.collectives)}")
 

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_said(corpus, eight):
     said = []
     found = plan_elsewhere(config(corpus), "here:8", log=said.append)
     assert found["largest_batch"] is None  # of a row or two a device it cannot be told
-    assert any("DOES NOT FIT; how many rows would is told from 128 and more" in line for line in said)
+    assert any("DOES NOT FIT; how many rows would is told of 128 and more, in steps of 16" in line for line in said)
 
 
 def test_what_the_devices_cannot_share_is_one_line(corpus, eight):
