@@ -72,6 +72,7 @@ class ArmFacts(TypedDict):
     fields: dict[str, Any]
     chosen: dict[str, Any] | None  # of what was tuned; None: nothing was
     tried: int  # settings that were tuned over
+    diverged: int  # of them
     steps: int  # as planned
     tokens: int  # real ones that each member is trained on: mean over the seeds, fewer where runs stopped early
     flops: float  # of all that had to be trained for it, its teachers too: mean over the seeds, as for `tokens`

@@ -65,6 +65,7 @@ def arm_facts(study: Study, state: State) -> dict[str, ArmFacts]:
             "fields": dict(arm.fields),
             "chosen": state.chosen.get(name),
             "tried": len(trials(arm)),
+            "diverged": sum(failure(cell) is not None for cell in state.cells if cell.arm == name and cell.trial),
             "steps": cells[0].steps,
             "tokens": round(fmean(trained_share(cell) * cell.tokens for cell in cells)),
             "flops": fmean(map(spent, cells)),

@@ -26,13 +26,18 @@ def check_data(study: Study, data: Mapping[str, str]) -> None:
     for name, meaning in study.data.items():
         if name not in data:
             raise UserError(f"--data {name}=PLACE: not given; it is to be {meaning}")
-        # Found out now, not when all is trained. (Tasks may also be named: hf, tfds.)
-        if name in study.scores and not (Path(data[name]).is_dir() or data[name].partition(":")[0] in ("hf", "tfds")):
-            raise UserError(f"--data {name}={data[name]}: no such folder; it is to be {meaning}")
     for name in data:
         if name not in study.data:
             known = f"it asks for {', '.join(study.data)}" if study.data else "it asks for none"
             raise UserError(f"--data {name}: the study has no such data; {known}")
+
+
+def check_folders(study: Study, data: Mapping[str, str]) -> None:
+    """Raises UserError where what models are to be scored on is not there: now, not when all of them are trained."""
+    for name, asked in study.scores.items():
+        named = isinstance(asked, Tasks) and data[name].partition(":")[0] in ("hf", "tfds")
+        if not (named or Path(data[name]).is_dir()):
+            raise UserError(f"--data {name}={data[name]}: no such folder; it is to be {asked.meaning}")
 
 
 @dataclass(frozen=True)

@@ -227,9 +227,11 @@ def _arms(facts: StudyFacts) -> Iterator[Html]:
 
 def _arm_row(name: str, arm: ArmFacts, seeds: int) -> list:
     chosen = arm["chosen"]
-    tuning = "not tuned" if not arm["tried"] else (
-        f"{', '.join(f'{field} = {value}' for field, value in (chosen or {}).items())}: best of {arm['tried']}"
-    )  # fmt: skip
+    tuning = "not tuned"
+    if arm["tried"]:
+        settings = ", ".join(f"{field} = {value}" for field, value in (chosen or {}).items())
+        diverged = f", {arm['diverged']} of which diverged" if arm["diverged"] else ""
+        tuning = f"{settings}: best of {arm['tried']}{diverged}"
     fields = ", ".join(f"{field}={value}" for field, value in arm["fields"].items()) or None
     return [
         name, arm["config"], fields, tuning, arm["steps"], arm["tokens"], arm["flops"], arm["seconds"],

@@ -1,5 +1,6 @@
 """Runs what is missing of a study, each run in a process of its own that leaves a log."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,12 +194,18 @@ def run_missing(
             for cell, _, error in outcomes:
                 if error is not None:
                     state.failed[cell.key] = error
-                    if not (known := cell.directory / FAILED).is_file():
-                        write_json(known, {"reason": error, "diverged": False})
+                    _write_down(cell, error)
                     display.ended(costs[cell.key], f"{cell.title}  FAILED: {error}; see {_log_of(cell)}")
                 else:
                     display.ended(costs[cell.key], f"{cell.title}  {_said(cell)}")
         state = look(study, make, state.failed)
+
+
+def _write_down(cell: Cell, reason: str) -> None:
+    """Keeps for other sessions why a run has failed, unless it has itself, or there is no room: the others go on."""
+    if not (known := cell.directory / FAILED).is_file():
+        with contextlib.suppress(OSError):
+            write_json(known, {"reason": reason, "diverged": False})
 
 
 def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
@@ -208,6 +215,7 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
       cell: the run.
       report: takes how much of its cost is done.
     """
+    (cell.directory / FAILED).unlink(missing_ok=True)
     import jax
 
     from ctcd_jax.config.file import load_config
@@ -216,7 +224,6 @@ def run_cell(cell: Cell, report: Callable[[float], None]) -> None:
 
     config = load_config(cell.spec, cell.overrides)
     workdir = cell.directory / RUN
-    (cell.directory / FAILED).unlink(missing_ok=True)
     # Begun on a machine that multiplies in another precision, it goes on in that one.
     before, dtype, settings = existing_run(workdir), cell.dtype, cast("Any", config.train)
     if before and settings.dtype == "auto":

@@ -34,7 +34,7 @@ from ctcd_jax.studies.analysis import arm_facts, claim_facts, compared, model_ro
 from ctcd_jax.studies.cells import Matrix, finished, is_settled
 from ctcd_jax.studies.corpora import prepare_corpora
 from ctcd_jax.studies.definition import Study
-from ctcd_jax.studies.downstream import Scores, check_data, scored
+from ctcd_jax.studies.downstream import Scores, check_data, check_folders, scored
 from ctcd_jax.studies.loading import load_study
 from ctcd_jax.studies.page import Curves, study_page
 from ctcd_jax.studies.plan import plan_study
@@ -84,6 +84,9 @@ def study(
     if seeds is not None:
         described = replace(described, seeds=seeds)
     check_data(described, data)
+    scores_here = not (plan or share[0])  # once is enough: all shares see the same models
+    if scores_here:
+        check_folders(described, data)
     out = Path(out)
     if elsewhere and described.scores:
         raise UserError("--finished: this study scores its models, so all its runs have to be made here")
@@ -111,21 +114,22 @@ def study(
             if not described.scores:  # else what was scored before would be gone from the page
                 _write(place, name, described, texts, corpora, look(described, make), Scores(), changes)
             raise
-    if index and described.scores:  # once is enough: all shares see the same models
+    scores = Scores()
+    if described.scores and not scores_here:
         facts = None
         log(f"{place}: share 0 scores the models and writes what comes of them; run it when all others are done")
     else:
         scores = scored(described, [cell for cell, _ in compared(state)], data, place, log, warn)
         facts = _write(place, name, described, texts, corpora, state, scores, changes)
         log(f"{claims_text(facts)}\n{place}: {PAGE}, {STUDY}, {FINISHED}, {MODELS_CSV}, {SCORES_CSV}, {CURVES_CSV}")
-        if scores.failed:
-            raise UserError(scores.failed[0])
     missing = [cell for cell in state.runs if not is_settled(cell)]
     if failed := [state.failed[cell.key] for cell in missing if cell.key in state.failed]:
         raise UserError(
             f"{len(failed)} of {len(state.runs)} runs failed, the first: {failed[0]}; see the logs below {out}, then "
             "run the same command again"
         )
+    if scores.failed:
+        raise UserError(scores.failed[0])
     if missing:
         log(f"{len(missing)} runs are left to other shares, or wait for them: when they are done, run it again")
     elif blocked := waiting(described, state):

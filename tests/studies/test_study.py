@@ -266,6 +266,7 @@ def test_a_setting_that_diverges_has_lost_and_is_not_tried_again(arguments, fini
     facts = json.loads((finished.parent / "wild/study.json").read_text())
     assert facts["arms"]["teacher"]["chosen"] == {"optimizer.learning_rate": 3e-3}
     assert (facts["arms"]["teacher"]["tried"], facts["waiting"]) == (2, {})
+    assert "best of 2, 1 of which diverged" in (finished.parent / "wild/index.html").read_text()
     assert main(command) == 0
     assert "FAILED" not in capsys.readouterr().out
     (place / "wilder.py").write_text(FILE.replace("(1e-3, 3e-3)", "(1e36, 2e36)"))
