@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
-from ctcd_jax.runtime.stopping import SIGNALS
+from ctcd_jax.runtime.stopping import SIGNALS, held_back
 
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
@@ -204,14 +204,13 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         resource_tracker.ensure_running()  # by itself it would let the signals through again
-        # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it,
+        # and one whose start is broken off says so with a traceback, and is known to nobody.
         try:
-            self._process.start()
+            with held_back():
+                self._process.start()
         except OSError as error:
             raise PoolError(f"a process cannot be started ({error.strerror or error})") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that its end is noticed here
 
 

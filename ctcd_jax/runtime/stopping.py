@@ -80,6 +80,24 @@ def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
             signal.signal(number, old)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps signals waiting until the block has ended, also from a process that is started in it.
+
+    That process hears of none until it unblocks them itself.
+    """
+    came = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a mask, unlike a handler, is passed on
+    try:
+        # Of this thread alone: a signal that another thread takes is handled in the main one all the same.
+        with handling(lambda number, _: came.append(number)):
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:
     """Returns `function(watched)`, called in a thread: a signal that comes while it is in native code need not wait.
 

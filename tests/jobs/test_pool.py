@@ -2,12 +2,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import resource_tracker, util
 from pathlib import Path
 
 import pytest
 
+from ctcd_jax.errors import Stopped
 from ctcd_jax.jobs.pool import run_jobs
+from ctcd_jax.runtime.stopping import raises_stopped
 
 
 def double(job, progress):
@@ -181,6 +185,33 @@ def test_ctrl_c_while_the_processes_start_is_one_line_and_leaves_none_behind(tmp
     while _group_runs(parent.pid):
         assert time.monotonic() - began < 30
         time.sleep(0.05)
+
+
+def test_a_signal_that_another_thread_takes_breaks_no_start_off(tmp_path, monkeypatch, capfd):
+    """Which thread takes it is the system's choice, and the main one's mask does not stop its handler."""
+    ended, ours = threading.Event(), util.spawnv_passfds
+
+    def start(*args):
+        pid = ours(*args)
+        started.append(pid)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)  # the other thread has taken it now, and any handler has been called
+        return pid
+
+    resource_tracker.ensure_running()  # it is started likewise
+    started = []
+    monkeypatch.setattr(util, "spawnv_passfds", start)
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    try:
+        with pytest.raises(Stopped), raises_stopped("stopped"):
+            list(run_jobs(sleep, [1, 2], [{}, {}], lambda running: None, log_of=lambda job: tmp_path / f"{job}"))
+    finally:
+        ended.set()
+        other.join()
+    assert len(started) == 1
+    assert not _runs(started[0])
+    assert capfd.readouterr().err == ""
 
 
 def _group_runs(group):
