@@ -13,7 +13,7 @@ from ctcd_jax.text_tables import aligned
 from ctcd_jax.training.best import recorded_best
 from ctcd_jax.training.checkpoint import saved_steps
 
-_REMOVAL = 1.0  # seconds that the removal of a step takes at most
+_LOOK_AGAIN = 1.0  # seconds in which the removal of a step gets on
 NOT_SEALED = "its files are not written down: it is being saved, a kill came then, or an earlier version saved it"
 
 
@@ -41,14 +41,10 @@ def describe_checkpoints(workdir: str | Path, log: Callable[[str], None] = print
     for step in steps:
         place = directory / str(step)
         try:
-            found = damage(place)
+            found = _lasting_damage(place)
             size, saved = _size(place), datetime.fromtimestamp(place.stat().st_mtime)
         except FileNotFoundError:
             continue
-        if found:
-            time.sleep(_REMOVAL)
-            if not place.is_dir():  # it was just being removed
-                continue
         state = f"DAMAGED: {damage_text(found)}" if found else "as it was saved" if is_sealed(place) else NOT_SEALED
         if best and best["step"] == step:
             state += f"; the best of '{best['member']}', {best['loss']:.4f} nats"
@@ -65,6 +61,21 @@ def _all_steps(workdir: Path) -> list[int]:
     """The saved steps, and directories of which nothing is left that would make them one."""
     places = (workdir / CHECKPOINTS).glob("*/")
     return sorted({*saved_steps(workdir), *(int(place.name) for place in places if place.name.isdecimal())})
+
+
+def _lasting_damage(place: Path) -> list[str]:
+    """Returns what `damage` finds of a step; where it grows from one look to the next the step is being removed.
+
+    Raises:
+      FileNotFoundError: it has been removed.
+    """
+    found, before = damage(place), None
+    while found and found != before:
+        time.sleep(_LOOK_AGAIN)
+        if not place.is_dir():
+            raise FileNotFoundError(place)
+        found, before = damage(place), found
+    return found
 
 
 def _size(place: Path) -> int:

@@ -184,6 +184,21 @@ def test_checkpoints_are_listed_with_their_state(run, newest, corpus, capsys):
     assert main(["checkpoints", str(run.parent)]) == 2
 
 
+def test_a_step_that_is_slowly_removed_meanwhile_is_not_called_damaged(run, newest, monkeypatch, capsys):
+    files = [newest / DIGESTS, *sorted(path for path in newest.rglob("*") if path.is_file() and path.name != DIGESTS)]
+
+    def remove_one(seconds):
+        files.pop().unlink()
+        if not files:
+            shutil.rmtree(newest)
+
+    files.pop().unlink()
+    monkeypatch.setattr("ctcd_jax.training.saved.time.sleep", remove_one)
+    assert main(["checkpoints", str(run)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["2"]
+    assert files == []
+
+
 @pytest.mark.parametrize("gone", [LISTED, None], ids=["its listing", "all of it"])
 def test_a_step_that_is_no_longer_listed_is_not_passed_over_in_silence(run, newest, corpus, capsys, gone):
     for path in [newest / gone] if gone else list(newest.iterdir()):
