@@ -1,13 +1,14 @@
 """A chart of figures with their intervals, one below the other, as SVG."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctcd_jax.page.markup import Html, element
 from ctcd_jax.page.plots import ticks
 
-WIDTH, SIDE, ROW, TOP, BOTTOM = 460, 10, 38, 4, 44
-_MOST_LETTERS = 62
+WIDTH, SIDE, LINE, MARKS, TOP, BOTTOM = 460, 10, 14, 24, 4, 44
+_LETTERS = 58  # of a name that fit a line
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def interval_chart(title: str, rows: Sequence[Row], x_label: str, zero: bool = F
     low, high = min(numbers), max(numbers)
     margin = 0.04 * (high - low) or 0.05 * (abs(high) or 1.0)
     low, high = low - margin, high + margin
-    base = TOP + ROW * len(rows)
+    names = [textwrap.wrap(row.name, _LETTERS) for row in rows]
+    base = TOP + sum(LINE * len(lines) + MARKS for lines in names)
 
     def x(value: float) -> str:
         return f"{SIDE + (value - low) / (high - low) * (WIDTH - 2 * SIDE):.1f}"
@@ -55,12 +57,13 @@ def interval_chart(title: str, rows: Sequence[Row], x_label: str, zero: bool = F
         parts.append(element("text", f"{tick:g}", class_="tick", x=x(tick), y=base + 18, text_anchor="middle"))
     if zero:
         parts.append(element("path", class_="level", d=f"M{x(0.0)} {TOP}V{base}"))
-    for index, row in enumerate(rows):
-        y, colour = TOP + ROW * index + 27, f"var(--c{row.colour % 8})"
-        name = row.name if len(row.name) <= _MOST_LETTERS else f"{row.name[: _MOST_LETTERS - 1]}…"
-        text = element(
-            "text", element("title", row.name), name, class_="mark", x=SIDE, y=y - 11, style=f"fill:{colour}"
-        )
+    y = TOP
+    for row, lines in zip(rows, names, strict=True):
+        colour = f"var(--c{row.colour % 8})"
+        for line in lines:
+            y += LINE
+            parts.append(element("text", line, class_="mark", x=SIDE, y=y + 2, style=f"fill:{colour}"))
+        y += 13
         bar = []
         if row.low is not None and row.high is not None:
             bar = [element("path", class_="bold", d=f"M{x(row.low)} {y}H{x(row.high)}", style=f"stroke:{colour}")]
@@ -70,7 +73,8 @@ def interval_chart(title: str, rows: Sequence[Row], x_label: str, zero: bool = F
             element("circle", cx=x(value), cy=y, r=3, style=f"fill:var(--paper);stroke:{colour};stroke-width:1.3")
             for value in row.values
         ]
-        parts += [*bar, mean, *dots, text]
+        parts += [*bar, mean, *dots]
+        y += MARKS - 13
     parts.append(element("path", class_="axis", d=f"M{SIDE} {base}H{WIDTH - SIDE}"))
     parts.append(element("text", x_label, class_="label", x=WIDTH // 2, y=base + 36, text_anchor="middle"))
     return element("svg", *parts, class_="chart", viewBox=f"0 0 {WIDTH} {base + BOTTOM}", role="img", aria_label=title)
