@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from ctcd_jax.training.checkpoint import load_member
-from tests.small import CONFIG_FILE, make_corpus
+from tests.small import CONFIG_FILE, config, make_corpus
 
 ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 60, 7
@@ -58,7 +58,7 @@ class Drill:
     def __init__(self, place: Path, share: float, seed: int):
         self.place, self.share, self.rng = place, share, random.Random(seed)
         (place / "text").mkdir(parents=True)
-        self.corpus = make_corpus(place / "text")
+        self.corpus = make_corpus(place / "text", validation=0.5)  # so that evaluations are struck, too
         self.config = place / "small.py"
         self.config.write_text(CONFIG_FILE)
         self.undisturbed = self.to_the_end("undisturbed")
@@ -140,11 +140,14 @@ def steps_once(run: Path) -> None:
         demand(steps == sorted(set(steps)) and steps[-1] == STEPS, f"{run}: {kind} lines of steps {steps}")
 
 
-def phase(run: Path) -> str:
-    """What the run is at, as its directory shows it."""
-    if not (run / "metrics.jsonl").is_file():
-        return "before the first line"
+def phase(run: Path, since: float) -> str:
+    """What a command that was started at a time (of `time.time`) is at, as the run's directory shows it."""
+    metrics = run / "metrics.jsonl"
+    if not metrics.is_file() or metrics.stat().st_mtime < since:
+        return "before its first line"
     if list((run / "checkpoints").glob("*tmp*")):
         return "while a step is saved"
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return "at the first lines" if len(lines) < 3 else "later"
+    *lines, _ = metrics.read_text().split("\n")  # the last may just be written
+    last = json.loads(lines[-1]) if lines else {}
+    evaluates = last.get("kind") == "train" and last["step"] % config(run).train.eval_every == 0
+    return "while it is evaluated" if evaluates else "between these"

@@ -29,10 +29,11 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
     run, struck = drill.place / number.name, 0
     while struck < len(drill.times(times)):
         with count.one():
+            begun = time.time()
             process = drill.start(drill.command(run))
 
-            def blow(process: subprocess.Popen = process) -> None:
-                count.seen.update([phase(run)])
+            def blow(process: subprocess.Popen = process, begun: float = begun) -> None:
+                count.seen.update([phase(run, begun)])
                 process.send_signal(number)
 
             drill.strike(process, blow, drill.seconds)
@@ -53,12 +54,13 @@ def one_of_two(drill: Drill, count: Count) -> None:
     run = drill.place / "one-of-two"
     for _ in drill.times(10):
         with count.one():
+            begun = time.time()
             process = drill.start(drill.command(run, launcher))
 
-            def blow(process: subprocess.Popen = process) -> None:
+            def blow(process: subprocess.Popen = process, begun: float = begun) -> None:
                 children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                 if children:
-                    count.seen.update([phase(run)])
+                    count.seen.update([phase(run, begun)])
                     os.kill(int(drill.rng.choice(children)), signal.SIGKILL)
 
             drill.strike(process, blow, 1.5 * drill.seconds)
