@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 STOPPED = 75
 
@@ -30,27 +31,41 @@ def main() -> int:
     address, gpus = f"localhost:{free_port()}", visible_gpus()
     if gpus and len(gpus) < options.processes:
         parser.error(f"{options.processes} processes, but there are {len(gpus)} GPUs")
-    processes = [
-        subprocess.Popen(command, env=environment(address, options.processes, index, gpus))
-        for index in range(options.processes)
-    ]
-    signal.signal(signal.SIGTERM, lambda number, _: [process.send_signal(number) for process in processes])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the processes, too
-    return wait(processes)
+    processes, asked = [], []
+
+    def pass_on(number: int, _) -> None:
+        asked.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    # Before any process is there that nobody would end; as functions, for what is ignored they would ignore, too.
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the processes, too
+    for index in range(options.processes):
+        processes.append(subprocess.Popen(command, env=environment(address, options.processes, index, gpus)))
+    if asked:  # meanwhile
+        pass_on(signal.SIGTERM, None)
+    return wait(processes, asked)
 
 
-def wait(processes: list[subprocess.Popen]) -> int:
-    """Returns the first code that is not 0. A process that fails takes the others, who would wait for it, with it."""
+def wait(processes: Sequence[subprocess.Popen], asked: Sequence[int]) -> int:
+    """Returns the first code that is not 0. A process that fails takes the others, who would wait for it, with it.
+
+    Args:
+      processes: those that were started.
+      asked: the signals that were passed on to them. One that ends by such a signal had not begun.
+    """
     running, code = list(processes), 0
     while running:
         for process in [process for process in running if process.poll() is not None]:
             running.remove(process)
-            if not code and process.returncode < 0:
-                name = signal.Signals(-process.returncode).name
+            ended = STOPPED if -process.returncode in asked else process.returncode
+            if not code and ended < 0:
+                name = signal.Signals(-ended).name
                 print(f"process {processes.index(process)} was ended by {name}, and so are the others", file=sys.stderr)
-                code = 128 - process.returncode  # as a shell has it
-            code = code or process.returncode
-            if process.returncode not in (0, STOPPED):
+                code = 128 - ended  # as a shell has it
+            code = code or ended
+            if ended not in (0, STOPPED):
                 for other in running:
                     other.kill()
         time.sleep(0.05)

@@ -1,6 +1,8 @@
 """The launcher of several processes, as far as it decides anything before it starts them."""
 
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +44,39 @@ def test_hidden_gpus_stay_hidden_and_are_not_shared(local, monkeypatch):
 def test_a_process_that_is_killed_is_named_and_takes_the_others_with_it(local, capsys):
     started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)]
     started[1].kill()
-    assert local.wait(started) == 128 + 9
+    assert local.wait(started, []) == 128 + 9
     assert [process.returncode for process in started] == [-9, -9, -9]
     assert capsys.readouterr().err == "process 1 was ended by SIGKILL, and so are the others\n"
+
+
+def test_processes_that_a_signal_ends_before_they_have_begun_are_stopped(local, capsys):
+    started = [subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]) for seconds in (60, 1)]
+    started[0].terminate()
+    assert local.wait(started, [signal.SIGTERM]) == 75
+    assert [process.returncode for process in started] == [-15, 0]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_signal_that_comes_while_they_start_reaches_all(local, monkeypatch):
+    """Each is one that would go on for a minute; the signal comes after the first has been started."""
+    started = []
+
+    class Started(subprocess.Popen):
+        def __init__(self, command, env):
+            super().__init__([sys.executable, "-c", "import time; time.sleep(60)"], env=env)
+            started.append(self)
+            if len(started) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(local.subprocess, "Popen", Started)
+    monkeypatch.setattr(sys, "argv", ["local.py", "--processes", "3", "--", "train"])
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert local.main() == 75
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert [process.returncode for process in started] == [-15, -15, -15]
 
 
 @pytest.mark.parametrize("processes", ["0", "-2"])

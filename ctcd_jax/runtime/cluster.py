@@ -21,6 +21,7 @@ import jax
 from jax._src.distributed import global_state
 
 from ctcd_jax.errors import UserError, first_line
+from ctcd_jax.runtime.stopping import interruptible
 
 # How often a process gives a sign and looks at the others, in seconds; how long one may be silent until it is taken for
 # dead (JAX waits 100 s, and ends with a stack of C++); how long the first, to which the others are connected, waits for
@@ -115,8 +116,8 @@ def join(say: Callable[[str], None]) -> "Processes | None":
     # JAX would end this process with a stack of C++ that nobody can catch.
     giving_up = threading.Timer(MEETING, lambda: _exit(USER_ERROR, lambda: say(apart(f"not within {MEETING:.0f} s"))))
     giving_up.start()
-    try:
-        jax.distributed.initialize(*place, initialization_timeout=int(2 * MEETING))
+    try:  # in a thread: no signal is looked at in the middle of C++
+        interruptible(lambda _: jax.distributed.initialize(*place, initialization_timeout=int(2 * MEETING)))
     except (ValueError, RuntimeError) as error:
         raise UserError(apart(first_line(error))) from error
     finally:
@@ -178,7 +179,7 @@ class Processes:
         self.end(f"process {self._index} on {host} has failed: {type(error).__name__}: {first_line(error)}", DEAD)
 
     def _watch(self) -> None:
-        signs: dict[str, tuple[str, int]] = {}
+        signs: dict[int, tuple[str, int]] = {}
         for look in itertools.count():
             if self._finished.wait(POLL):
                 return
@@ -201,19 +202,21 @@ class Processes:
     def _failed(self) -> tuple[str, int] | None:
         return next((json.loads(said) for _, said in self._client.key_value_dir_get(FAILED)), None)
 
-    def _died(self, signs: dict[str, tuple[str, int]], look: int) -> tuple[str, int] | None:
+    def _died(self, signs: dict[int, tuple[str, int]], look: int) -> tuple[str, int] | None:
         """Returns the line and the code for a process that gives no sign any more, and tells all of it.
 
         Args:
-          signs: of each process, the last one and the look that saw it first. Looks are counted and not seconds: a
-            process that was stopped for a while has missed none of the others' signs.
+          signs: of each other process, the last one and the look that saw it first. Looks are counted and not seconds:
+            a process that was stopped for a while has missed none of the others' signs.
           look: the number of this one.
         """
-        for key, sign in self._client.key_value_dir_get(ALIVE):
-            if key not in signs or signs[key][0] != sign or sign == FINISHED:
-                signs[key] = sign, look
-            elif (look - signs[key][1]) * POLL > SILENCE:
-                index, host = int(key.rpartition("/")[2]), sign.partition(" ")[2]
+        said = dict(self._client.key_value_dir_get(ALIVE))
+        for index in sorted(self._others):
+            sign = said.get(f"{ALIVE}/{index}", "")
+            if index not in signs or signs[index][0] != sign or sign == FINISHED:
+                signs[index] = sign, look
+            elif (look - signs[index][1]) * POLL > SILENCE:
+                host = sign.partition(" ")[2] or "a host that it has not named yet"
                 self._others.discard(index)
                 news = f"process {index} on {host} has died: no sign of it for {SILENCE:.0f} s; see its log", DEAD
                 self._client.key_value_set(f"{FAILED}/0", json.dumps(news))

@@ -1,8 +1,10 @@
 """What the environment says of a process's place among others, and others that are not there."""
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,27 +85,66 @@ def test_a_wrong_value_is_one_line(wrong, said):
 
 
 JOIN = """
-import os, sys
+import os, sys, time
 from ctcd_jax.errors import UserError
 from ctcd_jax.runtime import cluster
-cluster.MEETING = 1.0
+from ctcd_jax.runtime.stopping import end_at_once
+cluster.MEETING, cluster.SILENCE = float(sys.argv[3]), 2.0
 os.environ |= {"CTCD_COORDINATOR": sys.argv[1], "CTCD_PROCESSES": "2", "CTCD_PROCESS": sys.argv[2]}
+end_at_once("train")
+print("joins", flush=True)
 try:
     cluster.join(print)
 except UserError as error:
     print(error)
     sys.exit(2)
+if sys.argv[4:]:  # as one that is killed before it gives its first sign
+    os._exit(9)
+time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("process", ["0", "1"])
-def test_others_that_do_not_come_are_one_line(process):
+def join(place, process, meeting, *more):
+    command = [sys.executable, "-c", JOIN, place, str(process), str(meeting), *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def free_place():
     with socket.create_server(("localhost", 0)) as server:
-        port = server.getsockname()[1]  # free when the block has ended
-    place = f"localhost:{port}"
-    done = subprocess.run([sys.executable, "-c", JOIN, place, process], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout.startswith(f"{place}: the processes of the run do not find each other (not within 1 s); start")
+        return f"localhost:{server.getsockname()[1]}"  # it is free when the block has ended
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_others_that_do_not_come_are_one_line(process):
+    place = free_place()
+    alone = join(place, process, 1.0)
+    said, complained = alone.communicate()
+    assert alone.returncode == 2, complained
+    why = "the processes of the run do not find each other (not within 1 s); start"
+    assert said.startswith(f"joins\n{place}: {why}")
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_signal_ends_one_that_waits_for_the_others(process):
+    """It waits in C++, where Python calls no handler."""
+    alone = join(free_place(), process, 120.0)
+    assert alone.stdout.readline() == "joins\n"
+    time.sleep(1)
+    alone.send_signal(signal.SIGTERM)
+    said, complained = alone.communicate(timeout=60)
+    assert (said, alone.returncode) == ("", 75), complained
+    assert complained.endswith("ctcd train: stopped; run the same command again to go on\n")
+
+
+def test_one_that_died_before_its_first_sign_is_missed():
+    place = free_place()
+    first, second = join(place, 0, 60.0), join(place, 1, 60.0, "dies")
+    said, complained = first.communicate()
+    second.communicate()
+    assert first.returncode == 1, complained
+    line = "process 1 on a host that it has not named yet has died: no sign of it for 2 s; see its log"
+    assert said == f"joins\n{line}\n"
 
 
 def test_a_port_that_is_taken_is_one_line():
@@ -111,10 +152,9 @@ def test_a_port_that_is_taken_is_one_line():
         server.bind(("::", 0))
         server.listen()
         place = f"localhost:{server.getsockname()[1]}"
-        done = subprocess.run([sys.executable, "-c", JOIN, place, "0"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
+        refused = join(place, 0, 1.0)
+        said, complained = refused.communicate()
+    assert refused.returncode == 2, complained
     port = place.rpartition(":")[2]
-    assert (
-        done.stdout
-        == f"CTCD_COORDINATOR: port {port} cannot be opened here (Address already in use); name another one\n"
-    )
+    why = "cannot be opened here (Address already in use); name another one"
+    assert said == f"joins\nCTCD_COORDINATOR: port {port} {why}\n"
