@@ -1,9 +1,10 @@
 """Does mutual teaching pay where text is scarce and epochs are many? One to a sixteenth of the text at equal steps.
 
 Held against what else keeps a model from learning little text by heart: stopping at the best moment (every claim is
-told of the best step, too), more dropout and weight decay, and one or three teachers that were stopped early. On the
-smallest corpus the weight decay and the dropout of the main arms are tuned, over as many settings each; what is tuned
-is compared with what is tuned, the rest with the rest. At equal compute `figure4` has the smallest corpus.
+told of the best step, too), more dropout and weight decay, and one or three teachers that were stopped early, as
+they were at the best step (of three that of the first). On the smallest corpus the weight decay and the dropout of
+the main arms are tuned, over as many settings each; what is tuned is compared with what is tuned, the rest with the
+rest. At equal compute `figure4` has the smallest corpus.
 """
 
 from ctcd_jax.studies import Claim, Study
@@ -24,11 +25,11 @@ def get_study(name="tiny"):
     scarce = SHARES[-1]
     arms["stopped-teacher"] = of.alone("teacher", f"text-{scarce}", fields=_stopped("teacher"))
     arms["oneway"] = of.method(
-        "oneway", f"text-{scarce}", edges=1, fields={"members.teacher.init": "arm:stopped-teacher#teacher"}
+        "oneway", f"text-{scarce}", edges=1, fields={"members.teacher.init": "arm:stopped-teacher#teacher@best"}
     )
     arms["stopped-teachers"] = of.method("ensemble", f"text-{scarce}", suffix="-teachers", fields=_stopped("teacher1"))
     taught = {f"edges[{n}].weight": 1 / 3 for n in range(3)}
-    taught |= {f"members.teacher{n}.init": f"arm:stopped-teachers#teacher{n}" for n in (1, 2, 3)}
+    taught |= {f"members.teacher{n}.init": f"arm:stopped-teachers#teacher{n}@best" for n in (1, 2, 3)}
     arms["ensemble"] = of.method("ensemble", f"text-{scarce}", edges=3, fields=taught)
     for member in ("teacher", "student"):
         arms[f"tuned-{member}"] = of.alone(member, f"text-{scarce}", tune=_tuned(member))

@@ -134,7 +134,7 @@ FIELDS: Mapping[str, Field] = {
     "members.attention_dropout": Field("share of the attention that is dropped in training; 0: none", float, 0.1),
     **_described("members", Member),
     "members.init": Field(
-        "first weights: scratch, hf:DIR_OR_ID, run:WORKDIR#MEMBER or layers:MEMBER#0,2,4; None: scratch",
+        "first weights: scratch, hf:DIR_OR_ID, run:WORKDIR#MEMBER[@STEP|@best] or layers:MEMBER#0,2,4; None: scratch",
         str,
         optional=True,
     ),

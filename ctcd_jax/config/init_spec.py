@@ -1,10 +1,10 @@
-"""Where a member's first weights come from: `scratch`, `hf:DIR_OR_ID`, `run:WORKDIR#MEMBER`, `layers:MEMBER#0,2,4`."""
+"""A member's first weights: `scratch`, `hf:DIR_OR_ID`, `run:WORKDIR#MEMBER[@STEP]` or `layers:MEMBER#0,2,4`."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG
@@ -28,16 +28,19 @@ class Init:
       kind: one of KINDS.
       location: directory or member; "" for scratch.
       member: of the run ("run").
+      step: of the run; "best" for that of its best evaluation (`train.keep_best`), None for the newest.
       layers: indices of the copied layers ("layers").
     """
 
     kind: str
     location: str = ""
     member: str = ""
+    step: int | Literal["best"] | None = None
     layers: tuple[int, ...] = ()
 
     def __str__(self):
-        detail = self.member or ",".join(map(str, self.layers))
+        step = "" if self.step is None else f"@{self.step}"
+        detail = self.member + step or ",".join(map(str, self.layers))
         return self.kind + (f":{self.location}" if self.location else "") + (f"#{detail}" if detail else "")
 
 
@@ -48,6 +51,12 @@ def split_init(init: str | None) -> tuple[str, str, str]:
         return kind, rest, ""
     location, _, detail = rest.rpartition("#")
     return kind, location, detail
+
+
+def split_member(detail: str) -> tuple[str, str | None]:
+    """Returns (MEMBER, STEP) of `MEMBER@STEP`, what may follow `run:WORKDIR#`; None where no step is named."""
+    member, mark, step = detail.partition("@")
+    return member, step if mark else None
 
 
 def parse_init(name: str, init: str | None, members: Mapping) -> Init:
@@ -71,7 +80,12 @@ def parse_init(name: str, init: str | None, members: Mapping) -> Init:
     if kind == "run":
         if not detail:
             raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
-        return Init("run", location, member=detail)
+        member, step = split_member(detail)
+        if step is None or step == "best":
+            return Init("run", location, member, step)
+        if not step.isdecimal():
+            raise UserError(f"{field}: '@{step}' names no step; write {member}@best, {member}@1000 or {member}")
+        return Init("run", location, member, int(step))
     if location not in members or location == name:
         others = [other for other in members if other != name]
         raise UserError(f"{field}: no other member '{location}'{did_you_mean(location, others)}")

@@ -17,7 +17,7 @@ from ctcd_jax.artifacts.studies import CELLS, RUN, CellFacts, Failure, cell_key,
 from ctcd_jax.config import Experiment, resolve
 from ctcd_jax.config.fields import without_defaults
 from ctcd_jax.config.file import load_config
-from ctcd_jax.config.init_spec import split_init
+from ctcd_jax.config.init_spec import split_init, split_member
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.models.registry import shape_to_dict
@@ -193,10 +193,11 @@ class Matrix:
         shapes = {}
         for member, (other, of) in _arm_inits(fields):
             needed, theirs = self._cell(other, seed)
-            if of not in theirs.models:
-                raise UserError(f"members.{member}.init: arm '{other}' has no member '{of}'")
+            its = split_member(of)[0]
+            if its not in theirs.models:
+                raise UserError(f"members.{member}.init: arm '{other}' has no member '{its}'")
             needs[member] = needed
-            shapes[member] = shape_to_dict(theirs.models[of])
+            shapes[member] = shape_to_dict(theirs.models[its])
             fields[f"members.{member}.init"] = f"run:{needed.directory / RUN}#{of}"
         fields |= {"seed": seed, "data.corpus": str(corpus.directory)}
         evaluated = [self._corpora[each] for each in self._study.evaluations]
@@ -265,7 +266,7 @@ def _leave_out(content: dict[str, Any]) -> None:
 
 
 def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yields (member, (arm, its member)) of the members that start from another arm's."""
+    """Yields (member, (arm, its member, with @STEP or without)) of the members that start from another arm's."""
     for field, value in list(fields.items()):
         section, _, rest = field.partition(".")
         if section == "members" and rest.endswith(".init"):

@@ -36,7 +36,7 @@ class Arm:
     Attributes:
       config: FILE[:PRESET], as for `ctcd train --config`.
       corpus: name of the corpus it is trained on.
-      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER, or hf:NAME of `Study.models`.
+      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER[@STEP], or hf:NAME of `Study.models`.
       tune: {dotted name, or several with commas: values}: all combinations are tried on `TUNING_SEED`, and the one with
         the lowest held-out loss of `judged` at its best step is taken for all other seeds.
       judged: the member that tuning looks at; None where the arm trains one.

@@ -253,13 +253,13 @@ def _from_saved(tree: dict[str, Any]) -> TrainState:
     return TrainState(**{**tree, "window": Terms(**window)})
 
 
-def load_member(workdir: str | Path, member: str, step: int | None = None) -> tuple[Shape, dict]:
+def load_member(workdir: str | Path, member: str, step: int | Literal["best"] | None = None) -> tuple[Shape, dict]:
     """Returns the shape and the parameters (host float32) of a member of a run, trainable or frozen.
 
     Args:
       workdir: of the run.
       member: its name in the cohort.
-      step: a saved step, None for the newest; of a frozen member, which is the same at every step, not looked at.
+      step: as for `saved_step`; of a frozen member, which is the same at every step, not looked at.
 
     Raises:
       UserError: no such run, member or step; or what is saved cannot be read.

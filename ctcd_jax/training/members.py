@@ -73,7 +73,7 @@ def load_initial_weights(
         (frozen if freezes else trained)[name] = params
         if primary:
             starts[name] = facts | {"weights": weights_sha256(params)}
-            if "step" in facts and "steps" in facts and facts["step"] < facts["steps"]:
+            if source.step is None and "step" in facts and "steps" in facts and facts["step"] < facts["steps"]:
                 warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
             if freezes:
                 save_frozen(workdir, name, experiment.models[name], params)
@@ -96,7 +96,7 @@ def source_params(
       experiment: the members and their sources.
       name: of the member.
       frozen: parameters already loaded, for members that copy their layers.
-      step: the saved step of the run that it starts from; None for the newest.
+      step: the saved step of the run that it starts from; None for the one that its source names.
       warn: called with a line about what a checkpoint lacks, and what of it is left out.
       freezes: whether they will never be trained; None: as the member says.
 
@@ -115,7 +115,7 @@ def source_params(
             )
         return _said(read, experiment.models[name].vocab_size, str(source), warn)
     if source.kind == "run":
-        return load_member(source.location, source.member, step)[1]
+        return load_member(source.location, source.member, source.step if step is None else step)[1]
     if source.kind == "layers":
         base = (frozen or {}).get(source.location)
         if base is None:  # which says for itself what it lacks

@@ -204,7 +204,7 @@ def _of_run(source: Init) -> MemberStart:
     return {
         "from_scratch": start["from_scratch"],
         "rows": max(start["rows"], longest),
-        "step": saved_step(workdir),
+        "step": saved_step(workdir, source.step),
         "steps": run["resolved"]["steps"],
     }
 

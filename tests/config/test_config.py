@@ -189,6 +189,8 @@ def add_edge(**fields):
         (change("members.student.init", "layers:teacher#0,9"), "there is no layer 9; 'teacher' has 2"),
         (change("members.student.init", "run:somewhere"), "names no member"),
         (change("members.student.init", "run:/nowhere#student"), "no such file; name the --workdir"),
+        (change("members.student.init", "run:/a#b@bst"), "'@bst' names no step; write b@best, b@1000 or b"),
+        (change("members.student.init", "run:/a#b@"), "'@' names no step"),
         (change("data.batch_size", 12), "data.batch_size is 12; it must be a multiple of 8"),
         (change("train.micro_batches", 3), "data.batch_size is 8; it must be a multiple of 24"),
         (change("data.batch_size", 100_000), "data.batch_size"),

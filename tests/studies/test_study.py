@@ -44,7 +44,7 @@ def get_study(size="small"):
         {
             "teacher": Arm("standalone:smoke-teacher", "train", FIELDS, tune={"optimizer.learning_rate": (1e-3, 3e-3)}),
             "alone": Arm("standalone:smoke-student", "train", FIELDS),
-            "oneway": Arm("oneway:smoke", "train", FIELDS | {"members.teacher.init": "arm:teacher#teacher"}),
+            "oneway": Arm("oneway:smoke", "train", FIELDS | {"members.teacher.init": "arm:teacher#teacher@best"}),
             "long": Arm("standalone:smoke-student", "train", FIELDS, compute_of="oneway"),
         },
         (
@@ -108,7 +108,7 @@ def test_the_rows_are_the_figures_of_the_runs(finished):
     (figures,) = last["corpora"].values()
     assert float(row["loss"]) == figures["members"]["student"]["hard"]
     config = json.loads((run / "config.json").read_text())
-    assert config["members"]["teacher"]["init"].endswith(f"{facts['cells']['teacher/seed-2']}/run#teacher")
+    assert config["members"]["teacher"]["init"].endswith(f"{facts['cells']['teacher/seed-2']}/run#teacher@best")
     losses = {r["seed"]: float(r["loss"]) for r in rows
               if (r["arm"], r["on"], r["at"]) == ("oneway", "held-out", "last")}  # fmt: skip
     others = {r["seed"]: float(r["loss"]) for r in rows

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ctcd_jax.config import resolve
+from ctcd_jax.config import member, resolve
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.models.huggingface import load_pretrained
@@ -16,6 +16,8 @@ from ctcd_jax.training import held_out, loop, train
 from ctcd_jax.training.best import evaluated, going_on, recorded_best
 from ctcd_jax.training.checkpoint import load_member, saved_step, saved_steps
 from ctcd_jax.training.export import export
+from ctcd_jax.training.members import weights_sha256
+from ctcd_jax.training.provenance import read_provenance
 from tests.small import config
 
 LOSSES = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 4.1, 12: 4.6}
@@ -117,6 +119,28 @@ def test_the_best_step_is_kept_and_exported_also_when_the_run_was_killed(run, co
     ours["embeddings"]["token_type"] = exported["embeddings"]["token_type"]  # its row 1 was never trained
     jax.tree.map(np.testing.assert_array_equal, exported, ours)
     assert json.loads((tmp_path / "out" / "ctcd.json").read_text())["training"]["step"] == 4
+
+
+@pytest.mark.parametrize(("step", "taken"), [("@best", 4), ("@8", 8), ("", 8)])
+def test_a_member_of_another_run_starts_from_the_step_that_is_named(run, corpus, tmp_path, step, taken):
+    settings = small(corpus, steps=2)
+    settings.members.student = member(init=f"run:{run}#student{step}")
+    workdir = tmp_path / "run"
+    for told in (go(settings, workdir), go(settings, workdir)):  # from there, and going on
+        assert not [line for line in told if "init" in line]
+    start = read_provenance(workdir)["starts"]["student"]
+    assert (start["step"], start["weights"]) == (taken, weights_sha256(load_member(run, "student", taken)[1]))
+    export(workdir, "student", tmp_path / "out", log=lambda line: None)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "member `student` of run `run`" in card
+    assert ("of run `run` at step 4 of 8" in card) == (taken == 4)
+
+
+def test_a_step_that_was_not_kept_is_one_line_also_where_a_member_starts_from_it(run, corpus, tmp_path):
+    settings = small(corpus, steps=2)
+    settings.members.student = member(init=f"run:{run}#student@5")
+    with pytest.raises(UserError, match=r"checkpoints: no step 5 there; saved are \[4, 8\]"):
+        go(settings, tmp_path / "run")
 
 
 def test_a_run_that_ends_early_is_finished_and_goes_on_with_change(corpus, tmp_path):
