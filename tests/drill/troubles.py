@@ -50,7 +50,9 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
 def one_of_two(drill: Drill, count: Count) -> None:
     """One of two processes is killed: the other ends with it, it is named, and both go on when asked to."""
     launcher = ("launch/local.py", "--processes", "2", "--")
+    begun = time.perf_counter()
     whole = drill.to_the_end("two", launcher=launcher)
+    seconds = time.perf_counter() - begun
     run = drill.place / "one-of-two"
     for _ in drill.times(10):
         with count.one():
@@ -63,7 +65,7 @@ def one_of_two(drill: Drill, count: Count) -> None:
                     count.seen.update([phase(run, begun)])
                     os.kill(int(drill.rng.choice(children)), signal.SIGKILL)
 
-            drill.strike(process, blow, 1.5 * drill.seconds)
+            drill.strike(process, blow, seconds)
             said = process.communicate()[0]
             if process.returncode == 0:
                 drill.finished_before(count, run, whole)
