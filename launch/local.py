@@ -40,10 +40,10 @@ def main() -> int:
 
     # Before any process is there that nobody would end; as functions, for what is ignored they would ignore, too.
     signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the processes, too
+    signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # a terminal sends it to them, too
     for index in range(options.processes):
         processes.append(subprocess.Popen(command, env=environment(address, options.processes, index, gpus)))
-    if asked:  # meanwhile
+    if signal.SIGTERM in asked:  # meanwhile
         pass_on(signal.SIGTERM, None)
     return wait(processes, asked)
 
@@ -53,7 +53,7 @@ def wait(processes: Sequence[subprocess.Popen], asked: Sequence[int]) -> int:
 
     Args:
       processes: those that were started.
-      asked: the signals that were passed on to them. One that ends by such a signal had not begun.
+      asked: the signals that they were sent. One that ends by such a signal had not begun.
     """
     running, code = list(processes), 0
     while running:

@@ -68,6 +68,7 @@ def test_a_signal_that_comes_while_they_start_reaches_all(local, monkeypatch):
             if len(started) == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(local.subprocess, "Popen", Started)
     monkeypatch.setattr(sys, "argv", ["local.py", "--processes", "3", "--", "train"])
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

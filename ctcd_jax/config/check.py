@@ -54,7 +54,7 @@ KINDS = {bool: "True or False", str: "text in quotes", tuple: "numbers in bracke
 def check_names(members: Mapping) -> None:
     """Raises UserError for a member whose name cannot be that of a directory, of a figure or of an end of an edge."""
     for name in members:
-        if not name or any(mark in name for mark in "/\\#~") or "->" in name or name in (".", ".."):
+        if not name or any(mark in name for mark in "/\\#~@") or "->" in name or name in (".", ".."):
             raise UserError(f"members: '{name}' is no name; use letters, digits, - and _")
 
 

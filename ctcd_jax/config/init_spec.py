@@ -53,10 +53,12 @@ def split_init(init: str | None) -> tuple[str, str, str]:
     return kind, location, detail
 
 
-def split_member(detail: str) -> tuple[str, str | None]:
-    """Returns (MEMBER, STEP) of `MEMBER@STEP`, what may follow `run:WORKDIR#`; None where no step is named."""
-    member, mark, step = detail.partition("@")
-    return member, step if mark else None
+def split_member(detail: str) -> tuple[str, int | Literal["best"] | None]:
+    """Returns (member, step) of MEMBER, MEMBER@best or MEMBER@1000, what may follow `run:WORKDIR#`."""
+    member, _, step = detail.rpartition("@")
+    if member and step == "best":
+        return member, "best"
+    return (member, int(step)) if member and step.isdecimal() else (detail, None)
 
 
 def parse_init(name: str, init: str | None, members: Mapping) -> Init:
@@ -80,12 +82,7 @@ def parse_init(name: str, init: str | None, members: Mapping) -> Init:
     if kind == "run":
         if not detail:
             raise UserError(f"{field}: '{init}' names no member; write run:WORKDIR#MEMBER")
-        member, step = split_member(detail)
-        if step is None or step == "best":
-            return Init("run", location, member, step)
-        if not step.isdecimal():
-            raise UserError(f"{field}: '@{step}' names no step; write {member}@best, {member}@1000 or {member}")
-        return Init("run", location, member, int(step))
+        return Init("run", location, *split_member(detail))
     if location not in members or location == name:
         others = [other for other in members if other != name]
         raise UserError(f"{field}: no other member '{location}'{did_you_mean(location, others)}")

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from ctcd_jax.errors import Stopped
@@ -72,30 +72,37 @@ def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
+    with contextlib.ExitStack() as restoring:  # all of them, also where one is broken off by another's handler
+        for number in numbers:
+            restoring.callback(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, handler)
         yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
-@contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Keeps signals waiting until the block has ended, also from a process that is started in it.
+def undisturbed(function: Callable[[], None]) -> None:
+    """Calls a function that no signal breaks off: a handler is called before it or after it.
 
-    That process hears of none until it unblocks them itself.
+    A process that it starts hears of no signal until it unblocks them itself.
     """
-    came = []
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a mask, unlike a handler, is passed on
+    result: Future[None] = Future()
+
+    def call() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # of this thread, and what it starts
+        try:
+            result.set_result(function())
+        except BaseException as error:
+            result.set_exception(error)
+
+    # Python calls handlers in the main thread alone, whichever thread has taken the signal. It waits for the result,
+    # for a `join` that a handler breaks off takes the thread for ended (Python 3.11).
+    thread = threading.Thread(target=call)
     try:
-        # Of this thread alone: a signal that another thread takes is handled in the main one all the same.
-        with handling(lambda number, _: came.append(number)):
-            yield
+        thread.start()
+        wait([result])
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number in came:
-            signal.raise_signal(number)
+        while thread.ident and not result.done():
+            wait([result])
+    result.result()
 
 
 def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:

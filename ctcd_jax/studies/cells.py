@@ -193,9 +193,11 @@ class Matrix:
         shapes = {}
         for member, (other, of) in _arm_inits(fields):
             needed, theirs = self._cell(other, seed)
-            its = split_member(of)[0]
+            its, step = split_member(of)
             if its not in theirs.models:
                 raise UserError(f"members.{member}.init: arm '{other}' has no member '{its}'")
+            if step == "best" and theirs.train.keep_best is None:
+                raise UserError(f"members.{member}.init: arm '{other}' keeps no best step: its train.keep_best is None")
             needs[member] = needed
             shapes[member] = shape_to_dict(theirs.models[its])
             fields[f"members.{member}.init"] = f"run:{needed.directory / RUN}#{of}"
@@ -266,7 +268,7 @@ def _leave_out(content: dict[str, Any]) -> None:
 
 
 def _arm_inits(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yields (member, (arm, its member, with @STEP or without)) of the members that start from another arm's."""
+    """Yields (member, (arm, its member, with @best or without)) of the members that start from another arm's."""
     for field, value in list(fields.items()):
         section, _, rest = field.partition(".")
         if section == "members" and rest.endswith(".init"):

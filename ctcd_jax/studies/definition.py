@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ctcd_jax.config.init_spec import split_init
+from ctcd_jax.config.init_spec import split_init, split_member
 from ctcd_jax.data.recipe import Recipe
 from ctcd_jax.errors import UserError, did_you_mean
 
@@ -36,7 +36,7 @@ class Arm:
     Attributes:
       config: FILE[:PRESET], as for `ctcd train --config`.
       corpus: name of the corpus it is trained on.
-      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER[@STEP], or hf:NAME of `Study.models`.
+      fields: of the config, {dotted name: value}; an init may be arm:NAME#MEMBER[@best], or hf:NAME of `Study.models`.
       tune: {dotted name, or several with commas: values}: all combinations are tried on `TUNING_SEED`, and the one with
         the lowest held-out loss of `judged` at its best step is taken for all other seeds.
       judged: the member that tuning looks at; None where the arm trains one.
@@ -51,17 +51,15 @@ class Arm:
     compute_of: str | None = None
 
     @property
-    def teachers(self) -> tuple[str, ...]:
-        """The arms whose members this one starts from."""
-        return tuple(location for kind, location, _ in map(split_init, self._inits()) if kind == ARM_INIT)
+    def teachers(self) -> tuple[tuple[str, str], ...]:
+        """The arms whose members this one starts from, with these members: MEMBER or MEMBER@best."""
+        inits = [value for name, value in self.fields.items() if name.startswith("members.") and name.endswith(".init")]
+        return tuple((arm, detail) for kind, arm, detail in map(split_init, inits) if kind == ARM_INIT)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The arms that have to be known before this one: its teachers, and the one whose compute it is given."""
-        return (*self.teachers, *filter(None, [self.compute_of]))
-
-    def _inits(self) -> Iterable[str]:
-        return [value for name, value in self.fields.items() if name.startswith("members.") and name.endswith(".init")]
+        return (*(arm for arm, _ in self.teachers), *filter(None, [self.compute_of]))
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,9 @@ class Study:
             _known(f"arms.{name}.corpus", arm.corpus, self.corpora)
             for other in arm.needs:
                 _known(f"arms.{name}", other, self.arms)
+            for _, detail in arm.teachers:
+                if isinstance(split_member(detail)[1], int):  # a run is not known by what it keeps
+                    raise UserError(f"arms.{name}: '{detail}': of every run the last step and '@best' alone are kept")
             self._require_order(name, ())
         for number, claim in enumerate(self.claims):
             if not claim.than:

@@ -16,10 +16,12 @@ from flax.traverse_util import flatten_dict
 from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import FROZEN, MemberStart
 from ctcd_jax.config import Experiment
+from ctcd_jax.config.init_spec import Init, read_run
 from ctcd_jax.distill import Cohort, Member
 from ctcd_jax.errors import UserError, first_line, warn
 from ctcd_jax.models.huggingface import Pretrained, read_pretrained
-from ctcd_jax.training.checkpoint import load_member
+from ctcd_jax.training.best import recorded_best
+from ctcd_jax.training.checkpoint import load_member, saved_steps
 from ctcd_jax.training.frozen import load_frozen, save_frozen
 from ctcd_jax.training.masking import Masker
 from ctcd_jax.training.provenance import read_provenance, record_starts, start_facts
@@ -73,13 +75,32 @@ def load_initial_weights(
         (frozen if freezes else trained)[name] = params
         if primary:
             starts[name] = facts | {"weights": weights_sha256(params)}
-            if source.step is None and "step" in facts and "steps" in facts and facts["step"] < facts["steps"]:
-                warn(f"members.{name}.init: {source} stopped at step {facts['step']:,} of {facts['steps']:,}")
+            if source.kind == "run" and (said := _taken(source, facts)):
+                warn(f"members.{name}.init: {source} {said}")
             if freezes:
                 save_frozen(workdir, name, experiment.models[name], params)
     if primary:
         record_starts(workdir, starts)
     return InitialWeights(frozen, trained, starts)
+
+
+def _taken(source: Init, facts: MemberStart) -> str:
+    """Says of a run's step what its name does not: whose best it is, and that the run had not come to its end."""
+    if "step" not in facts or "steps" not in facts or isinstance(source.step, int):
+        return ""
+    if source.step is None:
+        return f"stopped at step {facts['step']:,} of {facts['steps']:,}" if facts["step"] < facts["steps"] else ""
+    newest = saved_steps(Path(source.location))[-1]
+    best, patience = (
+        recorded_best(Path(source.location), newest),
+        read_run(source.location)["train"].get("early_stopping"),
+    )
+    said = []
+    if best and best["member"] != source.member:
+        said.append(f"is as of step {facts['step']:,}, the best of '{best['member']}' (train.keep_best)")
+    if newest < facts["steps"] and not (best and patience and best["since"] >= patience):
+        said.append(f"is of a run that stopped at step {newest:,} of {facts['steps']:,}")
+    return ", and ".join(said)
 
 
 def source_params(

@@ -28,7 +28,7 @@ from ctcd_jax.artifacts.runs import (
 from ctcd_jax.config import Experiment, resolved
 from ctcd_jax.config.builders import SIZES
 from ctcd_jax.config.file import recorded_config
-from ctcd_jax.config.init_spec import read_run, reading, split_init
+from ctcd_jax.config.init_spec import read_run, reading, split_init, split_member
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import write_json
@@ -286,9 +286,9 @@ def _differing(old: Mapping, new: Mapping) -> list[str]:
 
 
 def _without_place(init: str | None) -> str:
-    """Drops the directory of an `init`: it may move. What lies there is compared by its weights (`members`)."""
+    """Drops the directory of an `init`, which may move, and the step. Weights are compared instead (`members`)."""
     kind, _, detail = split_init(init)
-    return f"{kind}#{detail}" if kind in ("hf", "run") else init or kind
+    return f"{kind}#{split_member(detail)[0]}" if kind in ("hf", "run") else init or kind
 
 
 def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:

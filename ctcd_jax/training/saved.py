@@ -64,18 +64,22 @@ def _all_steps(workdir: Path) -> list[int]:
 
 
 def _lasting_damage(place: Path) -> list[str]:
-    """Returns what `damage` finds of a step; where it grows from one look to the next the step is being removed.
+    """Returns what `damage` finds of a step once its files stay what they are: it may be being removed, or saved.
 
     Raises:
       FileNotFoundError: it has been removed.
     """
-    found, before = damage(place), None
-    while found and found != before:
+    found, files, before = damage(place), _names(place), None
+    while (found or not is_sealed(place)) and files != before:
         time.sleep(_LOOK_AGAIN)
         if not place.is_dir():
             raise FileNotFoundError(place)
-        found, before = damage(place), found
+        found, files, before = damage(place), _names(place), files
     return found
+
+
+def _names(place: Path) -> set[Path]:
+    return set(place.rglob("*"))
 
 
 def _size(place: Path) -> int:

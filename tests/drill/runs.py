@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ctcd_jax.training.checkpoint import load_member
+from ctcd_jax.training.checkpoint import load_member, saved_steps
 from tests.small import CONFIG_FILE, config, make_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -140,14 +140,21 @@ def steps_once(run: Path) -> None:
         demand(steps == sorted(set(steps)) and steps[-1] == STEPS, f"{run}: {kind} lines of steps {steps}")
 
 
-def phase(run: Path, since: float) -> str:
-    """What a command that was started at a time (of `time.time`) is at, as the run's directory shows it."""
-    metrics = run / "metrics.jsonl"
-    if not metrics.is_file() or metrics.stat().st_mtime < since:
-        return "before its first line"
-    if list((run / "checkpoints").glob("*tmp*")):
-        return "while a step is saved"
-    *lines, _ = metrics.read_text().split("\n")  # the last may just be written
-    last = json.loads(lines[-1]) if lines else {}
-    evaluates = last.get("kind") == "train" and last["step"] % config(run).train.eval_every == 0
-    return "while it is evaluated" if evaluates else "between these"
+class Moments:
+    """Tells what a command is at that is about to be started, as the run's directory shows it."""
+
+    def __init__(self, run: Path):
+        self._run, self._begun, self._from = run, time.time(), max(saved_steps(run), default=0)
+
+    def phase(self) -> str:
+        metrics = self._run / "metrics.jsonl"
+        if not metrics.is_file() or metrics.stat().st_mtime < self._begun:
+            return "before its first line"
+        *lines, _ = metrics.read_text().split("\n")  # the last may just be written
+        last = json.loads(lines[-1]) if lines else {"step": 0}
+        if last["step"] <= self._from:  # what was there; it was cut after that step
+            return "before its first line"
+        if list((self._run / "checkpoints").glob("*tmp*")):
+            return "while a step is saved"
+        evaluates = last["kind"] == "train" and last["step"] % config(self._run).train.eval_every == 0
+        return "while it is evaluated" if evaluates else "between these"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ctcd_jax.training.checkpoint import saved_steps
-from tests.drill.runs import STEPS, Count, Drill, demand, phase, same, steps_once
+from tests.drill.runs import STEPS, Count, Drill, Moments, demand, same, steps_once
 
 STOPPED, REFUSED, NOBODY_READS = 75, 2, 141
 
@@ -29,11 +29,11 @@ def struck_until_done(drill: Drill, count: Count, number: signal.Signals, times:
     run, struck = drill.place / number.name, 0
     while struck < len(drill.times(times)):
         with count.one():
-            begun = time.time()
+            moments = Moments(run)
             process = drill.start(drill.command(run))
 
-            def blow(process: subprocess.Popen = process, begun: float = begun) -> None:
-                count.seen.update([phase(run, begun)])
+            def blow(process: subprocess.Popen = process, moments: Moments = moments) -> None:
+                count.seen.update([moments.phase()])
                 process.send_signal(number)
 
             drill.strike(process, blow, drill.seconds)
@@ -56,13 +56,13 @@ def one_of_two(drill: Drill, count: Count) -> None:
     run = drill.place / "one-of-two"
     for _ in drill.times(10):
         with count.one():
-            begun = time.time()
+            moments = Moments(run)
             process = drill.start(drill.command(run, launcher))
 
-            def blow(process: subprocess.Popen = process, begun: float = begun) -> None:
+            def blow(process: subprocess.Popen = process, moments: Moments = moments) -> None:
                 children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                 if children:
-                    count.seen.update([phase(run, begun)])
+                    count.seen.update([moments.phase()])
                     os.kill(int(drill.rng.choice(children)), signal.SIGKILL)
 
             drill.strike(process, blow, seconds)

@@ -445,6 +445,9 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+ALONE = Arm("ctcd", "train")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -454,6 +457,10 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
         ({"claims": (Claim("", "a#student", ("a#student",), on="text"),)}, r"claims\[0\].on: there is no 'text'"),
         ({"arms": {"a": Arm("ctcd", "tain")}}, r"arms.a.corpus: there is no 'tain'"),
         ({"arms": {"a": Arm("ctcd", "train", {"members.teacher.init": "arm:c#teacher"})}}, r"arms.a: there is no 'c'"),
+        (
+            {"arms": {"a": ALONE, "b": Arm("ctcd", "train", {"members.teacher.init": "arm:a#teacher@5"})}},
+            r"arms.b: 'teacher@5': of every run the last step and '@best' alone are kept",
+        ),
         ({"arms": {"a": Arm("ctcd", "train", compute_of="a")}}, r"arms.a: a -> a leads in a circle"),
         ({"corpora": {"train": StudyCorpus("text", {"lenght": 3})}}, r"corpora.train.recipe: there is no 'lenght'"),
         (
@@ -470,7 +477,7 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
 def test_what_does_not_fit_together_is_one_line(changes, message):
     corpora = {"train": StudyCorpus("text", {}), "wiki": StudyCorpus("text", {}, "train")}
     given = {"title": "", "texts": {"text": ""}, "corpora": corpora, "evaluations": ("wiki",),
-             "arms": {"a": Arm("ctcd", "train")}, "claims": ()}  # fmt: skip
+             "arms": {"a": ALONE}, "claims": ()}  # fmt: skip
     with pytest.raises(UserError, match=message):
         Study(**given | changes)
 

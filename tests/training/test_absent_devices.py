@@ -145,10 +145,10 @@ def test_what_is_to_be_deterministic_adds_nothing_in_the_order_of_threads():
 @pytest.mark.parametrize(("spec", "compiler"), COMPILERS)
 def test_a_plan_for_devices_that_are_not_there(spec, compiler, corpus):
     arguments = ["-m", "ctcd_jax", "train", "--plan", "--on", spec, "--config", "ctcd:smoke"]
-    said = run(compiler, *arguments, f"--config.data.corpus={corpus}", "--config.data.batch_size=32")
+    said = run(compiler, *arguments, f"--config.data.corpus={corpus}", "--config.data.batch_size=128")
     (parameters,) = {sum(int(n.replace(",", "")) for n in re.findall(r"([\d,]+) parameters", said))}
     (moved,) = re.findall(r"collectives: \d+ all-reduce of ([\d.]+) MB$", said, re.MULTILINE)
     assert float(moved) == pytest.approx(4 * parameters / 1e6, abs=0.1)
-    assert re.search(rf"{spec}: 8 x .*, mesh data 8 x fsdp 1, bfloat16, 32 rows of 32; compiled in \d+ s", said)
+    assert re.search(rf"{spec}: 8 x .*, mesh data 8 x fsdp 1, bfloat16, 128 rows of 32; compiled in \d+ s", said)
     assert re.search(r"GiB a device \([\d.]+ held, [\d.]+ temporary\): fits; about [\d,]+ rows would", said)
     assert re.search(r"time: at best [\d,]+ tokens/s, .* for 60 steps", said)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ctcd_jax.config import member, resolve
+from ctcd_jax.config import edge, member, resolve
 from ctcd_jax.data import Corpus
 from ctcd_jax.errors import UserError
 from ctcd_jax.models.huggingface import load_pretrained
@@ -126,14 +126,35 @@ def test_a_member_of_another_run_starts_from_the_step_that_is_named(run, corpus,
     settings = small(corpus, steps=2)
     settings.members.student = member(init=f"run:{run}#student{step}")
     workdir = tmp_path / "run"
-    for told in (go(settings, workdir), go(settings, workdir)):  # from there, and going on
-        assert not [line for line in told if "init" in line]
+    go(settings, workdir, warn=pytest.fail)
+    settings.members.student.init = f"run:{run}#student@{taken}"  # the same weights by another name
+    assert "resumed at step 2 of 2" in go(settings, workdir, warn=pytest.fail)
     start = read_provenance(workdir)["starts"]["student"]
     assert (start["step"], start["weights"]) == (taken, weights_sha256(load_member(run, "student", taken)[1]))
     export(workdir, "student", tmp_path / "out", log=lambda line: None)
     card = (tmp_path / "out/README.md").read_text()
     assert "member `student` of run `run`" in card
     assert ("of run `run` at step 4 of 8" in card) == (taken == 4)
+
+
+def test_whose_best_step_it_is_and_that_its_run_was_not_finished_are_said(corpus, copy, tmp_path):
+    both = config(corpus, steps=6, log_every=2, eval_every=2, checkpoint_every=2)
+    go(both, tmp_path / "both")
+    shutil.rmtree(copy / "checkpoints/8")
+    settings = small(corpus, steps=2)
+    settings.members.teacher = member(trainable=False, init=f"run:{tmp_path}/both#teacher@best")
+    settings.members.student = member(init=f"run:{copy}#student@best")
+    settings.edges = (edge("teacher", "student"),)
+    said = []
+    go(settings, tmp_path / "run", warn=said.append)
+    teacher, student = (f"members.{name}.init: {settings.members[name].init} is" for name in ("teacher", "student"))
+    assert [line for line in said if "init" in line] == [
+        f"{teacher} as of step 4, the best of 'student' (train.keep_best)",
+        f"{student} of a run that stopped at step 4 of 8",
+    ]
+    settings.members.teacher.init = f"run:{tmp_path}/run#teacher@2"
+    with pytest.raises(UserError, match=r"#teacher@2: the member is frozen there, .*; leave @2 out"):
+        go(settings, tmp_path / "next")
 
 
 def test_a_step_that_was_not_kept_is_one_line_also_where_a_member_starts_from_it(run, corpus, tmp_path):

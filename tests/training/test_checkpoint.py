@@ -184,8 +184,10 @@ def test_checkpoints_are_listed_with_their_state(run, newest, corpus, capsys):
     assert main(["checkpoints", str(run.parent)]) == 2
 
 
-def test_a_step_that_is_slowly_removed_meanwhile_is_not_called_damaged(run, newest, monkeypatch, capsys):
-    files = [newest / DIGESTS, *sorted(path for path in newest.rglob("*") if path.is_file() and path.name != DIGESTS)]
+@pytest.mark.parametrize("first", [(), (DIGESTS,), (LISTED, DIGESTS)], ids=["data", "digests", "as Orbax does"])
+def test_a_step_that_is_slowly_removed_meanwhile_is_not_called_damaged(run, newest, monkeypatch, capsys, first):
+    files = sorted(path for path in newest.rglob("*") if path.is_file() and path.name not in first)
+    files += [newest / name for name in first[::-1]]
 
     def remove_one(seconds):
         files.pop().unlink()
