@@ -25,7 +25,8 @@ TEXT = """# The drill
 
 `python -m tests.drill --share {share:g} --seed {seed}`: CTCD of two small BERTs, {steps} steps, saved every {every}, on
 {cores} CPU cores, JAX {jax}, version {version}, {minutes:.0f} minutes. **{failed} of {tried} failed.** Where nothing
-else is said, each ended with the bytes of `metrics.jsonl` and the bits of the parameters of an undisturbed run.
+else is said, each ended with the bytes of `metrics.jsonl` and the bits of the parameters of an undisturbed run. Where a
+command "was done before", it was not struck.
 
 | trouble | times | failed | of them |
 |---|---|---|---|
