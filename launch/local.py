@@ -43,7 +43,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # a terminal sends it to them, too
     for index in range(options.processes):
         processes.append(subprocess.Popen(command, env=environment(address, options.processes, index, gpus)))
-    if signal.SIGTERM in asked:  # meanwhile
+    if asked:  # meanwhile
         pass_on(signal.SIGTERM, None)
     return wait(processes, asked)
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ctcd_jax.errors import UserError, one_line
 from ctcd_jax.runtime.cores import available_cores
-from ctcd_jax.runtime.stopping import SIGNALS, undisturbed
+from ctcd_jax.runtime.stopping import SIGNALS, held_back
 
 GIGABYTES_A_JOB = 3  # what a BERT-base and its optimizer take
 _LOOK_EVERY = 0.5  # seconds
@@ -207,7 +207,8 @@ class _Worker:
         # Ctrl-C goes to all processes of a terminal: the new one must not hear of it before it is ready to ignore it,
         # and one whose start is broken off says so with a traceback, and is known to nobody.
         try:
-            undisturbed(self._process.start)
+            with held_back():
+                self._process.start()
         except OSError as error:
             raise PoolError(f"a process cannot be started ({error.strerror or error})") from error
         theirs.close()  # so that its end is noticed here

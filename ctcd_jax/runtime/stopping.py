@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from ctcd_jax.errors import Stopped
 
@@ -72,37 +72,42 @@ def handling(handler: Callable, numbers=SIGNALS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or multiprocessing.parent_process():
         yield
         return
-    with contextlib.ExitStack() as restoring:  # all of them, also where one is broken off by another's handler
+    before: dict[int, Any] = {}
+    try:
         for number in numbers:
-            restoring.callback(signal.signal, number, signal.getsignal(number))
+            before[number] = signal.getsignal(number)
             signal.signal(number, handler)
         yield
-
-
-def undisturbed(function: Callable[[], None]) -> None:
-    """Calls a function that no signal breaks off: a handler is called before it or after it.
-
-    A process that it starts hears of no signal until it unblocks them itself.
-    """
-    result: Future[None] = Future()
-
-    def call() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # of this thread, and what it starts
-        try:
-            result.set_result(function())
-        except BaseException as error:
-            result.set_exception(error)
-
-    # Python calls handlers in the main thread alone, whichever thread has taken the signal. It waits for the result,
-    # for a `join` that a handler breaks off takes the thread for ended (Python 3.11).
-    thread = threading.Thread(target=call)
-    try:
-        thread.start()
-        wait([result])
     finally:
-        while thread.ident and not result.done():
-            wait([result])
-    result.result()
+        try:
+            _set_handlers(before)
+        except BaseException:  # of one that is back already
+            _set_handlers(before)
+            raise
+
+
+def _set_handlers(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Lets no signal break the block off: handlers are called before it or after it.
+
+    A process that is started in it hears of no signal until it unblocks them itself.
+    """
+    came = []
+    # First and last the handlers, of which nothing in between can be broken off then. The mask, unlike them, is passed
+    # on; it is of this thread alone: a signal that another one takes is handled in the main one all the same.
+    with handling(lambda number, _: came.append(number)):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def interruptible(function: Callable[[Callable[[Iterable], Iterator]], Result]) -> Result:

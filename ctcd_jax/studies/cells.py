@@ -196,6 +196,8 @@ class Matrix:
             its, step = split_member(of)
             if its not in theirs.models:
                 raise UserError(f"members.{member}.init: arm '{other}' has no member '{its}'")
+            if step is not None and its not in theirs.cohort.trainable:
+                raise UserError(f"members.{member}.init: '{its}' of arm '{other}' is frozen; leave @{step} out")
             if step == "best" and theirs.train.keep_best is None:
                 raise UserError(f"members.{member}.init: arm '{other}' keeps no best step: its train.keep_best is None")
             needs[member] = needed

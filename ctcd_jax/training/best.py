@@ -11,6 +11,7 @@ from typing import cast
 
 from ctcd_jax.artifacts.runs import CHECKPOINTS, Best, Change, CheckpointMeta
 from ctcd_jax.config import TrainSettings
+from ctcd_jax.files import json_sha256
 from ctcd_jax.kinds import FIGURE, WHOLE, mismatch
 
 # Where Orbax keeps the "meta" of a step.
@@ -88,4 +89,7 @@ def recorded_best(workdir: Path, step: int) -> Best | None:
         meta = json.loads((workdir / CHECKPOINTS / str(step) / _META).read_bytes())
     except (OSError, ValueError, RecursionError):  # a damaged step is dealt with where its state is read
         return None
-    return cast("CheckpointMeta", meta).get("best") if isinstance(meta, dict) and not mismatch(meta, _KIND) else None
+    if not isinstance(meta, dict) or mismatch(meta, _KIND):
+        return None
+    digest = meta.pop("sha256", None)  # earlier versions wrote none
+    return cast("CheckpointMeta", meta).get("best") if digest in (None, json_sha256(meta)) else None

@@ -259,7 +259,7 @@ def load_member(workdir: str | Path, member: str, step: int | Literal["best"] | 
     Args:
       workdir: of the run.
       member: its name in the cohort.
-      step: as for `saved_step`; of a frozen member, which is the same at every step, not looked at.
+      step: as for `saved_step`; None of a frozen member, which is the same at every step.
 
     Raises:
       UserError: no such run, member or step; or what is saved cannot be read.
@@ -267,6 +267,8 @@ def load_member(workdir: str | Path, member: str, step: int | Literal["best"] | 
     workdir = Path(workdir)
     config = run_member_config(workdir, member)
     if (workdir / FROZEN / member).is_dir():
+        if step is not None:
+            raise UserError(f"{workdir}: '{member}' is frozen there, the same at every step; leave @{step} out")
         return config, load_frozen(workdir, member)
     step, directory = saved_step(workdir, step), (workdir / CHECKPOINTS).resolve()
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -332,8 +334,8 @@ def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:
         best = recorded_best(workdir, saved[-1])
         if best is None:
             raise UserError(
-                f"{directory}: no best step there: train.keep_best was None, or nothing was evaluated yet; "
-                f"saved are {saved}"
+                f"{directory}: no best step there: train.keep_best was None, nothing was evaluated yet, or step "
+                f"{saved[-1]} is damaged; saved are {saved}"
             )
         step = best["step"]
     if step is not None and step not in saved:

@@ -196,8 +196,6 @@ def _of_run(source: Init) -> MemberStart:
     run = read_run(workdir)
     start = recorded_start(run, workdir, source.member)
     if not run["members"][source.member]["trainable"]:
-        if source.step is not None:
-            raise UserError(f"{source}: the member is frozen there, the same at every step; leave @{source.step} out")
         return {"from_scratch": start["from_scratch"], "rows": start["rows"]}
     # Where an earlier version did not write it down, nothing is said of positions that were never trained.
     longest = run["resolved"]["models"][source.member]["max_positions"]

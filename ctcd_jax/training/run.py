@@ -170,7 +170,7 @@ def check_place(workdir: Path) -> None:
 
 def check_processes(content: RunConfig, change: bool) -> None:
     """Raises UserError, on every process, if one of them has another config, code path or corpus. All must call it."""
-    own = _flat(content, ("wandb.", "trackio.", "data.corpus")) | {"--change": change}
+    own = _flat(content, ("wandb.", "trackio.", "data.corpus"), _without_place) | {"--change": change}
     first, *others = map(json.loads, gather(json.dumps(own)))
     for number, other in enumerate(others, start=1):
         if different := _differing(first, other):
@@ -251,7 +251,7 @@ def open_run(
             if not (workdir / PROVENANCE).is_file():  # begun by an earlier version
                 write_provenance(workdir, corpus, {})
             return OpenedRun(content, before, changed)
-        differs = before is not None and _flat(before, places=True) != _flat(content, places=True)
+        differs = before is not None and _flat(before, init_as=str) != _flat(content, init_as=str)
         if before is None or differs or not (workdir / PROVENANCE).is_file():
             if differs:
                 log(f"{workdir}: no step had been saved; the run begins afresh")
@@ -286,16 +286,26 @@ def _differing(old: Mapping, new: Mapping) -> list[str]:
 
 
 def _without_place(init: str | None) -> str:
-    """Drops the directory of an `init`, which may move, and the step. Weights are compared instead (`members`)."""
+    """Drops the directory of an `init`: it may move, or lie elsewhere on another machine."""
     kind, _, detail = split_init(init)
-    return f"{kind}#{split_member(detail)[0]}" if kind in ("hf", "run") else init or kind
+    return f"{kind}#{detail}" if kind in ("hf", "run") else init or kind
 
 
-def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, places: bool = False) -> dict:
+def _what_weights_do_not_say(init: str | None) -> str:
+    """Drops the directory and the step of an `init`: what a run began with is known by its weights (`members`)."""
+    kind, _, detail = split_init(init)
+    return f"{kind}#{split_member(detail)[0]}" if kind == "run" else _without_place(init)
+
+
+def _flat(
+    content: Mapping[str, Any],
+    leave_out: tuple[str, ...] = MAY_CHANGE,
+    init_as: Callable[[str | None], str] = _what_weights_do_not_say,
+) -> dict:
     """Returns {dotted field: value} of what counts in a comparison.
 
     Args:
-      places: whether the directories of `init` count.
+      init_as: gives what counts of an `init`.
     """
     flat = {}
 
@@ -305,8 +315,8 @@ def _flat(content: Mapping[str, Any], leave_out: tuple[str, ...] = MAY_CHANGE, p
             name = f"{prefix}[{key}]" if isinstance(key, int) else f"{prefix}.{key}".lstrip(".")
             if isinstance(inner, dict | list):
                 walk(name, inner)
-            elif not places and name.startswith("members.") and name.endswith(".init"):
-                flat[name] = _without_place(inner)
+            elif name.startswith("members.") and name.endswith(".init"):
+                flat[name] = init_as(inner)
             elif not name.startswith(leave_out):
                 flat[name] = inner
 

@@ -1,13 +1,16 @@
 """A verb that resumes ends with code 75 whenever it is asked to stop: while it starts, and while it works."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from ctcd_jax.errors import Stopped
-from ctcd_jax.runtime.stopping import raises_stopped
+from ctcd_jax.runtime.stopping import SIGNALS, handling, held_back, raises_stopped
 
 STARTING = """
 from ctcd_jax.runtime.stopping import end_at_once
@@ -53,3 +56,39 @@ def test_a_signal_in_a_stage_is_no_exception_that_a_library_may_swallow(number):
         work()
     assert cleaned == [True]
     assert signal.getsignal(number) is before
+
+
+class Broken(BaseException):
+    pass
+
+
+def test_what_a_handler_breaks_off_leaves_mask_and_handlers_as_they_were():
+    """The signal comes at some moment, and another thread takes it: the main one's mask does not keep it off."""
+
+    def breaks(*_):
+        raise Broken
+
+    def send(go, after):
+        go.wait()
+        time.sleep(after)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    broken = 0
+    with handling(breaks):
+        for number in range(200):
+            go, inside = threading.Event(), False
+            sender = threading.Thread(target=send, args=(go, number * 1e-5))
+            sender.start()
+            try:
+                go.set()
+                while True:
+                    with held_back():
+                        inside = True
+                        inside = False
+            except Broken:
+                broken += 1
+            sender.join()
+            assert not inside
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SIGNALS) == set()
+            assert [signal.getsignal(number) for number in SIGNALS] == [breaks, breaks]
+    assert broken == 200

@@ -153,8 +153,20 @@ def test_whose_best_step_it_is_and_that_its_run_was_not_finished_are_said(corpus
         f"{student} of a run that stopped at step 4 of 8",
     ]
     settings.members.teacher.init = f"run:{tmp_path}/run#teacher@2"
-    with pytest.raises(UserError, match=r"#teacher@2: the member is frozen there, .*; leave @2 out"):
+    with pytest.raises(UserError, match=r"'teacher' is frozen there, .*; leave @2 out"):
         go(settings, tmp_path / "next")
+    settings.members.teacher.init = f"run:{tmp_path}/run#teacher"
+    go(settings, tmp_path / "next")
+    settings.members.teacher.init += "@2"
+    go(settings, tmp_path / "next", warn=said.append)
+    assert any(line.endswith(f"goes on with run:{tmp_path}/run#teacher, which it began with") for line in said)
+
+
+def test_a_best_step_that_has_changed_is_not_taken(copy):
+    place = copy / "checkpoints/8/meta/metadata"
+    place.write_text(place.read_text().replace('"step": 4', '"step": 8'))
+    with pytest.raises(UserError, match=r"no best step there: .* or step 8 is damaged; saved are \[4, 8\]"):
+        saved_step(copy, "best")
 
 
 def test_a_step_that_was_not_kept_is_one_line_also_where_a_member_starts_from_it(run, corpus, tmp_path):
