@@ -90,11 +90,9 @@ def _taken(source: Init, facts: MemberStart) -> str:
         return ""
     if source.step is None:
         return f"stopped at step {facts['step']:,} of {facts['steps']:,}" if facts["step"] < facts["steps"] else ""
-    newest = saved_steps(Path(source.location))[-1]
-    best, patience = (
-        recorded_best(Path(source.location), newest),
-        read_run(source.location)["train"].get("early_stopping"),
-    )
+    workdir = Path(source.location)
+    newest = saved_steps(workdir)[-1]
+    best, patience = recorded_best(workdir, newest), read_run(workdir)["train"].get("early_stopping")
     said = []
     if best and best["member"] != source.member:
         said.append(f"is as of step {facts['step']:,}, the best of '{best['member']}' (train.keep_best)")
