@@ -28,6 +28,20 @@ def frequencies_words(unigram: float | None, loss: float, low: float | None = No
     return f"{'worse' if low is not None and low > unigram else 'no better'} than word frequencies"
 
 
+def frequencies_beside(unigram: float | None, loss: float) -> str:
+    """Returns "worse" or (by less than a twentieth) "hardly better" than word frequencies, "" for a better model.
+
+    That is where every loss lies on the plateau that training begins with, and where that of a failed training stays.
+
+    Args:
+      unigram: what word frequencies score on the same tokens, nats; None where that is unknown.
+      loss: the model's, nats.
+    """
+    if unigram is None or not loss > 0.95 * unigram:
+        return ""
+    return "worse" if loss > unigram else "hardly better"
+
+
 class Evaluation(TypedDict):
     """A line of evaluation.jsonl: a model on the validation rows of a corpus, each row under masks of its own."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
 from ctcd_jax import page
+from ctcd_jax.artifacts.scoring import frequencies_beside
 from ctcd_jax.artifacts.studies import ArmFacts, ClaimFacts, Difference, ModelRow, ScoreRow, StudyFacts
 from ctcd_jax.evaluation.tables.intervals import LEVEL
 from ctcd_jax.page import Html
@@ -14,6 +15,8 @@ from ctcd_jax.studies.analysis import NATS, POINTS
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST
 from ctcd_jax.studies.statistics import POWER, paired
 from ctcd_jax.text_tables import counted, number_text
+
+NAMED = 6  # models that are named where many are meant
 
 Curves = Mapping[str, Mapping[int, Sequence[tuple[int, float]]]]
 """{ARM#MEMBER: {seed: (step, held-out loss), ...}}"""
@@ -28,7 +31,7 @@ def study_page(facts: StudyFacts, rows: Sequence[ModelRow], scores: Sequence[Sco
       scores: of `scores.csv`.
       curves: of the finished runs.
     """
-    parts = {"Answer": _answer(facts)}
+    parts = {"Answer": _answer(facts, rows)}
     if rows:
         parts |= {"Models": _models(facts, rows, scores), "Curves": [_curves(curves)]}
     parts["Arms"] = _arms(facts)
@@ -70,7 +73,7 @@ def _name(difference: Difference) -> str:
     return f"({name}) − ({' − '.join(difference['beyond'])})" if difference["beyond"] else name
 
 
-def _answer(facts: StudyFacts) -> Iterator[Html]:
+def _answer(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
     columns = (
         Column("claim", "claim"),
         Column("verdict", "verdict", lambda verdict: verdict.removesuffix(" at this size")),
@@ -116,6 +119,23 @@ def _answer(facts: StudyFacts) -> Iterator[Html]:
     )
     if facts["note"]:
         yield page.paragraph(facts["note"], "note")
+    if said := _little_learnt(rows):
+        yield page.paragraph(said, "note")
+
+
+def _little_learnt(rows: Sequence[ModelRow]) -> str:
+    """Names the models that ended where training begins: one of five seeds widens an interval past all use."""
+    ends = [row for row in rows if (row["on"], row["at"]) == (HELD_OUT, LAST)]
+    little = [row for row in ends if frequencies_beside(row["unigram"], row["loss"])]
+    if not little:
+        return ""
+    named = [f"{row['arm']}#{row['member']} of seed {row['seed']}, {row['loss']:.3f} nats of {row['unigram']:.3f}"
+             for row in little[:NAMED]]  # fmt: skip
+    others = f"; and {len(little) - NAMED:,} others" if len(little) > NAMED else ""
+    return (
+        f"{counted(len(little), 'model')} of {len(ends):,} ended hardly better than word frequencies, or worse, and "
+        f"count like others: {'; '.join(named)}{others}."
+    )
 
 
 def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:

@@ -1,15 +1,18 @@
-"""What a run says of itself before its first step."""
+"""What a run says of itself before its first step, and after its last."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import jax
 from jax.sharding import Mesh
 
-from ctcd_jax.artifacts.runs import schedule_words
+from ctcd_jax.artifacts.runs import MetricLine, schedule_words
+from ctcd_jax.artifacts.scoring import frequencies_beside
 from ctcd_jax.config import Experiment
 from ctcd_jax.data import Corpus, TrainBatches
 from ctcd_jax.distill import Edge
 from ctcd_jax.models.registry import parameter_count
+from ctcd_jax.text_tables import counted
 
 
 def describe_run(experiment: Experiment, corpus: Corpus, batches: TrainBatches, mesh: Mesh) -> list[str]:
@@ -54,3 +57,21 @@ def epochs(steps: int, batches: TrainBatches) -> str:
     if left := batches.left_out:
         text += f" (each leaves out {left:,} row{'s' if left > 1 else ''}, others every time: they fill no batch)"
     return text
+
+
+def describe_little_learnt(line: MetricLine, members: Iterable[str]) -> list[str]:
+    """Returns a line for every member that knows hardly more than word frequencies, and what to do about it.
+
+    Args:
+      line: the last validation's.
+      members: that were trained.
+    """
+    lines, known = [], line.get("unigram")
+    for name in members:
+        loss = line["members"][name].get("hard")
+        if loss is not None and (how := frequencies_beside(known, loss)):
+            lines.append(
+                f"'{name}' predicts {how} than word frequencies do ({loss:.3f} of {known:.3f} nats) after "
+                f"{counted(line['step'], 'step')}: another --config.optimizer.learning_rate, or more of them"
+            )
+    return lines

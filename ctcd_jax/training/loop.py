@@ -28,7 +28,7 @@ from ctcd_jax.training.best import describe_end, ends_early, evaluated
 from ctcd_jax.training.checkpoint import Checkpoints
 from ctcd_jax.training.clock import Clock
 from ctcd_jax.training.console import Bar, Console, above_the_bar, describe_hard
-from ctcd_jax.training.describe import describe_run
+from ctcd_jax.training.describe import describe_little_learnt, describe_run
 from ctcd_jax.training.flops import flops_per_token
 from ctcd_jax.training.held_out import Evaluation, open_others
 from ctcd_jax.training.masking import make_masker
@@ -186,7 +186,10 @@ class _Run:
         """
         with contextlib.closing(Bar(self.experiment.train.steps, self.step, self.on_terminal)) as bar:
             last = self._train(started, bar)
-        return last or self._evaluate(write=False)  # the run had been finished before
+        last = last or self._evaluate(write=False)  # the run had been finished before
+        for said in describe_little_learnt(last, self.experiment.cohort.trainable) if self.writers else ():
+            self.warn(said)
+        return last
 
     def _train(self, started: Callable[[], str], bar: Bar) -> MetricLine | None:
         settings = self.experiment.train

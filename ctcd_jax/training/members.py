@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import FROZEN, MemberStart
+from ctcd_jax.artifacts.scoring import frequencies_beside
 from ctcd_jax.config import Experiment
 from ctcd_jax.config.init_spec import Init, read_run
 from ctcd_jax.distill import Cohort, Member
@@ -279,8 +280,7 @@ def report_probe(
         f"frozen member '{name}': MLM loss {loss:.3f} on validation rows (word frequencies: {known:.3f}, "
         f"knowing nothing: {uniform:.3f})"
     )
-    if loss > 0.95 * known:
-        how = "worse" if loss > known else "hardly better"
+    if how := frequencies_beside(known, loss):
         warn(
             f"frozen member '{name}' predicts {how} than word frequencies do ({loss:.3f} of {known:.3f}): "
             "wrong weights, or trained too little to teach"

@@ -125,10 +125,11 @@ def test_the_best_step_is_kept_and_exported_also_when_the_run_was_killed(run, co
 def test_a_member_of_another_run_starts_from_the_step_that_is_named(run, corpus, tmp_path, step, taken):
     settings = small(corpus, steps=2)
     settings.members.student = member(init=f"run:{run}#student{step}")
-    workdir = tmp_path / "run"
-    go(settings, workdir, warn=pytest.fail)
+    workdir, warned = tmp_path / "run", []
+    go(settings, workdir, warn=warned.append)
     settings.members.student.init = f"run:{run}#student@{taken}"  # the same weights by another name
-    assert "resumed at step 2 of 2" in go(settings, workdir, warn=pytest.fail)
+    assert "resumed at step 2 of 2" in go(settings, workdir, warn=warned.append)
+    assert {line.split(" than ")[0] for line in warned} == {"'student' predicts worse"}  # of its loss, which is made up
     start = read_provenance(workdir)["starts"]["student"]
     assert (start["step"], start["weights"]) == (taken, weights_sha256(load_member(run, "student", taken)[1]))
     export(workdir, "student", tmp_path / "out", log=lambda line: None)

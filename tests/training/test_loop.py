@@ -26,6 +26,7 @@ from ctcd_jax.data import Corpus, ValidationBatches
 from ctcd_jax.errors import NonFinite, Stopped, UserError
 from ctcd_jax.training import loop, train
 from ctcd_jax.training.checkpoint import load_member
+from ctcd_jax.training.describe import describe_little_learnt
 from ctcd_jax.training.metrics import cut_after
 from tests.small import config, ctcd
 
@@ -43,6 +44,35 @@ def finished(corpus, tmp_path_factory):
     workdir, said = tmp_path_factory.mktemp("run") / "run", []
     last = train(config(corpus), workdir, log=said.append)
     return workdir, said, last
+
+
+def test_members_that_have_learnt_hardly_anything_are_named_at_the_end(corpus, tmp_path):
+    """A rate of almost nothing leaves both where they began; whoever trains to the end hears of it, and again."""
+    asked, warned = config(corpus, steps=2, eval_every=2, checkpoint_every=2), []
+    asked.optimizer.learning_rate = 1e-9
+    for _ in range(2):
+        last = train(asked, tmp_path / "run", log=lambda line: None, warn=warned.append)
+    loss, known = last["members"]["student"]["hard"], last["unigram"]
+    expected = f"'student' predicts worse than word frequencies do ({loss:.3f} of {known:.3f} nats) after 2 steps: "
+    assert sum(line.startswith(expected) for line in warned) == 2
+    assert sum(line.startswith("'teacher' predicts worse than word frequencies") for line in warned) == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "unigram", "said"),
+    [
+        (6.0, 6.3, "hardly better"),
+        (5.9, 6.3, ""),
+        (6.4, 6.3, "worse"),
+        (6.0, None, ""),
+        (None, 6.3, ""),
+        (6.0, math.nan, ""),
+    ],
+)
+def test_a_member_is_named_where_it_is_hardly_better_than_word_frequencies(loss, unigram, said):
+    line = {"step": 1000, "unigram": unigram, "members": {"student": {"hard": loss}, "frozen": {"hard": 9.0}}}
+    lines = describe_little_learnt(line, ["student"])
+    assert [text.split(" predicts ")[1].split(" than ")[0] for text in lines] == ([said] if said else [])
 
 
 def test_who_trains_into_a_store_hears_of_each_saved_step(corpus, tmp_path, monkeypatch):
