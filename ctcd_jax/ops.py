@@ -52,7 +52,7 @@ linear = jax.custom_vjp(_linear, nondiff_argnums=(3,))
 linear.defvjp(_linear_forward, _linear_backward)
 
 
-def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
+def over_rows(x: jax.Array, y: jax.Array, groups: int = 0) -> jax.Array:
     """Returns the sum over all rows of the outer products of x and y, as (at least) float32[m, n].
 
     XLA's CPU backend gives a product that is contracted over one dimension at the left of both sides to a library that
@@ -62,15 +62,14 @@ def over_rows(x: jax.Array, y: jax.Array, grouped: bool = False) -> jax.Array:
     Args:
       x: [..., m].
       y: [..., n], of the dtype of x.
-      grouped: whether the first axis is kept: the result is then [g, m, n].
+      groups: how many of the first axes are kept: with one the result is [g, m, n].
     """
-    if x.ndim == 2 + grouped:
+    if x.ndim == 2 + groups:
         x, y = x[..., None, :], y[..., None, :]
-    axes = tuple(range(grouped, x.ndim - 1))
-    groups = (0,) if grouped else ()
+    rows, kept = tuple(range(groups, x.ndim - 1)), tuple(range(groups))
 
     def total(x, y):
-        return lax.dot_general(x, y, ((axes, axes), (groups, groups)), preferred_element_type=accumulator(x.dtype))
+        return lax.dot_general(x, y, ((rows, rows), (kept, kept)), preferred_element_type=accumulator(x.dtype))
 
     def on_cpu(x, y):
         # XLA would fold a transpose of the result into such a product, and its CPU backend has no kernel for that. The
@@ -122,6 +121,10 @@ def _product(spec: str, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Arr
       x, y: of one dtype.
       dtype: of the result.
     """
+    left, right, out = spec.replace("->", ",").split(",")
+    if left[-2] == right[-2] and left[-2] not in out:  # queries, in two of the four gradients of attention
+        rows = (x, y) if left[-1] == out[-2] else (y, x)
+        return over_rows(*rows, groups=len(out) - 2).astype(dtype)
     return jnp.einsum(spec, x, y, preferred_element_type=accumulator(x.dtype)).astype(dtype)
 
 

@@ -60,7 +60,7 @@ def test_layer_norm_of_a_large_mean_does_not_cancel():
 @pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-6), (jnp.bfloat16, 6e-3)])
 @pytest.mark.parametrize("spec", ["bnqd,bnkd->bnqk", "bnqk,bnkd->bnqd"])
 def test_product(spec, dtype, rtol):
-    sizes = {"b": 2, "n": 3, "q": 5, "k": 5, "d": 8}
+    sizes = {"b": 2, "n": 3, "q": 5, "k": 6, "d": 8}
     left, right = spec.split("->")[0].split(",")
     x, y = (normal(seed, *(sizes[letter] for letter in group), dtype=dtype) for seed, group in enumerate((left, right)))
 
@@ -80,7 +80,7 @@ def test_over_rows(dtype, rows):
     # The transpose is what a tied head asks for, and where XLA's CPU backend may find no kernel.
     transposed = jax.jit(lambda x, y: over_rows(x, y).T + 0)(x, y)
     np.testing.assert_allclose(transposed, np.asarray(total).T, rtol=1e-6, atol=1e-6)
-    grouped = jax.jit(lambda x, y: over_rows(x, y, grouped=True))(x[None], y[None])
+    grouped = jax.jit(lambda x, y: over_rows(x, y, groups=1))(x[None], y[None])
     np.testing.assert_allclose(grouped[0], total, rtol=1e-6, atol=1e-6)
 
 

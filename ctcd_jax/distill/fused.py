@@ -162,7 +162,7 @@ def _sums(
         for name in cohort.trainable:
             exact = logit_gradients[name].reshape(logits[name].shape)
             gradient = exact.astype(kernels[name].dtype)
-            head_gradients[name] = (over_rows(gradient, hidden[name], grouped=True), jnp.sum(exact, axis=1))
+            head_gradients[name] = (over_rows(gradient, hidden[name], groups=1), jnp.sum(exact, axis=1))
             hidden_gradients[name] = jax.lax.dot_general(
                 gradient, kernels[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(gradient.dtype)
             )

@@ -212,7 +212,8 @@ def test_products_of_a_step_are_as_few_and_as_small_as_they_can_be(ctcd_step):
             f"{tokens}{3 * hidden}": layers,
             f"{hidden}x{3 * hidden}": layers,
             f"{rows_}x2x{length}x{length}": 2 * layers,  # scores, and the gradient of the weights
-            f"{rows_}x2x{length}x{hidden // 2}": 4 * layers,  # mixture, and the gradients of q, k, v
+            f"{rows_}x2x{length}x{hidden // 2}": 2 * layers,  # mixture, and the gradient of q
+            f"{rows_}x2x{hidden // 2}x{length}": 2 * layers,  # the gradients of k and v: on CPUs by their smaller side
             f"{tokens}{hidden}": 5 * layers,  # output, down, and the gradients of what enters qkv, output, up
             f"{tokens}{wide}": 2 * layers,  # up, and the gradient of what enters down
             f"{hidden}x{hidden}": layers + 2,  # output, and both heads' transforms
