@@ -82,6 +82,23 @@ def over_rows(x: jax.Array, y: jax.Array, groups: int = 0) -> jax.Array:
     return lax.platform_dependent(x, y, cpu=on_cpu, default=total)
 
 
+def sum_rows(x: jax.Array) -> jax.Array:
+    """Returns the sum over the rows of each group, [g, n].
+
+    Of 30,522 columns XLA's CPU backend makes it in 24 ms, 28 times what a product with ones takes (320 rows, two
+    cores), though not of 16,384. On accelerators such a product might round what it multiplies.
+
+    Args:
+      x: (at least) float32[g, rows, n].
+    """
+
+    def on_cpu(x):
+        ones = jnp.ones((x.shape[0], 1, x.shape[1]), x.dtype)
+        return lax.dot_general(ones, x, (((2,), (1,)), ((0,), (0,))))[:, 0]
+
+    return lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.sum(x, axis=1))
+
+
 @jax.custom_vjp
 def lookup(table: jax.Array, ids: jax.Array) -> jax.Array:
     """Returns `table[ids]`, float[..., n]; under a mesh (`jax.sharding.use_abstract_mesh`) with a gradient that is

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.random import threefry2x32_p
 
-from ctcd_jax.ops import dropout, gelu, layer_norm, linear, over_rows, product, random_bytes
+from ctcd_jax.ops import dropout, gelu, layer_norm, linear, over_rows, product, random_bytes, sum_rows
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -82,6 +82,11 @@ def test_over_rows(dtype, rows):
     np.testing.assert_allclose(transposed, np.asarray(total).T, rtol=1e-6, atol=1e-6)
     grouped = jax.jit(lambda x, y: over_rows(x, y, groups=1))(x[None], y[None])
     np.testing.assert_allclose(grouped[0], total, rtol=1e-6, atol=1e-6)
+
+
+def test_sum_rows():
+    x = normal(0, 2, 300, 7)
+    np.testing.assert_allclose(jax.jit(sum_rows)(x), np.asarray(x, np.float64).sum(axis=1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

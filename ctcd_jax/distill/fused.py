@@ -36,7 +36,7 @@ from ctcd_jax.distill.objective import (
     denominators,
     member_losses,
 )
-from ctcd_jax.ops import accumulator, linear, over_rows
+from ctcd_jax.ops import accumulator, linear, over_rows, sum_rows
 
 CHUNK = 1024  # tokens of `cohort_loss` whose logits exist at once: 125 MB a member at a vocabulary of 30,522
 
@@ -162,7 +162,7 @@ def _sums(
         for name in cohort.trainable:
             exact = logit_gradients[name].reshape(logits[name].shape)
             gradient = exact.astype(kernels[name].dtype)
-            head_gradients[name] = (over_rows(gradient, hidden[name], groups=1), jnp.sum(exact, axis=1))
+            head_gradients[name] = (over_rows(gradient, hidden[name], groups=1), sum_rows(exact))
             hidden_gradients[name] = jax.lax.dot_general(
                 gradient, kernels[name], (((2,), (1,)), ((), ())), preferred_element_type=accumulator(gradient.dtype)
             )

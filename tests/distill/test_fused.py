@@ -149,8 +149,9 @@ def test_logits_are_computed_once():
     outputs, labels, weights = random_outputs(256, vocabulary=97)
     loss = jax.jit(jax.grad(lambda o: cohort_loss(Cohort(PAIR, CTCD), o, labels, weights)[0]))
     products = [line for line in loss.lower(outputs).as_text().splitlines() if "stablehlo.dot_general" in line]
-    # Of each member: the logits, the gradient of the hidden states and that of the head.
-    assert len(products) == 6
+    # Of each member: the logits, and the gradients of the hidden states, the head and (on CPUs, by ones) its bias.
+    assert len(products) == 8
+    assert sum("tensor<1x1x256xf32>" in line for line in products) == 2
 
 
 def test_what_cannot_be_divided_or_compared_is_refused():
