@@ -57,10 +57,13 @@ def test_layer_norm_of_a_large_mean_does_not_cancel():
     np.testing.assert_allclose(layer_norm(x, jnp.ones(64), jnp.zeros(64), 1e-12, jnp.float32), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-6), (jnp.bfloat16, 6e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(jnp.float32, 1e-6), (jnp.bfloat16, 6e-3), (jnp.float16, 1e-3)], ids=["f32", "bf16", "f16"]
+)
+@pytest.mark.parametrize("keys", [6, 10])  # fewer than a head has dimensions, and more
 @pytest.mark.parametrize("spec", ["bnqd,bnkd->bnqk", "bnqk,bnkd->bnqd"])
-def test_product(spec, dtype, rtol):
-    sizes = {"b": 2, "n": 3, "q": 5, "k": 6, "d": 8}
+def test_product(spec, keys, dtype, rtol):
+    sizes = {"b": 2, "n": 3, "q": 5, "k": keys, "d": 8}
     left, right = spec.split("->")[0].split(",")
     x, y = (normal(seed, *(sizes[letter] for letter in group), dtype=dtype) for seed, group in enumerate((left, right)))
 

@@ -1,7 +1,7 @@
 """When should members teach each other? From the start, later, or less and less (the paper: always).
 
-Five seeds, though it is a sweep: seeds differ most in when a cohort leaves the plateau that training begins with, and
-that is what a later beginning may change. Claims are of the last step alone, for each further comparison costs much of
+Five seeds, though it is a sweep: seeds differ most in when a cohort's loss begins its steep fall, and that is what a
+later beginning may change. Claims are of the last step alone, for each further comparison costs much of
 what could be seen.
 """
 

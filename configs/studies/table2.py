@@ -5,14 +5,20 @@
 
 The encoder is given a masked-language-model head where it has none, and adapted first; students start from every other
 one of its layers (at `paper` from six of BERT-base's twelve, on all tasks). The texts are made of its own tokens, so
-losses do not compare with those of other studies. `tiny` is without SST-2, which has 67,349 of the 88,000 examples.
+losses do not compare with those of other studies. `smoke` and `tiny` are without SST-2, which has 67,349 of the 88,000
+examples.
 """
 
 from ctcd_jax.studies import Claim, Study, StudyCorpus, Tasks
 from ctcd_jax.studies.sizes import EVALUATIONS, TEXTS, TRAIN, size
 
 SMALL_TASKS = ("cola", "mrpc", "stsb", "rte")
-TASKS = {"small": (*SMALL_TASKS, "sst2"), "paper": (*SMALL_TASKS, "sst2", "mnli", "qqp", "qnli")}
+TASKS = {
+    "smoke": SMALL_TASKS,
+    "tiny": SMALL_TASKS,
+    "small": (*SMALL_TASKS, "sst2"),
+    "paper": (*SMALL_TASKS, "sst2", "mnli", "qqp", "qnli"),
+}
 LENGTHS = {
     "smoke": {"train.steps": 6},
     "tiny": {"train.steps": 500},
@@ -44,7 +50,7 @@ def get_study(name="tiny"):
             (2, "and so does its second", "+1.01 GLUE"),
         )
     ]
-    glue = Tasks("GLUE's TSV files", TASKS.get(name, SMALL_TASKS), 2, {"learning_rate": 5e-5, "epochs": 2})
+    glue = Tasks("GLUE's TSV files", TASKS[name], 2, {"learning_rate": 5e-5, "epochs": 2})
     models = {"encoder": f"a BERT with at least {'twelve' if paper else 'five'} layers, or an encoder of its kind"}
     title = "Do students that also teach each other learn more of a pre-trained teacher?"
     return Study(title, TEXTS, corpora, EVALUATIONS, arms, tuple(claims), of.sweep_seeds, "", {"glue": glue}, models)

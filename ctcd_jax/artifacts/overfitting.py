@@ -38,6 +38,11 @@ class Overfitting:
         for line in earlier:
             self.take(line)
 
+    @property
+    def lowest(self) -> dict[str, float]:
+        """The lowest validation loss so far of each member that was trained before it, nats."""
+        return {member: lowest.loss for member, lowest in self._lowest.items()}
+
     def take(self, line: Mapping[str, Any]) -> str | None:
         """Takes the next line of metrics.jsonl, and returns what there is to say after it."""
         for member, figures in line.get("members", {}).items():

@@ -31,7 +31,7 @@ def frequencies_words(unigram: float | None, loss: float, low: float | None = No
 def frequencies_beside(unigram: float | None, loss: float) -> str:
     """Returns "worse" or (by less than a twentieth) "hardly better" than word frequencies, "" for a better model.
 
-    That is where every loss lies on the plateau that training begins with, and where that of a failed training stays.
+    That is where losses lie on the plateau that training begins with, and where those of a failed training stay.
 
     Args:
       unigram: what word frequencies score on the same tokens, nats; None where that is unknown.

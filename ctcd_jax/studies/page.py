@@ -124,17 +124,17 @@ def _answer(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
 
 
 def _little_learnt(rows: Sequence[ModelRow]) -> str:
-    """Names the models that ended where training begins: one of five seeds widens an interval past all use."""
-    ends = [row for row in rows if (row["on"], row["at"]) == (HELD_OUT, LAST)]
-    little = [row for row in ends if frequencies_beside(row["unigram"], row["loss"])]
+    """Names the models that stayed where training begins: one of five seeds widens an interval past all use."""
+    bests = [row for row in rows if (row["on"], row["at"]) == (HELD_OUT, BEST)]
+    little = [row for row in bests if frequencies_beside(row["unigram"], row["loss"])]
     if not little:
         return ""
     named = [f"{row['arm']}#{row['member']} of seed {row['seed']}, {row['loss']:.3f} nats of {row['unigram']:.3f}"
              for row in little[:NAMED]]  # fmt: skip
-    others = f"; and {len(little) - NAMED:,} others" if len(little) > NAMED else ""
+    others = f"; and {counted(len(little) - NAMED, 'other')}" if len(little) > NAMED else ""
     return (
-        f"{counted(len(little), 'model')} of {len(ends):,} ended hardly better than word frequencies, or worse, and "
-        f"count like others: {'; '.join(named)}{others}."
+        f"{len(little):,} of {counted(len(bests), 'model')} never left word frequencies behind, even at the best step, "
+        f"and may be what makes an interval wide: {'; '.join(named)}{others}."
     )
 
 

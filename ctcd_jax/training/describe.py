@@ -1,6 +1,6 @@
 """What a run says of itself before its first step, and after its last."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import jax
@@ -59,19 +59,21 @@ def epochs(steps: int, batches: TrainBatches) -> str:
     return text
 
 
-def describe_little_learnt(line: MetricLine, members: Iterable[str]) -> list[str]:
-    """Returns a line for every member that knows hardly more than word frequencies, and what to do about it.
+def describe_little_learnt(line: MetricLine, members: Iterable[str], lowest: Mapping[str, float]) -> list[str]:
+    """Returns a line for every member that never knew more than word frequencies by much, and what may help.
 
     Args:
       line: the last validation's.
       members: that were trained.
+      lowest: {member: lowest validation loss of the run, nats}. Who was better once has learnt, and overfits.
     """
     lines, known = [], line.get("unigram")
     for name in members:
         loss = line["members"][name].get("hard")
-        if loss is not None and (how := frequencies_beside(known, loss)):
-            lines.append(
-                f"'{name}' predicts {how} than word frequencies do ({loss:.3f} of {known:.3f} nats) after "
-                f"{counted(line['step'], 'step')}: another --config.optimizer.learning_rate, or more of them"
-            )
+        if loss is None or not frequencies_beside(known, min(loss, lowest.get(name, loss))):
+            continue
+        lines.append(
+            f"'{name}' predicts {frequencies_beside(known, loss)} than word frequencies do ({loss:.3f} of {known:.3f} "
+            f"nats) after {counted(line['step'], 'step')}. What may help: another learning rate, or more steps"
+        )
     return lines

@@ -187,8 +187,9 @@ class _Run:
         with contextlib.closing(Bar(self.experiment.train.steps, self.step, self.on_terminal)) as bar:
             last = self._train(started, bar)
         last = last or self._evaluate(write=False)  # the run had been finished before
-        for said in describe_little_learnt(last, self.experiment.cohort.trainable) if self.writers else ():
-            self.warn(said)
+        if self.writers:
+            for said in describe_little_learnt(last, self.experiment.cohort.trainable, self.overfitting.lowest):
+                self.warn(said)
         return last
 
     def _train(self, started: Callable[[], str], bar: Bar) -> MetricLine | None:
