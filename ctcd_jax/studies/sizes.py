@@ -28,7 +28,7 @@ class Size:
       length: tokens a row.
       every: one sentence in so many is kept, of which half is held out.
       fields: of every arm.
-      seeds: of pre-training, in studies with the main claims; `sweep_seeds` in the others.
+      seeds: of pre-training, in studies with the main claims; `sweep_seeds` in most of the others.
     """
 
     preset: str
