@@ -1,8 +1,8 @@
 """When should members teach each other? From the start, later, or less and less (the paper: always).
 
 Five seeds, though it is a sweep: seeds differ most in when a cohort's loss begins its steep fall, and that is what a
-later beginning may change. Claims are of the last step alone, for each further comparison costs much of
-what could be seen.
+later beginning may change. Claims are of the last step alone, for each further comparison costs much of what could be
+seen.
 """
 
 from ctcd_jax.studies import Claim, Study
