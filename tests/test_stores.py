@@ -302,7 +302,7 @@ def test_the_whole_road_in_a_bucket_is_the_road_on_a_disk(on_machine, bucket, co
     assert bucket.exists("/b/model/model.safetensors")
     assert bucket.exists("/b/model/samples.json")
     measured = ["--corpus", "memory://b/corpus", "--out", "memory://b/evaluation"]
-    assert main(["evaluate", "--model", "memory://b/model", "--model", "memory://b/run#student", *measured]) == 0
+    assert main(["evaluate", "--model", "memory://b/model", "--model", "memory://b/run#student@12", *measured]) == 0
     first, second = map(json.loads, bucket.cat_file("/b/evaluation/evaluation.jsonl").splitlines())
     assert first["loss"] == pytest.approx(second["loss"], abs=1e-6)
     start = [

@@ -31,9 +31,9 @@ def _add_evaluate(verbs) -> None:
         action="append",
         required=True,
         type=located,
-        metavar="DIR|WORKDIR#MEMBER",
+        metavar="DIR|WORKDIR#MEMBER[@STEP|@best]",
         help="of `ctcd export`, another BERT of Hugging Face's, or a run's member at its newest step, also while it is "
-        "trained; may be given several times",
+        "trained, at a saved one or at its best; may be given several times",
     )
     verb.add_argument(
         "--corpus",

@@ -130,11 +130,11 @@ def _fits(facts: Facts, run: Run) -> bool:
 
 
 def _evaluated(line: Evaluation, runs: Mapping[str, Run], models: Sequence[Model]) -> Model | None:
-    """The model that a line of evaluation.jsonl calls WORKDIR#MEMBER; None where there is not exactly one."""
+    """The model that a line of evaluation.jsonl calls WORKDIR#MEMBER, at its step; None unless there is just one."""
     member = line["path"].rpartition("#")[2]
     names = _runs_of(line, runs)
     fitting = [model for model in models if model.member == member and model.run in names]
-    fitting = [model for model in fitting if model.is_member or _step(model) == line.get("step")]
+    fitting = [model for model in fitting if _is_at(model, line.get("step"), runs)]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -152,6 +152,14 @@ def _run_of(line: Evaluation, runs: Mapping[str, Run]) -> str | None:
     """The one run that a line names; None where there is not exactly one."""
     names = _runs_of(line, runs)
     return names[0] if len(names) == 1 else None
+
+
+def _is_at(model: Model, step: int | None, runs: Mapping[str, Run]) -> bool:
+    """Whether a model may be what was evaluated at a step: of a run that went on, its last validation is another's."""
+    if not model.is_member:
+        return _step(model) == step
+    validations = runs[model.run or ""].lines("validation")
+    return step is None or not validations or validations[-1]["step"] == step
 
 
 def _step(model: Model) -> int | None:

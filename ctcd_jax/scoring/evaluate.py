@@ -91,7 +91,7 @@ class _Work:
         params, step = place.load()
         parameters, shape = weights_sha256(params), place.shape_sha256
         names = {_model(line): line["model"] for line in self.known}
-        own = unused_name(name if step is None else f"{name}@{step}", (parameters, shape), names)
+        own = unused_name(name if step == place.step else f"{name}@{step}", (parameters, shape), names)
         weights = None if place.directory is None else weights_digest(place.directory)
         finished = {_key(line): line for line in self.known}
         for label, corpus in self.corpora.items():

@@ -1,16 +1,16 @@
-"""What `--model` names: an exported directory or a hub id, or a member of a run, WORKDIR#MEMBER."""
+"""What `--model` names: an exported directory or a hub id, or a member of a run, WORKDIR#MEMBER[@STEP|@best]."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
 from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names
 from ctcd_jax.artifacts.hub import find_pretrained
 from ctcd_jax.artifacts.runs import FROZEN
-from ctcd_jax.config.init_spec import run_member_config
+from ctcd_jax.config.init_spec import run_member_config, split_member
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import json_sha256, read_json
 from ctcd_jax.models.huggingface import load_pretrained, read_config
@@ -23,11 +23,12 @@ class Place:
     """Where a model lies: it is known by its shape and its tokenizer before its weights are read.
 
     Attributes:
-      given: as it was given.
-      path: whose end is its name: its directory, or WORKDIR/MEMBER.
+      given: as it was given, a member of a run without its step.
+      path: whose end is its name: its directory, or WORKDIR/MEMBER, with @STEP where one was asked for.
       shape: from its config.
       tokenizer: directory of its tokenizer.
       directory: its Hugging Face directory; None for a member of a run.
+      step: of the run, where one was asked for.
     """
 
     given: str
@@ -35,6 +36,7 @@ class Place:
     shape: Shape
     tokenizer: Path
     directory: Path | None
+    step: int | None = None
 
     @property
     def shape_sha256(self) -> str:
@@ -50,15 +52,17 @@ class Place:
             warn(f"--model {self.given}: {rows:,} rows for {tokens:,} tokens; the last {rows - tokens:,} are left out")
 
     def load(self) -> tuple[dict, int | None]:
-        """Returns its parameters, host float32, and the step that they are of: a member's newest, None for others.
+        """Returns its parameters, host float32, and the step that they are of.
+
+        Of a member of a run that is `step`, its newest where none was asked for; None of a frozen one or a directory.
 
         Raises:
           UserError: they cannot be had.
         """
         if self.directory is not None:
             return load_pretrained(self.directory)[1], None
-        workdir, member = self.path.parent, self.path.name
-        step = None if (workdir / FROZEN / member).is_dir() else saved_step(workdir)
+        workdir, member = self.path.parent, split_member(self.path.name)[0]
+        step = None if (workdir / FROZEN / member).is_dir() else saved_step(workdir, self.step)
         return load_member(workdir, member, step)[1], step
 
 
@@ -66,21 +70,31 @@ def locate(model: str | Path) -> Place:
     """Returns the place of a model.
 
     Args:
-      model: DIR, a hub id, or WORKDIR#MEMBER; what is a directory as it is written is meant literally.
+      model: DIR, a hub id, or WORKDIR#MEMBER[@STEP|@best]; what is a directory as it is written is meant literally.
 
     Raises:
-      UserError: there is none, or it is a run of which no member is named.
+      UserError: there is none, it is a run of which no member is named, or the step is not saved.
     """
     given = str(model)
-    workdir, mark, member = given.rpartition("#")
+    workdir, mark, detail = given.rpartition("#")
     if mark and not Path(given).is_dir():
-        return Place(given, Path(workdir, member), run_member_config(workdir, member), Path(workdir, TOKENIZER), None)
+        return _member(Path(workdir), *split_member(detail))
     directory = find_pretrained(given)
     path = directory / MODEL_CONFIG
     if members := read_json(path, "give a model that `ctcd export` wrote, or WORKDIR#MEMBER").get("members"):
         names = " or ".join(f"'{given}#{member}'" for member in members)
         raise UserError(f"--model {given}: a run; name a member of it, {names}")
     return Place(given, directory, read_config(path), directory, directory)
+
+
+def _member(workdir: Path, member: str, asked: int | Literal["best"] | None) -> Place:
+    shape, step = run_member_config(workdir, member), None
+    if asked is not None:
+        if (workdir / FROZEN / member).is_dir():
+            raise UserError(f"--model {workdir}#{member}: frozen, the same at every step; leave @{asked} out")
+        step = saved_step(workdir, asked)
+    path = workdir / (member if step is None else f"{member}@{step}")
+    return Place(f"{workdir}#{member}", path, shape, workdir / TOKENIZER, None, step)
 
 
 def named(places: Sequence[Place]) -> dict[str, Place]:

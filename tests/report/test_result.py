@@ -221,6 +221,17 @@ def test_a_member_that_was_evaluated_has_that_figure_and_its_interval(tmp_path):
     assert found["ctcd#teacher"]["held-out loss"] == "5.123"
 
 
+def test_a_member_that_was_evaluated_at_an_earlier_step_is_another_model(tmp_path):
+    write_run(tmp_path / "runs" / "ctcd", ("teacher", "student"))
+    corpus = REAL["runs/ctcd/config.json"]["resolved"]["corpus_hash"]
+    own = {"path": "runs/ctcd#student", "weights": None, "corpus_hash": corpus}
+    lines = [evaluation("student@10", 5.0, parameters="5a", step=10, **own)]
+    write_lines(tmp_path / "runs" / "evaluation.jsonl", lines)
+    found = rows(make([tmp_path / "runs"], tmp_path))
+    assert found["student@10"]["held-out loss"] == "5.000 [4.900, 5.100]"
+    assert found["ctcd#student"]["held-out loss"] == found["ctcd#teacher"]["held-out loss"] == "5.123"
+
+
 def test_a_run_that_was_better_before_its_last_step_is_said_to_have_been(tmp_path):
     lines = [metric_line("validation", step, ("student",), ()) for step in (10, 20, 30)]
     for line, loss in zip(lines, (6.0, 5.5, 5.75), strict=True):

@@ -14,8 +14,10 @@ from ctcd_jax.scoring import evaluate as stage
 from ctcd_jax.scoring.evaluate import evaluate
 from ctcd_jax.scoring.heldout import jax_scorer, ratio_interval, row_sums
 from ctcd_jax.scoring.models import locate
+from ctcd_jax.training import train
+from ctcd_jax.training.export import export
 from ctcd_jax.training.validation_masks import masked_validation, unigram_loss
-from tests.small import write_text
+from tests.small import config, write_text
 from tests.test_cli import fails
 
 
@@ -54,6 +56,37 @@ def test_a_members_figures_are_those_of_its_runs_validation(evaluated, smoke, co
         assert (line["step"], line["weights"], line["rows"]) == (4, None, Corpus(corpus).rows("validation"))
         assert line["loss_low"] < line["loss"] < line["loss_high"]
     assert len(last["members"]) == 2
+
+
+def test_a_saved_step_is_the_model_that_validation_saw_then(corpus, tmp_path, capsys):
+    run, said = tmp_path / "run", []
+    often = {"eval_every": 2, "checkpoint_every": 2, "keep_checkpoints": 3, "keep_best": "student"}
+    settings = config(corpus, steps=6, **often)
+    settings.members.teacher.init, settings.members.teacher.trainable = f"hf:{_export(corpus, tmp_path)}", False
+    settings.edges = settings.edges[:1]
+    train(settings, run, log=said.append)
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    losses = {line["step"]: line["members"]["student"]["hard"] for line in lines if line["kind"] == "validation"}
+    best = min(losses, key=losses.__getitem__)
+    asked = [step for step in losses if step != best]
+    models = [f"{run}#student@{step}" for step in asked] + [f"{run}#student@best", f"{run}#teacher"]
+    *found, teacher = evaluate(models, [corpus], tmp_path / "out", log=said.append)
+    for step, line in zip([*asked, best], found, strict=True):
+        assert (line["model"], line["step"], line["path"]) == (f"student@{step}", step, f"{run}#student")
+        assert line["loss"] == pytest.approx(losses[step], rel=1e-6)
+    assert (teacher["model"], teacher["step"]) == ("teacher", None)
+    assert evaluate([f"{run}#student"], [corpus], tmp_path / "out", log=said.append)[0]["model"] == "student@6"
+    capsys.readouterr()
+    again = fails(capsys, "evaluate", "--model", f"{run}#student@3", "--corpus", corpus)
+    assert "no step 3 there; saved are [2, 4, 6]" in again
+    frozen = fails(capsys, "evaluate", "--model", f"{run}#teacher@best", "--corpus", corpus)
+    assert f"--model {run}#teacher: frozen, the same at every step; leave @best out" in frozen
+
+
+def _export(corpus, root):
+    train(config(corpus, ("teacher",), steps=1), root / "before", log=lambda _: None)
+    export(root / "before", "teacher", root / "exported", log=lambda _: None)
+    return root / "exported"
 
 
 def test_an_export_scores_what_its_member_does(evaluated, smoke, corpus, foreign):
