@@ -96,6 +96,7 @@ class Difference(TypedDict):
     tokens_ratio: float | None  # of the first to the second; None: one of their arms waits for tuning
     compute_ratio: float | None
     seeds: list[int]  # that both have
+    each: list[float]  # of each of them
     mean: float | None  # None: fewer than two seeds
     low: float | None  # ends of the 95 % interval
     high: float | None

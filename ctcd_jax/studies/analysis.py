@@ -10,7 +10,7 @@ from ctcd_jax.studies.cells import Cell, failure, finished, is_settled, method, 
 from ctcd_jax.studies.definition import BEST, HELD_OUT, LAST, Claim, Study
 from ctcd_jax.studies.downstream import Scores
 from ctcd_jax.studies.running import State
-from ctcd_jax.studies.statistics import Paired, holm, paired, stricter
+from ctcd_jax.studies.statistics import Paired, holm, paired, signed_by_seed, stricter
 
 NATS, POINTS = "nats", "points"
 HOLDS, OPPOSITE, UNKNOWN = "holds here", "does not hold here", "cannot be told at this size"
@@ -114,9 +114,8 @@ def claim_facts(
         terms = [(means.get((model, claim.on, claim.at), {}), sign) for model, sign in models]
         if claim.on in study.scores:
             return _difference(claim, than, POINTS, *scores.difference(claim.on, models), arms)
-        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
-        found = paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
-        return _difference(claim, than, NATS, seeds, found, arms)
+        by_seed = signed_by_seed(terms)
+        return _difference(claim, than, NATS, by_seed, paired(list(by_seed.values())), arms)
 
     claims = [[compare(claim, than) for than in claim.than] for claim in study.claims]
     family = [difference for differences in claims for difference in differences]
@@ -138,7 +137,7 @@ def verdict(difference: Difference) -> str:
 
 
 def _difference(
-    claim: Claim, than: str, unit: str, seeds: list[int], found: Paired | None, arms: Mapping[str, ArmFacts]
+    claim: Claim, than: str, unit: str, by_seed: Mapping[int, float], found: Paired | None, arms: Mapping[str, ArmFacts]
 ) -> Difference:
     first, second = (arms.get(model.partition("#")[0]) for model in (claim.better, than))
     tokens = first["tokens"] / second["tokens"] if first and second else None
@@ -154,7 +153,8 @@ def _difference(
         "equal": [name for name, ratio in ratios if ratio is not None and abs(ratio - 1) <= _EQUAL],
         "tokens_ratio": tokens,
         "compute_ratio": compute,
-        "seeds": seeds,
+        "seeds": list(by_seed),
+        "each": list(by_seed.values()),
         "mean": found and found.mean,
         "low": found and found.low,
         "high": found and found.high,

@@ -13,7 +13,7 @@ from ctcd_jax.errors import UserError
 from ctcd_jax.studies.cells import Cell
 from ctcd_jax.studies.definition import Pairs, Study, Tasks
 from ctcd_jax.studies.finetuned import finetuned_difference
-from ctcd_jax.studies.statistics import Paired, paired
+from ctcd_jax.studies.statistics import Paired, paired, signed_by_seed
 from ctcd_jax.training.export import export
 
 Log = Callable[[str], None]
@@ -64,8 +64,10 @@ class Scores:
             of.setdefault(row["seed"], []).append(row["score"])
         return {key: {seed: fmean(values) for seed, values in of.items()} for key, of in found.items()}
 
-    def difference(self, on: str, models: Sequence[tuple[str, int]]) -> tuple[list[int], Paired | None]:
-        """Returns (the seeds that all have, the signed sum of models' scores on a data set, None for fewer than two).
+    def difference(self, on: str, models: Sequence[tuple[str, int]]) -> tuple[dict[int, float], Paired | None]:
+        """Returns the signed sum of models' scores on a data set: of each seed that all have, and of the mean.
+
+        None is said of the mean of fewer than two.
 
         Args:
           on: name of the data set.
@@ -75,8 +77,8 @@ class Scores:
             return finetuned_difference(*self.tuned[on], [(self.weights.get(name, {}), sign) for name, sign in models])
         means = self.means()
         terms = [(means.get((name, on), {}), sign) for name, sign in models]
-        seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
-        return seeds, paired([sum(sign * of[seed] for of, sign in terms) for seed in seeds])
+        by_seed = signed_by_seed(terms)
+        return by_seed, paired(list(by_seed.values()))
 
 
 def scored(study: Study, cells: Sequence[Cell], data: Mapping[str, str], place: Path, log: Log, warn: Log) -> Scores:

@@ -15,7 +15,7 @@ _DRAWS = 0  # seed of the bootstrap over examples
 
 def finetuned_difference(
     results: Sequence[Result], folder: Path, count: int, terms: Sequence[tuple[Mapping[int, str], int]]
-) -> tuple[list[int], Paired | None]:
+) -> tuple[dict[int, float], Paired | None]:
     """Returns the signed sum of models' mean scores in points of per cent, paired by both kinds of seeds.
 
     The interval covers other pre-training seeds, fine-tuning seeds and examples (`evaluation.tables.intervals`); its p
@@ -29,15 +29,15 @@ def finetuned_difference(
       terms: ({pre-training seed: SHA-256 of the weights}, sign) of each model.
 
     Returns:
-      The pre-training seeds that are compared, see `_common`; None for fewer than two.
+      ({pre-training seed: difference} of those that are compared, see `_common`; None for fewer than two).
     """
     rows = {(row["weights"], row["task"], row["seed"]): row for row in results}
     tasks = list(dict.fromkeys(row["task"] for row in results))
     if len(tasks) < count:
-        return [], None
+        return {}, None
     seeds, tunings = _common(rows, tasks, [models for models, _ in terms])
-    if len(seeds) < 2:
-        return seeds, None
+    if not seeds:
+        return {}, None
     names = [weights for models, _ in terms for weights in (models[seed] for seed in seeds)]
     values, drawn, examples = [], [], []
     for task in tasks:
@@ -53,14 +53,15 @@ def finetuned_difference(
     differences = np.mean(values, axis=0)
     resampled = np.mean(drawn, axis=0) if len(drawn) == len(values) else None
     fewest = min(examples) if resampled is not None else 0
-    ends = interval(differences, resampled, fewest)
+    by_seed = dict(zip(seeds, differences.mean(axis=1).tolist(), strict=True))
+    ends = interval(differences, resampled, fewest) if len(seeds) > 1 else None
     if ends is None:
-        return seeds, None
+        return by_seed, None
     mean, half = float(differences.mean()), (ends.high - ends.low) / 2
     # In standard errors of the seeds, as if all of the width came from them: a little too large where examples are few.
     error = half / t_quantile(len(seeds) - 1, LEVEL)
     p = p_value(differences, resampled, fewest)
-    return seeds, Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
+    return by_seed, Paired(mean, ends.low, ends.high, p, error * detectable_errors(len(seeds)))
 
 
 def _common(

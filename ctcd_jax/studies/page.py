@@ -68,6 +68,12 @@ def figure_text(difference: Difference, value: float | None) -> str:
     return MISSING if value is None else number_text(value, 4 if difference["unit"] == NATS else 2)
 
 
+def _better(difference: Difference) -> int:
+    """In how many seeds the first model is the better one."""
+    sign = -1 if difference["unit"] == NATS else 1
+    return sum(sign * each > 0 for each in difference["each"])
+
+
 def _name(difference: Difference) -> str:
     name = f"{difference['better']} − {difference['than']}"
     return f"({name}) − ({' − '.join(difference['beyond'])})" if difference["beyond"] else name
@@ -91,6 +97,7 @@ def _answer(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
         Column("", "detectable"),
         Column("", "detectable_among_all"),
         Column("", "seeds"),
+        Column("", "better_seeds"),
         Column("", "paper"),
     )
     yield data_table("claims", columns, list(_claim_rows(facts["claims"])), names=1)
@@ -98,14 +105,14 @@ def _answer(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
     figures = []
     for unit, side in ((NATS, "left"), (POINTS, "right")):
         chart = [
-            Row(f"{_name(each)}, {each['on']}, {each['at']}", (), each["mean"], each["low"], each["high"], index)
-            for index, each in enumerate(drawn)
-            if each["mean"] is not None and each["unit"] == unit
+            Row(f"{_name(of)}, {of['on']}, {of['at']}", of["each"], of["mean"], of["low"], of["high"], index)
+            for index, of in enumerate(drawn)
+            if of["mean"] is not None and of["unit"] == unit
         ]
         if chart:
             label = f"{unit}; {side} of 0 the first is better"
             svg = interval_chart("Differences with their intervals", chart, label, zero=True)
-            figures.append(page.figure(f"Differences in {unit}", svg))
+            figures.append(page.figure(f"Differences in {unit}", svg, "Small dots are seeds."))
     yield page.grid(figures)
     yield page.paragraph(
         "Of losses (nats) a negative difference says that the claimed model is the better one, of scores (points of "
@@ -145,7 +152,8 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
             mean = figure_text(difference, difference["mean"])
             name, alike = _name(difference), difference_words(difference)
             on = f"{difference['on']}, {difference['at']} step"
-            seeds = counted(len(difference["seeds"]), "seed")
+            seeds, better = counted(len(difference["seeds"]), "seed"), _better(difference)
+            seeds = f"better in {better} of {seeds}" if difference["seeds"] else "no seed yet"
             paper = claim["paper"] and f"the paper's: {claim['paper']}"
             seen = [figure_text(difference, difference[which]) for which in ("detectable", "detectable_among_all")]
             yield [
@@ -154,7 +162,7 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
                 None if low is None else f"{mean} ({figure_text(difference, low)} to {figure_text(difference, high)})",
                 mean, difference["unit"], low, high, difference["p_adjusted"],
                 None if low is None else " / ".join(seen), difference["detectable"], difference["detectable_among_all"],
-                len(difference["seeds"]), claim["paper"] or None,
+                len(difference["seeds"]), better, claim["paper"] or None,
             ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ text, which is why there are several corpora.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,12 @@ class Paired:
     high: float
     p: float
     detectable: float
+
+
+def signed_by_seed(terms: Sequence[tuple[Mapping[int, float], int]]) -> dict[int, float]:
+    """Returns {seed: signed sum}, of the seeds that all terms, ({seed: value}, sign), have."""
+    seeds = sorted(set.intersection(*(set(of) for of, _ in terms)))
+    return {seed: sum(sign * of[seed] for of, sign in terms) for seed in seeds}
 
 
 def paired(differences: Sequence[float]) -> Paired | None:

@@ -113,8 +113,11 @@ def test_the_rows_are_the_figures_of_the_runs(finished):
               if (r["arm"], r["on"], r["at"]) == ("oneway", "held-out", "last")}  # fmt: skip
     others = {r["seed"]: float(r["loss"]) for r in rows
               if (r["arm"], r["on"], r["at"]) == ("alone", "held-out", "last")}  # fmt: skip
-    expected = sum(losses[seed] - others[seed] for seed in losses) / 2
-    assert facts["claims"][0]["differences"][0]["mean"] == pytest.approx(expected)
+    difference = facts["claims"][0]["differences"][0]
+    assert difference["each"] == [pytest.approx(losses[str(seed)] - others[str(seed)]) for seed in difference["seeds"]]
+    assert difference["mean"] == pytest.approx(sum(difference["each"]) / 2)
+    better = sum(each < 0 for each in difference["each"])
+    assert f"better in {better} of 2 seeds" in (finished / "index.html").read_text()
 
 
 def test_a_run_is_known_by_what_was_asked_for_and_not_by_what_this_machine_made_of_it(finished):
@@ -456,6 +459,11 @@ def test_models_are_scored_on_pairs_and_tasks(arguments, smoke, tmp_path, capsys
     assert order["mean"] == pytest.approx(_mean_difference(rows, "order"))
     assert glue["mean"] == pytest.approx(_mean_difference(rows, "glue"))
     assert glue["low"] <= glue["mean"] <= glue["high"]
+    for claimed in (order, glue):
+        assert len(claimed["each"]) == 2
+        assert claimed["mean"] == pytest.approx(sum(claimed["each"]) / 2)
+        better = sum(each > 0 for each in claimed["each"])  # of scores the greater is
+        assert f"better in {better} of 2 seeds" in (place / "index.html").read_text()
     assert 0 < glue["p"] <= 1
     before = {path: path.stat().st_mtime_ns for path in place.parent.glob("cells/*/export/*/model.safetensors")}
     assert len(before) == 4
