@@ -47,7 +47,7 @@ class Evaluation(TypedDict):
 
     format: int
     model: str  # its name in this folder; known by `parameters`
-    path: str  # as it was given
+    path: str  # as it was given, a run's member without its step
     parameters: str  # SHA-256 (hex), see `training.members.weights_sha256`
     shape: str  # SHA-256 (hex) of its shape, which makes another model of equal parameters
     weights: str | None  # SHA-256 (hex) of the weight files of an exported model; None: a run's member

@@ -33,7 +33,7 @@ def _add_evaluate(verbs) -> None:
         type=located,
         metavar="DIR|WORKDIR#MEMBER[@STEP|@best]",
         help="of `ctcd export`, another BERT of Hugging Face's, or a run's member at its newest step, also while it is "
-        "trained, at a saved one or at its best; may be given several times",
+        "trained, at a saved one, or at the run's best (train.keep_best); may be given several times",
     )
     verb.add_argument(
         "--corpus",

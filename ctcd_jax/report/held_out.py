@@ -20,7 +20,7 @@ class HeldOut:
       loss: nats a predicted token.
       low, high: ends of the 95 % interval over rows; None where it was not evaluated by `ctcd evaluate`.
       accuracy: share of the predicted tokens; None where it is not recorded.
-      best: (step, loss) of the run's best validation, where it was better at an earlier step; else None.
+      best: (step, loss) of the run's best validation, where it was better at another step; else None.
     """
 
     corpus: str

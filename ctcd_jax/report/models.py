@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import PurePath
 
 from ctcd_jax.artifacts.collect import Artifacts
@@ -37,6 +38,11 @@ class Model:
     parameters: set[str] = field(default_factory=set)
 
     @property
+    def is_at_a_step(self) -> bool:
+        """Whether it is a member of a run at another step than its last, that no export is of."""
+        return self.weights is None and self.run is not None and self.step is not None
+
+    @property
     def is_member(self) -> bool:
         """Whether it is no more than a member of a run, at its last step: nothing to be deployed as it lies there."""
         return self.weights is None and self.run is not None and self.step is None
@@ -66,7 +72,7 @@ def find_models(artifacts: Artifacts) -> list[Model]:
         for member in run.config["members"]
         if (name, member) not in exported
     ]
-    others: list[Model] = []  # members at a step that no export is of
+    others: list[Model] = []  # members at a step that no export is of and that is not their run's end
     for folder, lines in artifacts.evaluations.items():
         for line in lines:
             own = found.model(line["model"], line["weights"], folder) if line["weights"] else None
@@ -74,10 +80,18 @@ def find_models(artifacts: Artifacts) -> list[Model]:
             model = own or next(again, None) or _evaluated(line, artifacts.runs, [*found.models, *members])
             if model is None:
                 run, member = _run_of(line, artifacts.runs), line["path"].rpartition("#")[2]
-                model = Model(line["model"], run=run, member=member, step=line.get("step"))
+                name = f"{run}#{member}@{line['step']}" if run and line.get("step") else line["model"]
+                model = Model(_unlike(others, name, folder), run=run, member=member, step=line.get("step"))
                 others.append(model)
             model.parameters.add(line["parameters"])
     return found.named() + members + others
+
+
+def _unlike(models: Sequence[Model], name: str, folder: str) -> str:
+    """Returns the name, or one with its folder, that none of the models has."""
+    taken = {model.name for model in models}
+    longer = f"{folder}/{name}"
+    return next(each for each in chain([name, longer], (f"{longer} ({n})" for n in count(2))) if each not in taken)
 
 
 class _Found:
@@ -134,6 +148,8 @@ def _evaluated(line: Evaluation, runs: Mapping[str, Run], models: Sequence[Model
     member = line["path"].rpartition("#")[2]
     names = _runs_of(line, runs)
     fitting = [model for model in models if model.member == member and model.run in names]
+    if len(names) > 1:  # the step of a member would tell what its folder's name does not
+        fitting = [model for model in fitting if not model.is_member]
     fitting = [model for model in fitting if _is_at(model, line.get("step"), runs)]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -155,11 +171,15 @@ def _run_of(line: Evaluation, runs: Mapping[str, Run]) -> str | None:
 
 
 def _is_at(model: Model, step: int | None, runs: Mapping[str, Run]) -> bool:
-    """Whether a model may be what was evaluated at a step: of a run that went on, its last validation is another's."""
+    """Whether a model is what was evaluated at a step, as far as steps say.
+
+    A member stands for the end of its run. The last validation may be a little before it: a run that is stopped saves.
+    """
     if not model.is_member:
         return _step(model) == step
-    validations = runs[model.run or ""].lines("validation")
-    return step is None or not validations or validations[-1]["step"] == step
+    run = runs[model.run or ""]
+    validated = [line["step"] for line in run.lines("validation")]
+    return step is None or step >= (validated[-1] if validated else run.config.get("resolved", {}).get("steps", 0))
 
 
 def _step(model: Model) -> int | None:

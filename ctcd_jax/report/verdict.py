@@ -102,6 +102,8 @@ def count_text(parameters: int) -> str:
 
 def _by_held_out(found: Findings, ranked: list[Entry]) -> Iterator[str]:
     best, *others = ranked
+    own = best.model.run, best.model.member
+    others = [entry for entry in others if own[0] is None or (entry.model.run, entry.model.member) != own]
     text = _text(best)
     corpus = found.corpora.names.get(text.corpus)
     where = f"On held-out text{f' of {corpus}' if corpus else ''}"

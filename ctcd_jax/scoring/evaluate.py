@@ -54,13 +54,13 @@ def evaluate(
     places = named([locate(model) for model in models])
     if backend == "torch":
         require_torch()
-    for place in places.values():
+    for _, place in places:
         _check_backend(place, backend)
         _check_corpora(place, list(opened.values()), warn)
     with _folder(out, warn) as (known, check):
         work = _Work(opened, functools.cache(unigram_loss), backend, batch_size, known, out, check, log)
         asked: list[Evaluation] = []
-        for name, place in places.items():
+        for name, place in places:
             lines = list(work.of_model(name, place))
             if same := next((line for line in asked if _model(line) == _model(lines[0])), None):
                 warn(f"--model {place.given}: has the parameters of {same['path']}, which stands for both")
@@ -91,7 +91,7 @@ class _Work:
         params, step = place.load()
         parameters, shape = weights_sha256(params), place.shape_sha256
         names = {_model(line): line["model"] for line in self.known}
-        own = unused_name(name if step == place.step else f"{name}@{step}", (parameters, shape), names)
+        own = unused_name(name if step is None else f"{name}@{step}", (parameters, shape), names)
         weights = None if place.directory is None else weights_digest(place.directory)
         finished = {_key(line): line for line in self.known}
         for label, corpus in self.corpora.items():
@@ -103,7 +103,7 @@ class _Work:
             line: Evaluation = {
                 "format": EVALUATION_FORMAT,
                 "model": own,
-                "path": place.given,
+                "path": place.recorded,
                 "parameters": parameters,
                 "shape": shape,
                 "weights": weights,
@@ -152,7 +152,7 @@ def _interval(sums: RowSums, corpus: Corpus, place: Place) -> tuple[float, float
 
 def _check_backend(place: Place, backend: str) -> None:
     if backend == "torch" and place.directory is None:
-        raise UserError(f"--model {place.given}: --backend torch takes exported models; use `ctcd export`, or jax")
+        raise UserError(f"--model {place.given}: --backend torch takes exports; `{place.exporting}`, or leave it out")
 
 
 def _check_corpora(place: Place, corpora: Sequence[Corpus], warn: Callable[[str], None]) -> None:

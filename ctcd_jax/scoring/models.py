@@ -23,25 +23,33 @@ class Place:
     """Where a model lies: it is known by its shape and its tokenizer before its weights are read.
 
     Attributes:
-      given: as it was given, a member of a run without its step.
-      path: whose end is its name: its directory, or WORKDIR/MEMBER, with @STEP where one was asked for.
+      given: as it was given.
+      recorded: what a line about it calls it: as it was given, a member of a run without its step.
+      path: whose end is its name: its directory, or WORKDIR/MEMBER.
       shape: from its config.
       tokenizer: directory of its tokenizer.
       directory: its Hugging Face directory; None for a member of a run.
-      step: of the run, where one was asked for.
+      step: of the run that was asked for, "best" for that of its best evaluation; None: the newest.
     """
 
     given: str
+    recorded: str
     path: Path
     shape: Shape
     tokenizer: Path
     directory: Path | None
-    step: int | None = None
+    step: int | Literal["best"] | None = None
 
     @property
     def shape_sha256(self) -> str:
         """What makes another model of equal parameters."""
         return json_sha256(shape_to_dict(self.shape))
+
+    @property
+    def exporting(self) -> str:
+        """The command that makes a directory of a member of a run."""
+        step = "" if self.step is None else f" --step {self.step}"
+        return f"ctcd export --workdir {self.path.parent} --member {self.path.name}{step} --out DIR"
 
     def check_vocabulary(self, tokens: int, warn: Callable[[str], None]) -> None:
         """Raises UserError if the model has fewer tokens than its tokenizer has; `warn` is called if it has more."""
@@ -52,16 +60,14 @@ class Place:
             warn(f"--model {self.given}: {rows:,} rows for {tokens:,} tokens; the last {rows - tokens:,} are left out")
 
     def load(self) -> tuple[dict, int | None]:
-        """Returns its parameters, host float32, and the step that they are of.
-
-        Of a member of a run that is `step`, its newest where none was asked for; None of a frozen one or a directory.
+        """Returns its parameters, host float32, and the step that they are of: None of a frozen member or a directory.
 
         Raises:
           UserError: they cannot be had.
         """
         if self.directory is not None:
             return load_pretrained(self.directory)[1], None
-        workdir, member = self.path.parent, split_member(self.path.name)[0]
+        workdir, member = self.path.parent, self.path.name
         step = None if (workdir / FROZEN / member).is_dir() else saved_step(workdir, self.step)
         return load_member(workdir, member, step)[1], step
 
@@ -78,29 +84,36 @@ def locate(model: str | Path) -> Place:
     given = str(model)
     workdir, mark, detail = given.rpartition("#")
     if mark and not Path(given).is_dir():
-        return _member(Path(workdir), *split_member(detail))
+        return _member(given, Path(workdir), *split_member(detail))
     directory = find_pretrained(given)
     path = directory / MODEL_CONFIG
     if members := read_json(path, "give a model that `ctcd export` wrote, or WORKDIR#MEMBER").get("members"):
         names = " or ".join(f"'{given}#{member}'" for member in members)
         raise UserError(f"--model {given}: a run; name a member of it, {names}")
-    return Place(given, directory, read_config(path), directory, directory)
+    return Place(given, given, directory, read_config(path), directory, directory)
 
 
-def _member(workdir: Path, member: str, asked: int | Literal["best"] | None) -> Place:
-    shape, step = run_member_config(workdir, member), None
-    if asked is not None:
+def _member(given: str, workdir: Path, member: str, step: int | Literal["best"] | None) -> Place:
+    shape = run_member_config(workdir, member)
+    if step is not None:
         if (workdir / FROZEN / member).is_dir():
-            raise UserError(f"--model {workdir}#{member}: frozen, the same at every step; leave @{asked} out")
-        step = saved_step(workdir, asked)
-    path = workdir / (member if step is None else f"{member}@{step}")
-    return Place(f"{workdir}#{member}", path, shape, workdir / TOKENIZER, None, step)
+            raise UserError(f"--model {given}: '{member}' is frozen, the same at every step; leave @{step} out")
+        saved_step(workdir, step)  # or it would be missed only after other models have been scored
+    return Place(given, f"{workdir}#{member}", workdir / member, shape, workdir / TOKENIZER, None, step)
 
 
-def named(places: Sequence[Place]) -> dict[str, Place]:
-    """Returns {name: place} in the order given. Raises UserError if one is given twice."""
-    by_path = {place.path: place for place in places}
-    return {name: by_path[path] for name, path in distinct_names([place.path for place in places]).items()}
+def named(places: Sequence[Place]) -> list[tuple[str, Place]]:
+    """Returns (name, place) in the order given; one member of a run at several steps has one name.
+
+    Raises:
+      UserError: one is given twice.
+    """
+    known: dict[tuple, Place] = {}
+    for place in places:
+        if known.setdefault((place.path.resolve(), place.step), place) is not place:
+            raise UserError(f"--model {place.given}: given twice; name each model once")
+    names = {path: name for name, path in distinct_names(list(dict.fromkeys(path for path, _ in known))).items()}
+    return [(names[path], place) for (path, _), place in known.items()]
 
 
 def unused_name(name: str, identity: Hashable, known: Mapping[Any, str]) -> str:

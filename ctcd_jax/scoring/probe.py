@@ -101,9 +101,9 @@ def _open(
 ) -> dict[str, _Model]:
     """Returns {name: model}, of equal ones the first, each checked to take all pairs."""
     opened: dict[str, _Model] = {}
-    for name, place in named([locate(model) for model in models]).items():
+    for name, place in named([locate(model) for model in models]):
         if place.directory is None:
-            raise UserError(f"--model {place.given}: a member of a run; `ctcd export` it and give the directory")
+            raise UserError(f"--model {place.given}: a member of a run; `{place.exporting}` and give the directory")
         beside = companions(place.directory)
         identity = (weights_digest(place.directory), beside["tokenizer"], beside["config"])
         if same := next((other for other in opened.values() if other.identity == identity), None):

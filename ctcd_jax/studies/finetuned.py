@@ -29,7 +29,8 @@ def finetuned_difference(
       terms: ({pre-training seed: SHA-256 of the weights}, sign) of each model.
 
     Returns:
-      ({pre-training seed: difference} of those that are compared, see `_common`; None for fewer than two).
+      {pre-training seed: difference} of those that are compared, see `_common`, and what can be said of their mean,
+      None for fewer than two.
     """
     rows = {(row["weights"], row["task"], row["seed"]): row for row in results}
     tasks = list(dict.fromkeys(row["task"] for row in results))

@@ -69,9 +69,16 @@ def figure_text(difference: Difference, value: float | None) -> str:
 
 
 def _better(difference: Difference) -> int:
-    """In how many seeds the first model is the better one."""
+    """In how many seeds the difference is as claimed."""
     sign = -1 if difference["unit"] == NATS else 1
     return sum(sign * each > 0 for each in difference["each"])
+
+
+def _seeds_text(difference: Difference) -> str:
+    if not difference["seeds"]:
+        return "no seed"
+    verb = "gains more" if difference["beyond"] else "better"
+    return f"{verb} in {_better(difference)} of {counted(len(difference['seeds']), 'seed')}"
 
 
 def _name(difference: Difference) -> str:
@@ -97,7 +104,7 @@ def _answer(facts: StudyFacts, rows: Sequence[ModelRow]) -> Iterator[Html]:
         Column("", "detectable"),
         Column("", "detectable_among_all"),
         Column("", "seeds"),
-        Column("", "better_seeds"),
+        Column("", "seeds_as_claimed"),
         Column("", "paper"),
     )
     yield data_table("claims", columns, list(_claim_rows(facts["claims"])), names=1)
@@ -152,8 +159,7 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
             mean = figure_text(difference, difference["mean"])
             name, alike = _name(difference), difference_words(difference)
             on = f"{difference['on']}, {difference['at']} step"
-            seeds, better = counted(len(difference["seeds"]), "seed"), _better(difference)
-            seeds = f"better in {better} of {seeds}" if difference["seeds"] else "no seed yet"
+            seeds = _seeds_text(difference)
             paper = claim["paper"] and f"the paper's: {claim['paper']}"
             seen = [figure_text(difference, difference[which]) for which in ("detectable", "detectable_among_all")]
             yield [
@@ -162,7 +168,7 @@ def _claim_rows(claims: Sequence[ClaimFacts]) -> Iterator[list]:
                 None if low is None else f"{mean} ({figure_text(difference, low)} to {figure_text(difference, high)})",
                 mean, difference["unit"], low, high, difference["p_adjusted"],
                 None if low is None else " / ".join(seen), difference["detectable"], difference["detectable_among_all"],
-                len(difference["seeds"]), better, claim["paper"] or None,
+                len(difference["seeds"]), _better(difference), claim["paper"] or None,
             ]  # fmt: skip
 
 

@@ -29,12 +29,13 @@ def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
     for name, arm in study.arms.items():
         own = [cell for cell in state.cells if cell.arm == name]
         if not own:
-            rows.append((name, f"{study.seeds}", "0", "?", "?", "?", "after tuning"))
-            unknown += study.seeds
+            tuned = len(trials(arm))
+            rows.append((name, _runs_text(study.seeds + tuned, tuned), "0", "?", "?", "?", "after tuning"))
+            unknown += study.seeds + tuned
             continue
         later = [own[0]] * study.seeds if own[-1].trial else []
         waiting += later
-        runs = f"{len(own) + len(later)}" + (f", {len(trials(arm))} of them to tune" if arm.tune else "")
+        runs = _runs_text(len(own) + len(later), len(trials(arm)))
         cell = own[-1]
         figures = f"{cell.steps:,}", f"{cell.tokens:,}", f"{cell.flops / 1e12:,.3g}", f"{cell.chain_flops / 1e12:,.3g}"
         rows.append((name, runs, f"{sum(map(is_settled, own))}", *figures))
@@ -51,6 +52,10 @@ def plan_study(study: Study, state: State, log: Callable[[str], None]) -> None:
         source = "the finished ones" if speed else "a few steps here"
         line += f", {duration(flops / (speed or _timed_speed(missing)))} at the speed of {source}"
     log(line)
+
+
+def _runs_text(runs: int, tuned: int) -> str:
+    return f"{runs}" + (f", {tuned} of them to tune" if tuned else "")
 
 
 def _timed_speed(missing: Sequence[Cell]) -> float:

@@ -222,14 +222,52 @@ def test_a_member_that_was_evaluated_has_that_figure_and_its_interval(tmp_path):
 
 
 def test_a_member_that_was_evaluated_at_an_earlier_step_is_another_model(tmp_path):
-    write_run(tmp_path / "runs" / "ctcd", ("teacher", "student"))
+    last = metric_line("validation", 20, ("teacher", "student"), ())
+    last["members"]["student"]["hard"], last["unigram"] = 5.0625, 6.5
+    write_run(tmp_path / "runs" / "ctcd", ("teacher", "student"), lines=[last])
+    earlier = _of_member("a", "student@10", 5.0, parameters="5a", step=10)
+    write_lines(tmp_path / "runs" / "evaluation.jsonl", [earlier])
+    html = make([tmp_path / "runs"], tmp_path)
+    found = rows(html)
+    assert found["ctcd#student@10"]["held-out loss"] == "5.000 [4.900, 5.100]"
+    assert (found["ctcd#student"]["held-out loss"], found["ctcd#teacher"]["held-out loss"]) == ("5.062", "5.123")
+    assert "RUN#MEMBER@STEP: such a member at another step" in html
+    # The lead compares models, not a member with itself.
+    assert "The next best of its size, ctcd#teacher, has 5.123" in html
+
+
+def test_a_member_stands_for_the_end_of_its_run(tmp_path):
+    """A run that is stopped saves after its last validation; one that was never validated ends with its last step."""
+    directory = tmp_path / "ctcd"
+    write_run(directory, ("teacher", "student"))
+    steps = [_of_member("a", f"student@{step}", 5.0 + step, parameters=str(step), step=step) for step in (15, 25)]
+    old = _of_member("a", "teacher", 5.0, parameters="7", step=None)
+    del old["step"]  # of an earlier version
+    write_lines(tmp_path / "evaluation.jsonl", [*steps, old | {"path": "a/ctcd#teacher"}])
+    models = {model.name: model.parameters for model in find_models(collect([tmp_path]))}
+    assert models == {"ctcd#student": {"25"}, "ctcd#student@15": {"15"}, "ctcd#teacher": {"7"}}
+    write_lines(directory / "metrics.jsonl", [])
+    steps = [_of_member("a", f"student@{step}", 5.0 + step, parameters=str(step), step=step) for step in (15, 20)]
+    write_lines(tmp_path / "evaluation.jsonl", steps)
+    models = {model.name: model.parameters for model in find_models(collect([tmp_path]))}
+    assert models == {"ctcd#student": {"20"}, "ctcd#student@15": {"15"}, "ctcd#teacher": set()}
+
+
+def test_a_step_does_not_tell_which_of_two_runs_of_one_name_it_is_of(tmp_path):
+    for place, last in (("a", 20), ("b", 30)):
+        lines = [metric_line("validation", step, ("student",), ()) for step in (10, last)]
+        write_run(tmp_path / place / "ctcd", ("student",), lines=lines)
+        (tmp_path / f"text-{place}").mkdir()
+        line = _of_member(place, "student@20", 4.0, parameters=place, step=20)
+        write_lines(tmp_path / f"text-{place}" / "evaluation.jsonl", [line])
+    models = {model.name: model.parameters for model in find_models(collect([tmp_path]))}
+    own = {"a/ctcd#student": set(), "b/ctcd#student": set()}
+    assert models == own | {"student@20": {"a"}, "text-b/student@20": {"b"}}
+
+
+def _of_member(place, name, loss, **own):
     corpus = REAL["runs/ctcd/config.json"]["resolved"]["corpus_hash"]
-    own = {"path": "runs/ctcd#student", "weights": None, "corpus_hash": corpus}
-    lines = [evaluation("student@10", 5.0, parameters="5a", step=10, **own)]
-    write_lines(tmp_path / "runs" / "evaluation.jsonl", lines)
-    found = rows(make([tmp_path / "runs"], tmp_path))
-    assert found["student@10"]["held-out loss"] == "5.000 [4.900, 5.100]"
-    assert found["ctcd#student"]["held-out loss"] == found["ctcd#teacher"]["held-out loss"] == "5.123"
+    return evaluation(name, loss, path=f"{place}/ctcd#student", weights=None, corpus_hash=corpus, **own)
 
 
 def test_a_run_that_was_better_before_its_last_step_is_said_to_have_been(tmp_path):

@@ -13,7 +13,7 @@ from ctcd_jax.data import Corpus, prepare
 from ctcd_jax.scoring import evaluate as stage
 from ctcd_jax.scoring.evaluate import evaluate
 from ctcd_jax.scoring.heldout import jax_scorer, ratio_interval, row_sums
-from ctcd_jax.scoring.models import locate
+from ctcd_jax.scoring.models import locate, named
 from ctcd_jax.training import train
 from ctcd_jax.training.export import export
 from ctcd_jax.training.validation_masks import masked_validation, unigram_loss
@@ -75,12 +75,19 @@ def test_a_saved_step_is_the_model_that_validation_saw_then(corpus, tmp_path, ca
         assert (line["model"], line["step"], line["path"]) == (f"student@{step}", step, f"{run}#student")
         assert line["loss"] == pytest.approx(losses[step], rel=1e-6)
     assert (teacher["model"], teacher["step"]) == ("teacher", None)
-    assert evaluate([f"{run}#student"], [corpus], tmp_path / "out", log=said.append)[0]["model"] == "student@6"
+    warned, again = [], [f"{run}#student", f"{run}#student@6", f"{run}#student@best"]
+    lines = evaluate(again, [corpus], tmp_path / "out", log=said.append, warn=warned.append)
+    assert [line["model"] for line in lines] == list(dict.fromkeys(["student@6", f"student@{best}"]))
+    assert warned[0] == f"--model {run}#student@6: has the parameters of {run}#student, which stands for both"
+    places = [locate(f"{place}#student@best") for place in (run, shutil.copytree(run, tmp_path / "other"))]
+    assert [name for name, _ in named([*places, locate(f"{run}#student@2")])] == [
+        "run/student", "other/student", "run/student",
+    ]  # fmt: skip
     capsys.readouterr()
-    again = fails(capsys, "evaluate", "--model", f"{run}#student@3", "--corpus", corpus)
-    assert "no step 3 there; saved are [2, 4, 6]" in again
+    missing = fails(capsys, "evaluate", "--model", f"{run}#student@3", "--corpus", corpus)
+    assert "no step 3 there; saved are [2, 4, 6]" in missing
     frozen = fails(capsys, "evaluate", "--model", f"{run}#teacher@best", "--corpus", corpus)
-    assert f"--model {run}#teacher: frozen, the same at every step; leave @best out" in frozen
+    assert f"--model {run}#teacher@best: 'teacher' is frozen, the same at every step; leave @best out" in frozen
 
 
 def _export(corpus, root):
@@ -231,12 +238,14 @@ def test_mistakes_are_one_line(capsys, smoke, corpus, models, tmp_path):
 
     assert "'student'?" in line("--model", f"{run}#studnet", "--corpus", corpus)
     assert f"a run; name a member of it, '{run}#teacher' or '{run}#student'" in line("--model", run, "--corpus", corpus)
-    assert "use `ctcd export`" in line("--model", f"{run}#student", "--corpus", corpus, "--backend", "torch")
+    said = line("--model", f"{run}#student@4", "--corpus", corpus, "--backend", "torch")
+    assert f"`ctcd export --workdir {run} --member student --step 4 --out DIR`" in said
     said = line("--model", models[0], "--corpus", corpus)
     assert f"--model {models[0]}: its tokenizer (" in said
     assert f"is not that of the corpus {corpus} (" in said
     assert "no such directory; make it with `ctcd prepare" in line("--model", run, "--corpus", tmp_path / "none")
-    assert "given twice" in line("--model", f"{run}#student", "--model", f"{run}#student", "--corpus", corpus)
+    student = f"{run}#student"
+    assert f"--model {student}: given twice" in line("--model", student, "--model", student, "--corpus", corpus)
     short = shutil.copytree(smoke.root / "student", tmp_path / "short")
     config = json.loads((short / "config.json").read_text())
     (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))

@@ -236,4 +236,6 @@ def test_mistakes_are_one_line(capsys, smoke, models, data, tmp_path):
         return fails(capsys, "probe", "--model", model, "--data", folder, "--out", tmp_path / "out")
 
     assert "no *.jsonl in it" in line(models[0], tmp_path)
-    assert "`ctcd export` it" in line(f"{smoke.root / 'runs' / 'ctcd'}#student", data)
+    run = smoke.root / "runs" / "ctcd"
+    assert f"`ctcd export --workdir {run} --member student --out DIR`" in line(f"{run}#student", data)
+    assert "--member student --step 4 --out DIR`" in line(f"{run}#student@4", data)

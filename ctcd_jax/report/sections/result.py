@@ -131,6 +131,8 @@ def _values(found: Findings, entry: Entry) -> list:
 def _notes(found: Findings) -> Iterator[str]:
     if any(entry.model.is_member for entry in found.entries):
         yield "RUN#MEMBER: a member of a run without an export below these directories, at its last validation."
+    if any(entry.model.is_at_a_step for entry in found.entries):
+        yield "RUN#MEMBER@STEP: such a member at another step, which `ctcd evaluate` was asked for."
     if any(entry.held_out for entry in found.entries):
         yield (
             "Held-out loss: nats a masked token of validation rows, whose masks are the same for every model; lower is "
