@@ -2,9 +2,8 @@
 
 A cohort's loss begins its steep fall late, or never, at a rate that is too high for it, and the other studies have one
 rate for all arms. Here teacher and student alone, the same for as long as CTCD computes, and CTCD choose theirs, each
-from as many settings, on a seed that is left out: the preset's own rate (but at `small`) and lower ones, since what
-failed was too high. Tuning looks at each run's best step, and so do the claims. With little text the weight decay is
-what `data:tiny` has chosen for all.
+from as many settings, on a seed that is left out. Tuning looks at each run's best step, and so do the claims. With
+little text the weight decay is what `data:tiny` has chosen for all.
 """
 
 from ctcd_jax.studies import Claim, Study
@@ -12,9 +11,9 @@ from ctcd_jax.studies.sizes import EVALUATIONS, TEXTS, size
 
 RATES = {
     "smoke": (1e-3, 3e-3),
-    "tiny": (5e-4, 1e-3, 2e-3),
-    "small": (2.5e-4, 5e-4, 1e-3),
-    "paper": (1e-4, 2e-4, 5e-4),
+    "tiny": (5e-4, 1e-3, 2e-3, 4e-3),
+    "small": (2.5e-4, 5e-4, 1e-3, 2e-3),
+    "paper": (1e-4, 2e-4, 5e-4, 1e-3),
 }
 SHARES = {"little": 16, "much": 1}
 
