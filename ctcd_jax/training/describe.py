@@ -74,6 +74,7 @@ def describe_little_learnt(line: MetricLine, members: Iterable[str], lowest: Map
             continue
         lines.append(
             f"'{name}' predicts {frequencies_beside(known, loss)} than word frequencies do ({loss:.3f} of {known:.3f} "
-            f"nats) after {counted(line['step'], 'step')}. What may help: another learning rate, or more steps"
+            f"nats) after {counted(line['step'], 'step')}. What may help: more steps, another learning rate, or a "
+            "longer warm-up (optimizer.warmup_fraction)"
         )
     return lines
