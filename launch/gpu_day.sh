@@ -152,7 +152,7 @@ mkdir -p "$2/.work"
 out=$(cd "$2" && pwd)
 work=$out/.work only=" ${*:3} "
 corpus=$kit/corpus length=128 large=paper size=small long=1000 many=300 few=100 tasks=cola,rte
-study_size=tiny jobs=8 asked=${STUDIES:-rate table1 data figure6 figure5 objective schedule}
+study_size=tiny jobs=8 asked=${STUDIES:-warmup rate table1 data figure6 figure5 objective schedule}
 if [ -n "$dry" ]; then
     corpus=$kit/corpus-smoke length=64 large=smoke size=smoke long=40 many=40 few=40 tasks=rte
     study_size=smoke jobs=2 asked=figure4

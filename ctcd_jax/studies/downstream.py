@@ -65,9 +65,9 @@ class Scores:
         return {key: {seed: fmean(values) for seed, values in of.items()} for key, of in found.items()}
 
     def difference(self, on: str, models: Sequence[tuple[str, int]]) -> tuple[dict[int, float], Paired | None]:
-        """Returns the signed sum of models' scores on a data set: of each seed that all have, and what is to be said.
+        """Returns the signed sum of models' scores on a data set, by seed, and what can be said of its mean.
 
-        That is None for fewer than two.
+        Of the seeds that all models have; None for fewer than two.
 
         Args:
           on: name of the data set.
