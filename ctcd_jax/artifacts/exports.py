@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from ctcd_jax.artifacts.pickles import read_pickle
@@ -70,6 +71,11 @@ def distinct_names(directories: Sequence[Path], taken: Collection[str] = ()) -> 
             raise UserError(f"{directory}: given twice; name each directory once")
         names[name] = directory
     return names
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns the name, or "name (2)" and so on where it is taken."""
+    return next(each for each in chain([name], (f"{name} ({n})" for n in count(2))) if each not in taken)
 
 
 def _name_parts(directories: Sequence[Path]) -> list[tuple[str, ...]]:

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from pathlib import PurePath
 
 from ctcd_jax.artifacts.collect import Artifacts
+from ctcd_jax.artifacts.exports import free_name
 from ctcd_jax.artifacts.facts import Facts
 from ctcd_jax.artifacts.reading import Export, Run
 from ctcd_jax.artifacts.scoring import Evaluation
@@ -81,17 +81,12 @@ def find_models(artifacts: Artifacts) -> list[Model]:
             if model is None:
                 run, member = _run_of(line, artifacts.runs), line["path"].rpartition("#")[2]
                 name = f"{run}#{member}@{line['step']}" if run and line.get("step") else line["model"]
-                model = Model(_unlike(others, name, folder), run=run, member=member, step=line.get("step"))
+                taken = {other.name for other in others}
+                name = free_name(f"{folder}/{name}" if name in taken else name, taken)
+                model = Model(name, run=run, member=member, step=line.get("step"))
                 others.append(model)
             model.parameters.add(line["parameters"])
     return found.named() + members + others
-
-
-def _unlike(models: Sequence[Model], name: str, folder: str) -> str:
-    """Returns the name, or one with its folder, that none of the models has."""
-    taken = {model.name for model in models}
-    longer = f"{folder}/{name}"
-    return next(each for each in chain([name, longer], (f"{longer} ({n})" for n in count(2))) if each not in taken)
 
 
 class _Found:

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
 from ctcd_jax.artifacts.corpora import TOKENIZER
-from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names
+from ctcd_jax.artifacts.exports import MODEL_CONFIG, distinct_names, free_name
 from ctcd_jax.artifacts.hub import find_pretrained
-from ctcd_jax.artifacts.runs import FROZEN
 from ctcd_jax.config.init_spec import run_member_config, split_member
 from ctcd_jax.errors import UserError
 from ctcd_jax.files import json_sha256, read_json
 from ctcd_jax.models.huggingface import load_pretrained, read_config
 from ctcd_jax.models.registry import Shape, shape_to_dict
-from ctcd_jax.training.checkpoint import load_member, saved_step
+from ctcd_jax.training.checkpoint import load_member, member_step
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Place:
         if self.directory is not None:
             return load_pretrained(self.directory)[1], None
         workdir, member = self.path.parent, self.path.name
-        step = None if (workdir / FROZEN / member).is_dir() else saved_step(workdir, self.step)
+        step = member_step(workdir, member, self.step)
         return load_member(workdir, member, step)[1], step
 
 
@@ -95,10 +93,7 @@ def locate(model: str | Path) -> Place:
 
 def _member(given: str, workdir: Path, member: str, step: int | Literal["best"] | None) -> Place:
     shape = run_member_config(workdir, member)
-    if step is not None:
-        if (workdir / FROZEN / member).is_dir():
-            raise UserError(f"--model {given}: '{member}' is frozen, the same at every step; leave @{step} out")
-        saved_step(workdir, step)  # or it would be missed only after other models have been scored
+    member_step(workdir, member, step)  # or it would be missed only after other models have been scored
     return Place(given, f"{workdir}#{member}", workdir / member, shape, workdir / TOKENIZER, None, step)
 
 
@@ -126,5 +121,4 @@ def unused_name(name: str, identity: Hashable, known: Mapping[Any, str]) -> str:
     """
     if identity in known:
         return known[identity]
-    taken = set(known.values())
-    return next(each for each in chain([name], (f"{name} ({n})" for n in count(2))) if each not in taken)
+    return free_name(name, known.values())

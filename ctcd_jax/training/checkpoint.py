@@ -266,11 +266,9 @@ def load_member(workdir: str | Path, member: str, step: int | Literal["best"] | 
     """
     workdir = Path(workdir)
     config = run_member_config(workdir, member)
-    if (workdir / FROZEN / member).is_dir():
-        if step is not None:
-            raise UserError(f"{workdir}: '{member}' is frozen there, the same at every step; leave @{step} out")
+    step, directory = member_step(workdir, member, step), (workdir / CHECKPOINTS).resolve()
+    if step is None:
         return config, load_frozen(workdir, member)
-    step, directory = saved_step(workdir, step), (workdir / CHECKPOINTS).resolve()
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = jax.tree.map(lambda leaf: placed(leaf, one_device), abstract_params(config))
     item = {"members": {member: {"params": wanted}}}
@@ -319,6 +317,19 @@ def _set_unlisted_aside(workdir: Path, warn: Callable[[str], None]) -> None:
         raise UserError(f"{directory / str(unlisted[0])}: {LISTED} is damaged; remove {directory} to begin again")
     for step in unlisted:
         warn(f"step {step} cannot be read ({LISTED} is damaged); it is now {set_aside(directory / str(step))}")
+
+
+def member_step(workdir: Path, member: str, step: int | Literal["best"] | None = None) -> int | None:
+    """Returns the step at which a member is read: that of `saved_step`, None of a frozen one.
+
+    Raises:
+      UserError: it was not saved, or a step of a frozen member is asked for, which is the same at every one.
+    """
+    if not (workdir / FROZEN / member).is_dir():
+        return saved_step(workdir, step)
+    if step is not None:
+        raise UserError(f"{workdir}: '{member}' is frozen there, the same at every step; leave @{step} out")
+    return None
 
 
 def saved_step(workdir: Path, step: int | Literal["best"] | None = None) -> int:

@@ -87,7 +87,7 @@ def test_a_saved_step_is_the_model_that_validation_saw_then(corpus, tmp_path, ca
     missing = fails(capsys, "evaluate", "--model", f"{run}#student@3", "--corpus", corpus)
     assert "no step 3 there; saved are [2, 4, 6]" in missing
     frozen = fails(capsys, "evaluate", "--model", f"{run}#teacher@best", "--corpus", corpus)
-    assert f"--model {run}#teacher@best: 'teacher' is frozen, the same at every step; leave @best out" in frozen
+    assert f"{run}: 'teacher' is frozen there, the same at every step; leave @best out" in frozen
 
 
 def _export(corpus, root):
