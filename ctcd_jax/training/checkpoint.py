@@ -322,6 +322,11 @@ def _set_unlisted_aside(workdir: Path, warn: Callable[[str], None]) -> None:
 def member_step(workdir: Path, member: str, step: int | Literal["best"] | None = None) -> int | None:
     """Returns the step at which a member is read: that of `saved_step`, None of a frozen one.
 
+    Args:
+      workdir: of the run.
+      member: its name in the cohort.
+      step: as for `saved_step`.
+
     Raises:
       UserError: it was not saved, or a step of a frozen member is asked for, which is the same at every one.
     """
